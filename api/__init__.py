@@ -1,0 +1,1 @@
+"""HTTP: check what came in, call models and algorithm, answer."""

@@ -1,0 +1,275 @@
+"""The one call that randomises, and the rules of when it may."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from algorithm import draw
+from algorithm.protocol import Protocol
+from api import auth, clock, keys, queue, serving
+from api.auth import Caller
+from api.clock import Moment
+from api.endpoint import Body, Domain, Reply
+from api.errors import Fault, FieldError, Refusal
+from api.fields import DecisionIndex, Instant, Printable, Zone, coded
+from models import answers, decisions, jobs, participants, windows
+from models.decisions import Point
+from models.keys import ACTIONS, keep
+from models.participants import COMPLETED_AWAITING_REVIEW, REGISTERED, STARTED
+from models.secrets import decrypt
+from models.session import transact
+from version import code_version
+
+domain = Domain("actions")
+Use = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
+class Survey(Body):
+    """The survey answers that come with a decision point."""
+
+    user_id: Printable = coded(Fault.ACTION_USER, examples=["p-017"])
+    finished_ema: bool = coded(Fault.FINISHED_EMA, examples=[True])
+    app_use_flag: bool = coded(Fault.APP_USE_FLAG, examples=[False])
+    activity_question_response: bool | Literal["NA"] | None = coded(
+        Fault.ACTIVITY_RESPONSE, default=None, examples=[True]
+    )
+    cannabis_use: Annotated[list[Use], Field(max_length=100)] | Literal["NA"] | None = coded(
+        Fault.CANNABIS_USE, default=None, examples=[[2, 3]]
+    )
+    decision_index: DecisionIndex | None = coded(Fault.FIELD, default=None, examples=[1])
+    decision_time: Instant | None = coded(Fault.FIELD, default=None)
+    timezone: Zone | None = coded(Fault.TIMEZONE, default=None)
+
+    def missing(self) -> list[tuple[Fault, str]]:
+        """What a finished survey must have and this one has not, as (fault, field)."""
+        if not self.finished_ema:
+            return []
+        found = []
+        if not isinstance(self.activity_question_response, bool):
+            found.append((Fault.ACTIVITY_RESPONSE, "activity_question_response"))
+        if not isinstance(self.cannabis_use, list):
+            found.append((Fault.CANNABIS_USE, "cannabis_use"))
+        return found
+
+    def answers(self) -> dict[str, Any]:
+        """The answers as the protocol reads them: "NA" is None."""
+        activity, use = self.activity_question_response, self.cannabis_use
+        return {
+            "finished_ema": self.finished_ema,
+            "app_use_flag": self.app_use_flag,
+            "activity_question_response": None if activity == "NA" else activity,
+            "cannabis_use": None if use == "NA" else use,
+        }
+
+
+class Decided(Reply):
+    """A decision. `action` is 1 if seed / 2^53 < act_prob, else 0, so that anybody can check the draw."""
+
+    rid: int
+    action: Literal[0, 1]
+    seed: int
+    act_prob: float
+    policy_id: int | None
+    decision_index: int
+    act_gen_timestamp: datetime
+    state: list[float] | None
+    fallback_level: str
+    correction_stored: bool = False
+
+
+class Outcome(NamedTuple):
+    """What a transaction came to, and the jobs it left for the workers."""
+
+    decided: Decided
+    jobs: list[int]
+
+
+@domain.operation(
+    "POST",
+    "/actions",
+    roles={"client", "admin"},
+    faults=(Fault.ACTION_UNKNOWN, Fault.NOT_DECIDING, Fault.INDEX_PASSED, Fault.OUTSIDE_DATES),
+    standing_is_read_by_view=True,
+)
+def decide(body: Survey, caller: Caller, key: str | None) -> Decided:
+    """Decide at a participant's decision point.
+
+    The point is randomised once. The same point asked for again gives the stored decision, whatever happened
+    in between; answers that differ from the first are kept as a correction and change nothing.
+    """
+    missing = body.missing()
+    if missing:
+        raise Refusal(
+            missing[0][0], errors=[FieldError(field=field, message=fault.message) for fault, field in missing]
+        )
+    outcome = transact(lambda session: _decide(session, caller, body, key, datetime.now(UTC)))
+    for job_id in outcome.jobs:
+        queue.send(jobs.INGEST, job_id)
+    return outcome.decided
+
+
+def _decide(session: Session, caller: Caller, body: Survey, key: str | None, now: datetime) -> Outcome:
+    if key is not None:
+        auth.standing(session, caller)  # before what the key stands for is looked up
+    asked = keys.index_meant(session, caller.study_id, body.user_id, ACTIONS, key, body.decision_index)
+    point = _read(session, caller, body.user_id, asked)
+    outcome = _settle(session, caller, point, body, asked, now)
+    if key is not None:
+        index = outcome.decided.decision_index
+        keep(session, caller.study_id, point.participant_id, ACTIONS, key, index)
+    return outcome
+
+
+def _settle(
+    session: Session, caller: Caller, point: Point, body: Survey, asked: int | None, now: datetime
+) -> Outcome:
+    """The stored decision of the point that a call means, or a new one."""
+    protocol = serving.loaded(session, point.protocol_id)
+    is_open = point.rid is not None
+    if is_open and (asked is not None or not _stale(point, protocol, now)):
+        return Outcome(_repeat(session, caller, point, body), [])
+    target = point.decision_index + (1 if is_open else 0)
+    _check_phase(point)
+    _check_index(point, protocol, target)
+    closed: list[int] = []
+    if target > point.closed_index + 1:
+        closed = _move_on(session, point, protocol, target, now)
+        point = _read(session, caller, body.user_id, target)
+    return Outcome(_randomise(session, caller, point, protocol, body, now), closed)
+
+
+def _read(session: Session, caller: Caller, user_id: str, decision_index: int | None) -> Point:
+    point = decisions.point(session, caller.study_id, caller.client_id, caller.jti, user_id, decision_index)
+    if point is None:
+        auth.standing(session, caller)
+        raise Refusal(Fault.ACTION_UNKNOWN)
+    auth.admit(caller, point.role, point.disabled, point.revoked)
+    return point
+
+
+def _stale(point: Point, protocol: Protocol, now: datetime) -> bool:
+    """By the server's clock alone: the app's own may be wrong."""
+    return now - point.act_gen_timestamp > timedelta(hours=protocol.schedule.window_hours)
+
+
+def _check_phase(point: Point) -> None:
+    if point.phase not in {REGISTERED, STARTED}:
+        raise Refusal(Fault.NOT_DECIDING, f"The participant is {point.phase}: no new decisions.")
+    if point.paused:
+        raise Refusal(Fault.NOT_DECIDING, "The study is paused: no new decisions.")
+
+
+def _check_index(point: Point, protocol: Protocol, target: int) -> None:
+    if not point.closed_index < target <= protocol.schedule.study_length:
+        raise Refusal(Fault.INDEX_PASSED)
+
+
+def _move_on(session: Session, point: Point, protocol: Protocol, target: int, now: datetime) -> list[int]:
+    """Close what is open, record what is skipped before `target`; the ingest jobs that this makes."""
+    participant = participants.locked_by_id(session, point.participant_id)
+    decision = decisions.at(session, participant.id, participant.decision_index + 1)
+    closed = []
+    if decision is not None:
+        look_back = timedelta(hours=protocol.schedule.look_back_hours)
+        job = windows.close(
+            session, participant, windows.END_MISSING, now, decision.act_gen_timestamp, look_back
+        )
+        closed.append(job.id)
+    windows.miss(session, participant, target - 1, now)
+    return closed
+
+
+def _randomise(
+    session: Session,
+    caller: Caller,
+    point: Point,
+    protocol: Protocol,
+    body: Survey,
+    now: datetime,
+) -> Decided:
+    moment = _moment(point, protocol, body, now)
+    given = body.answers()
+    served = serving.serve(session, caller.study_id, point, protocol, moment.evening, given)
+    choice = served.choice
+    seed = draw.seed(decrypt(bytes(point.study_key)), point.participant_id, point.decision_index)
+    stored = {
+        "study_id": caller.study_id,
+        "participant_id": point.participant_id,
+        "decision_index": point.decision_index,
+        "protocol_id": point.protocol_id,
+        "protocol_hash": protocol.digest,
+        "code_version": code_version(),
+        "policy_id": choice.policy_id,
+        "feature_version": protocol.design.feature_version,
+        "state": None if served.state is None else list(served.state),
+        "advantage_mean": choice.mean,
+        "advantage_variance": choice.variance,
+        "act_prob": choice.probability,
+        "seed": seed,
+        "action": draw.action(seed, choice.probability),
+        "fallback_level": choice.level,
+        "answers": given,
+        "reward": protocol.design.reward(given, protocol.state),
+        "evening": moment.evening,
+        "decision_time": moment.local,
+        "utc_offset_minutes": moment.utc_offset_minutes,
+        "act_gen_timestamp": now,
+    }
+    rid = decisions.add(session, stored, _next_phase(point, protocol), body.timezone or point.timezone)
+    _note_whereabouts(session, caller.study_id, point, body, moment, rid, now)
+    return Decided.model_validate({**stored, "rid": rid})
+
+
+def _moment(point: Point, protocol: Protocol, body: Survey, now: datetime) -> Moment:
+    moment = clock.moment(
+        body.decision_time,
+        now,
+        body.timezone or point.timezone,
+        point.decision_index,
+        protocol.schedule.points_per_day,
+        point.mornings,
+        point.evenings,
+    )
+    if not point.rl_start_date <= moment.local.date() <= point.rl_end_date:
+        raise Refusal(Fault.OUTSIDE_DATES)
+    return moment
+
+
+def _next_phase(point: Point, protocol: Protocol) -> str:
+    is_last = point.decision_index == protocol.schedule.study_length
+    return COMPLETED_AWAITING_REVIEW if is_last else STARTED
+
+
+def _note_whereabouts(
+    session: Session, study_id: int, point: Point, body: Survey, moment: Moment, rid: int, now: datetime
+) -> None:
+    """Keep the zone that a participant has moved to, and what the app's time disagrees with."""
+    if body.timezone not in {None, point.timezone}:
+        participants.enter_zone(
+            session, study_id, point.participant_id, body.timezone, now, point.decision_index
+        )
+    for found in moment.disagreements:
+        answers.disagree(
+            session,
+            study_id=study_id,
+            participant_id=point.participant_id,
+            decision_id=rid,
+            **found._asdict(),
+        )
+
+
+def _repeat(session: Session, caller: Caller, point: Point, body: Survey) -> Decided:
+    """The stored decision; answers that differ from the first ones are kept beside it."""
+    given, rid = body.answers(), point.rid or 0
+    differs = given != point.answers and answers.add(
+        session,
+        caller.study_id,
+        rid,
+        answers.of_decisions(session, [rid])[rid],
+        source="actions",
+        item=given,
+        reward=None,
+    )
+    return Decided.model_validate({**point._asdict(), "correction_stored": differs})

@@ -1,0 +1,94 @@
+"""The WSGI application: its domains, its limits, its log line per request."""
+
+import re
+import time
+import uuid
+
+import structlog
+from flask import Flask, Response, request
+from structlog.contextvars import bind_contextvars, clear_contextvars
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import logs
+from api import (
+    actions,
+    clients,
+    conduct,
+    decisions,
+    docs,
+    dump,
+    errors,
+    health,
+    jobs,
+    participants,
+    policies,
+    roles,
+    secrets,
+    studies,
+    windows,
+)
+from api.endpoint import Domain
+from settings import settings
+
+DOMAINS: tuple[Domain, ...] = (
+    health.domain,
+    clients.domain,
+    participants.domain,
+    actions.domain,
+    windows.domain,
+    decisions.domain,
+    conduct.domain,
+    jobs.domain,
+    policies.domain,
+    studies.domain,
+)
+LARGEST_BODY = 64 * 1024
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+log = structlog.get_logger()
+
+
+def create_app() -> Flask:
+    """The application, with settings checked before the first request."""
+    hops = settings().proxy_hops
+    app = Flask("api", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # the redirect that it answers with is HTML
+    if hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)  # type: ignore[method-assign]
+    logs.as_json()
+    app.before_request(_begin)
+    app.after_request(_end)
+    errors.install(app)
+    for domain in DOMAINS:
+        app.register_blueprint(domain)
+    docs.install(app, DOMAINS)
+    for commands in (studies.commands, clients.commands, secrets.commands, roles.commands):
+        app.cli.add_command(commands)
+    app.cli.add_command(dump.command)
+    return app
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    request.environ["kairos.request_id"] = request_id
+    request.environ["kairos.began"] = time.perf_counter()
+    clear_contextvars()
+    bind_contextvars(request_id=request_id)
+
+
+def _end(response: Response) -> Response:
+    """The route's rule is logged, never the path or a body: they may name a person."""
+    environ = request.environ
+    response.headers["X-Request-ID"] = environ["kairos.request_id"]
+    log.info(
+        "request",
+        method=request.method,
+        route=request.url_rule.rule if request.url_rule else None,
+        http_status=response.status_code,
+        error_code=environ.get("kairos.error_code"),
+        study_id=environ.get("kairos.study_id"),
+        ms=round(1000 * (time.perf_counter() - environ["kairos.began"]), 2),
+    )
+    return response

@@ -1,0 +1,182 @@
+"""What turns a typed function into a route: checked body and query, known caller, typed answer.
+
+A view names what it wants by parameter: `body` and `query` (pydantic models), `caller` (who asks), `key` (the
+Idempotency-Key) and the variables of its path. The same types make the OpenAPI document.
+"""
+
+import functools
+import json
+import re
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from flask import Blueprint, Response, request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from api import auth
+from api.errors import Fault, FieldError, Refusal
+from api.fields import code_of
+
+KEY = re.compile(r"[ -~]{1,128}")
+HIGHEST_ID = 2**63 - 1
+MOST_ERRORS = 20
+
+
+class Body(BaseModel):
+    """A request body of the core routes: strict types, unknown fields ignored (phones age)."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class StrictBody(Body):
+    """A request body of the management routes: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Query(BaseModel):
+    """Query parameters: text turned into numbers, unknown names are errors."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Reply(BaseModel):
+    """The body of a success."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    status: Literal["success"] = "success"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One operation of the API, as code and document both need it.
+
+    roles: None where no token is asked for. wants: names of the view's parameters.
+    """
+
+    method: str
+    path: str
+    view: Callable[..., BaseModel]
+    status: int
+    roles: frozenset[str] | None
+    faults: tuple[Fault, ...]
+    body: type[BaseModel] | None
+    query: type[BaseModel] | None
+    reply: type[BaseModel]
+    wants: frozenset[str]
+
+
+class Domain(Blueprint):
+    """A blueprint whose routes are endpoints."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, f"api.{name}")
+        self.endpoints: list[Endpoint] = []
+
+    def operation(
+        self,
+        method: str,
+        path: str,
+        *,
+        roles: set[str] | None,
+        status: int = 200,
+        faults: tuple[Fault, ...] = (),
+        standing_is_read_by_view: bool = False,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register a view. `standing_is_read_by_view`: by its own first statement."""
+
+        def register(view: Callable[..., Any]) -> Callable[..., Any]:
+            hints = typing.get_type_hints(view)
+            made = Endpoint(
+                method,
+                path,
+                view,
+                status,
+                None if roles is None else frozenset(roles),
+                faults,
+                hints.get("body"),
+                hints.get("query"),
+                hints["return"],
+                frozenset(hints),
+            )
+            self.endpoints.append(made)
+            run = functools.partial(_run, made, not standing_is_read_by_view)
+            self.add_url_rule(path, view.__name__, run, methods=[method], provide_automatic_options=False)
+            return view
+
+        return register
+
+
+def _run(endpoint: Endpoint, check_standing: bool, **path: int) -> Response:
+    arguments: dict[str, Any] = dict(path)
+    if endpoint.roles is not None:
+        caller = auth.caller(endpoint.roles)
+        if check_standing:
+            auth.check_standing(caller)
+        if "caller" in endpoint.wants:
+            arguments["caller"] = caller
+    if path and max(path.values()) > HIGHEST_ID:
+        raise Refusal(Fault.UNKNOWN)
+    if endpoint.body is not None:
+        arguments["body"] = _body(endpoint.body)
+    if endpoint.query is not None:
+        arguments["query"] = _query(endpoint.query)
+    if "key" in endpoint.wants:
+        arguments["key"] = _idempotency_key()
+    reply = endpoint.view(**arguments)
+    return Response(reply.model_dump_json(), endpoint.status, mimetype="application/json")
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not KEY.fullmatch(key):
+        told = "1 to 128 printable ASCII characters"
+        raise Refusal(Fault.FIELD, errors=[FieldError(field="Idempotency-Key", message=told)])
+    return key
+
+
+def _body(model: type[BaseModel]) -> BaseModel:
+    if request.mimetype != "application/json":
+        raise Refusal(Fault.MEDIA_TYPE)
+    raw = request.get_data(cache=False)
+    try:
+        json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise Refusal(Fault.NOT_JSON) from None
+    return _checked(model.model_validate_json, raw, model)
+
+
+def _query(model: type[BaseModel]) -> BaseModel:
+    given = request.args.to_dict(flat=False)
+    twice = [FieldError(field=name, message="stands twice") for name, values in given.items() if values[1:]]
+    if twice:
+        raise Refusal(Fault.FIELD, errors=twice)
+    return _checked(model.model_validate, {name: values[0] for name, values in given.items()}, model)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _checked(validate: Callable[[Any], BaseModel], given: Any, model: type[BaseModel]) -> BaseModel:
+    try:
+        return validate(given)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+    if found[0]["type"] == "json_invalid":
+        raise Refusal(Fault.NOT_JSON)
+    errors = [
+        FieldError(field=".".join(map(str, one["loc"])), message=one["msg"].removeprefix("Value error, "))
+        for one in found[:MOST_ERRORS]
+    ]
+    first = found[0]["loc"]
+    raise Refusal(code_of(model.model_fields.get(str(first[0])) if first else None), errors=errors)

@@ -1,0 +1,55 @@
+"""Field types that several bodies share, with the error code that each field carries."""
+
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic.fields import FieldInfo
+
+from api.errors import BY_CODE, Fault
+
+LONGEST_NAME = 128
+
+
+def coded(fault: Fault, **constraints: Any) -> Any:
+    """A field whose violation answers with `fault`."""
+    return Field(json_schema_extra={"x-error-code": fault.code}, **constraints)
+
+
+def code_of(field: FieldInfo | None) -> Fault:
+    """What a violation of `field` answers with."""
+    extra = field.json_schema_extra if field else None
+    code = extra.get("x-error-code") if isinstance(extra, dict) else None
+    return BY_CODE[code] if isinstance(code, int) else Fault.FIELD
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("only printable characters")
+    return text
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _zone(name: str) -> str:
+    if name not in _zones():
+        raise ValueError("not an IANA time zone")
+    return name
+
+
+def _in_our_time(instant: datetime) -> datetime:
+    if not 1970 <= instant.year < 2200:
+        raise ValueError("the year must lie between 1970 and 2199")
+    return instant
+
+
+Printable = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)]
+Sentence = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
+DecisionIndex = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Instant = Annotated[AwareDatetime, AfterValidator(_in_our_time)]
+Zone = Annotated[str, AfterValidator(_zone)]

@@ -1,0 +1,125 @@
+"""Is it up, which version is it, and does everything it needs answer?"""
+
+import functools
+import math
+import threading
+import time
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from api import auth, queue
+from api.endpoint import Domain, Reply
+from api.errors import Fault, FieldError, Refusal
+from models.clients import ROLES
+from models.session import transact
+from settings import settings
+from version import VERSION, code_version
+
+KEPT_SECONDS = 2.0  # anybody may ask: the parts are asked no more often
+domain = Domain("health")
+_asking = threading.Lock()
+_known: tuple[float, list[str]] | None = None  # when the parts were asked, and which did not answer
+
+
+class Running(Reply):
+    """The process answers."""
+
+
+class Version(Reply):
+    """What runs: the release and a digest of its source."""
+
+    version: str
+    code_version: str
+
+
+class Health(Reply):
+    """Every part that the service needs answers."""
+
+
+@domain.operation("GET", "/running", roles=None)
+def running() -> Running:
+    """Answers while the process is up, whatever else is down."""
+    return Running()
+
+
+@domain.operation("GET", "/version", roles=None)
+def version() -> Version:
+    """The release and the digest of its source that every decision carries."""
+    return Version(version=VERSION, code_version=code_version())
+
+
+@domain.operation("GET", "/healthcheck", roles=None, faults=(Fault.UNHEALTHY,))
+def healthcheck() -> Health:
+    """Whether database, schema, broker and a worker answer, asked at most every two seconds.
+
+    Which of them does not is told to the bearer of a token of any role, and to anybody in embedded mode.
+    """
+    silent = _parts()
+    if silent:
+        told = [FieldError(field=part, message="does not answer") for part in silent]
+        raise Refusal(Fault.UNHEALTHY, errors=told if _may_know() else None)
+    return Health()
+
+
+def _may_know() -> bool:
+    if settings().mode == "embedded":
+        return True
+    try:
+        auth.check_standing(auth.caller(frozenset(ROLES)))
+    except Refusal:
+        return False
+    except SQLAlchemyError:
+        pass  # no database to tell a revocation: the signature must do
+    return True
+
+
+def _parts() -> list[str]:
+    """The parts that do not answer. While one request asks them, the others get what was known before."""
+    global _known
+    asked_at, silent = _known or (-math.inf, [])
+    if time.monotonic() - asked_at < KEPT_SECONDS or not _asking.acquire(blocking=_known is None):
+        return silent
+    try:
+        silent = [part for part, answers in _ask().items() if not answers]
+        _known = time.monotonic(), silent
+    finally:
+        _asking.release()
+    return silent
+
+
+def _ask() -> dict[str, bool]:
+    schema = _schema()
+    broker = _broker()
+    return {
+        "database": schema is not None,
+        "schema": schema == _head(),
+        "broker": broker,
+        "worker": broker and bool(queue.producer().control.ping(timeout=1.0, limit=1)),
+    }
+
+
+def _schema() -> str | None:
+    try:
+        return transact(lambda session: str(session.scalar(text("SELECT version_num FROM alembic_version"))))
+    except (SQLAlchemyError, OSError):
+        return None
+
+
+def _broker() -> bool:
+    try:
+        with queue.producer().connection() as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
+    except queue.AWAY:
+        return False
+    return True
+
+
+@functools.cache
+def _head() -> str | None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    return ScriptDirectory.from_config(config).get_current_head()

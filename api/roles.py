@@ -1,0 +1,34 @@
+"""Database roles at the command line: rights for the service's own role and for a reader's."""
+
+import click
+from sqlalchemy.orm import Session
+
+from api.cli import Commands, tell
+from models import roles
+from models.session import transact
+
+commands = Commands("database", help="Rights in the database; run these as the owner of its tables.")
+
+
+@commands.command("grant")
+@click.option("--app", "service", metavar="ROLE", help="The role that API, workers and beat connect as.")
+@click.option("--reader", metavar="ROLE", help="A role that may read everything but secrets.")
+def grant(service: str | None, reader: str | None) -> None:
+    """Give existing roles their rights, and take all others from them. Repeat it after every migration."""
+    if service is None and reader is None:
+        raise click.UsageError("name a role with --app, --reader or both")
+    if service == reader:
+        raise click.UsageError("--app and --reader must be two roles")
+
+    def give(session: Session) -> dict[str, int]:
+        given = {}
+        if service is not None:
+            given[service] = roles.grant_service(session, service)
+        if reader is not None:
+            given[reader] = roles.grant_reader(session, reader)
+        return given
+
+    try:
+        tell(tables=transact(give))
+    except roles.UnfitRole as unfit:
+        raise click.ClickException(str(unfit)) from None

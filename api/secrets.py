@@ -1,0 +1,28 @@
+"""Fresh keys, and stored secrets moved under the newest. `python -m api.secrets new` needs no settings."""
+
+import secrets
+
+from cryptography.fernet import Fernet
+
+import models
+from api.cli import Commands, tell
+from models.secrets import encrypt_anew
+from models.session import transact
+
+commands = Commands("keys", help="Signing keys and encryption keys.")
+
+
+@commands.command("new", with_appcontext=False)
+def new() -> None:
+    """Print a fresh key for KAIROS_SIGNING_KEYS and one for KAIROS_SECRETS_KEYS."""
+    tell(signing_key=secrets.token_urlsafe(48), secrets_key=Fernet.generate_key().decode())
+
+
+@commands.command("rotate", with_appcontext=False)
+def rotate() -> None:
+    """Encrypt every stored secret anew, under the first of KAIROS_SECRETS_KEYS."""
+    tell(secrets=transact(lambda session: encrypt_anew(session, models.metadata)))
+
+
+if __name__ == "__main__":
+    commands()

@@ -1,0 +1,138 @@
+"""Which probability serves a decision point: the fallback ladder, filled from immutable rows.
+
+Policies and protocol versions never change, so each process keeps those it has read, by their ids.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+from structlog import get_logger
+
+from algorithm import ladder, protocol
+from algorithm.ladder import Block, Choice, Level, Rung
+from algorithm.protocol import Protocol
+from algorithm.protocols.design import Design, StateUnavailable
+from algorithm.protocols.design import Point as StatePoint
+from models import policies, studies
+from models.decisions import Point
+from models.policies import Population
+
+KEPT = 256
+DAMAGE = (StateUnavailable, LookupError, TypeError, ValueError, ArithmeticError)
+"""What the computation of a state meets in stored points that are not as they were written."""
+log = get_logger()
+_protocols: dict[int, Protocol] = {}
+_populations: dict[tuple[int, int], Population] = {}
+_known_features: dict[tuple[int, tuple[float, ...]], NDArray[np.float64]] = {}
+
+
+class Served(NamedTuple):
+    """The state of a decision point (None where it could not be computed) and the choice made there."""
+
+    state: tuple[float, ...] | None
+    choice: Choice
+
+
+def loaded(session: Session, protocol_id: int) -> Protocol:
+    """A protocol version, ready for use."""
+    known = _protocols.get(protocol_id)
+    if known is None:
+        known = protocol.load(studies.protocol_by_id(session, protocol_id).document)
+        _make_room(_protocols)
+        _protocols[protocol_id] = known
+    return known
+
+
+def population(session: Session, study_id: int, policy_id: int) -> Population | None:
+    """The part of a policy that serves everybody, or None where there is no such policy."""
+    known = _populations.get((study_id, policy_id))
+    if known is None:
+        known = policies.population(session, study_id, policy_id)
+        if known is not None:
+            _make_room(_populations)
+            _populations[study_id, policy_id] = known
+    return known
+
+
+def _make_room(cache: dict[Any, Any]) -> None:
+    """Other threads may do this at any moment: nobody may count on what has just been put in."""
+    if len(cache) >= KEPT:
+        cache.clear()
+
+
+def serve(
+    session: Session,
+    study_id: int,
+    point: Point,
+    protocol: Protocol,
+    evening: bool,
+    answers: Mapping[str, Any],
+) -> Served:
+    """The state of a decision point and its randomisation probability, from the first rung that holds."""
+    reward = protocol.design.reward(answers, protocol.state)
+    asked = StatePoint(point.decision_index, evening, answers, reward, None)
+    earlier = [
+        StatePoint(index, late, given, earned, action)
+        for index, late, action, given, earned in point.earlier or ()
+    ]
+    try:
+        state = protocol.design.state(asked, earlier, protocol.state)
+        features = _features(point.protocol_id, protocol.design, state)
+        if not np.isfinite(features).all():
+            raise StateUnavailable("the features are not finite")
+    except DAMAGE as damage:
+        log.error("state unavailable", participant_id=point.participant_id, error=type(damage).__name__)
+        return Served(None, ladder.UNKNOWN_STATE)
+    choice = ladder.choose(features, _rungs(session, study_id, point), protocol)
+    if choice.level != "F0":
+        log.error("fallback", participant_id=point.participant_id, level=choice.level)
+    return Served(state, choice)
+
+
+def _features(protocol_id: int, design: Design, state: tuple[float, ...]) -> NDArray[np.float64]:
+    """Features by state; states repeat, most protocols have few of them."""
+    known = _known_features.get((protocol_id, state))
+    if known is None:
+        known = design.features(state)
+        _make_room(_known_features)
+        _known_features[protocol_id, state] = known
+    return known
+
+
+def _rungs(session: Session, study_id: int, point: Point) -> Iterator[Rung]:
+    """F0, F2 and F1 in the order in which they are tried; each is read only when the one before failed."""
+    active = population(session, study_id, point.current_policy_id)
+    if active is not None and point.participant_id not in active.participants:
+        yield Rung("F0", active.policy_id, Block(active.mean, active.covariance))
+    elif active is not None:
+        yield from _own("F0", active.policy_id, point.block_mean, point.block_covariance)
+        yield Rung("F2", active.policy_id, Block(active.mean, active.covariance))
+    yield from _previous(session, study_id, point)
+
+
+def _previous(session: Session, study_id: int, point: Point) -> Iterator[Rung]:
+    number = policies.below(session, study_id, point.current_policy_id)
+    previous = None if number is None else population(session, study_id, number)
+    if previous is None:
+        return
+    own = policies.block(session, study_id, previous.policy_id, point.participant_id)
+    if own is not None:
+        yield from _own("F1", previous.policy_id, own.mean, own.covariance)
+    yield Rung("F1", previous.policy_id, Block(previous.mean, previous.covariance))
+
+
+def _own(
+    level: Level, policy_id: int, mean: list[float] | None, covariance: list[float] | None
+) -> Iterator[Rung]:
+    """The rung of a participant's stored block; none where the row is missing or makes no block."""
+    if mean is None or covariance is None:
+        return
+    means = np.array(mean, dtype=np.float64)
+    try:
+        block = Block(means, policies.unpack(np.array(covariance, dtype=np.float64), means.size))
+    except ValueError:
+        return
+    yield Rung(level, policy_id, block)

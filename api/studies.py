@@ -1,0 +1,196 @@
+"""Studies: what a study has come to, and its creation at the command line."""
+
+import json
+import os
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+import click
+from sqlalchemy.orm import Session
+
+from algorithm import protocol
+from algorithm.learner import prior_policy
+from algorithm.protocol import Protocol, ProtocolError
+from api.auth import Caller
+from api.cli import Commands, name, tell
+from api.endpoint import Domain, Reply
+from models import answers, decisions, jobs, participants, policies, rows, studies, windows
+from models.policies import Stamp
+from models.session import transact
+from models.studies import Study
+from settings import settings
+from version import code_version
+
+domain = Domain("studies")
+commands = Commands("study", help="Studies of this deployment.")
+
+
+class StudyState(Reply):
+    """Counts of everything in a study. `rows` exist now, `policy_rows` are in the serving policy."""
+
+    study: str
+    paused: bool
+    participants: int
+    decisions: int
+    windows: dict[str, int]
+    discrepancies: int
+    fallbacks: dict[str, int]
+    policies: int
+    policy_id: int
+    rows: int
+    policy_rows: int
+    jobs: dict[str, int]
+    protocol_hash: str
+    study_length: int
+    study_key_sha256: str
+
+
+@domain.operation("GET", "/study", roles={"client", "researcher", "admin"})
+def show_study(caller: Caller) -> StudyState:
+    """Your study: how many decisions, windows, policies and jobs it has, and in which states."""
+    return transact(lambda session: _state(session, studies.by_id(session, caller.study_id)))
+
+
+def _state(session: Session, study: Study) -> StudyState:
+    version = studies.protocol(session, study)
+    fallbacks = decisions.fallback_counts(session, study.id)
+    serving = policies.numbered(session, study.id, study.policy_id)
+    return StudyState(
+        study=study.name,
+        paused=study.paused,
+        participants=participants.count(session, study.id),
+        decisions=sum(fallbacks.values()),
+        windows={"ended": 0, "ingested": 0, "failed": 0, "missed": 0} | windows.counts(session, study.id),
+        discrepancies=answers.discrepancy_count(session, study.id),
+        fallbacks=fallbacks,
+        policies=policies.count(session, study.id),
+        policy_id=study.policy_id,
+        rows=rows.possible(session, study.id, version.document["schedule"]["outcome_lag"]),
+        policy_rows=serving.row_count if serving else 0,
+        jobs={"queued": 0, "running": 0, "done": 0, "failed": 0} | jobs.counts(session, study.id),
+        protocol_hash=version.hash,
+        study_length=version.document["schedule"]["study_length"],
+        study_key_sha256=study.study_key_sha256,
+    )
+
+
+def _assigned(assignments: tuple[str, ...], document: dict[str, Any]) -> dict[str, Any]:
+    """`document` with each section.key=value put in; values are JSON, or text where they are not."""
+    for assignment in assignments:
+        path, separator, value = assignment.partition("=")
+        *sections, key = path.split(".")
+        place = document
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise click.ClickException(f"--set {path}: {section} is a value already")
+        if not separator or not key:
+            raise click.ClickException(f"--set takes KEY=VALUE, not {assignment!r}")
+        try:
+            place[key] = json.loads(value)
+        except ValueError:
+            place[key] = value
+    return document
+
+
+def _protocol(name: str, assignments: tuple[str, ...]) -> Protocol:
+    try:
+        return protocol.load(_assigned(assignments, {"protocol": name}))
+    except ProtocolError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _zone(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if value not in available_timezones():
+        raise click.BadParameter(f"{value!r} is not an IANA time zone")
+    return value
+
+
+def _url(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    try:
+        url = urlsplit(value)
+        usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise click.BadParameter(f"{value!r} is not an http:// or https:// URL")
+    if url.scheme == "http" and settings().mode == "production":
+        raise click.BadParameter("production asks back ends over https:// alone")
+    return value
+
+
+@commands.command("list")
+def list_studies() -> None:
+    """List the studies of this deployment."""
+
+    def read(session: Session) -> list[dict[str, object]]:
+        return [
+            {"study": study.name, "paused": study.paused, "study_key_sha256": study.study_key_sha256}
+            for study in studies.everyone(session)
+        ]
+
+    tell(studies=transact(read))
+
+
+@commands.command("create")
+@click.argument("name", callback=name)
+@click.option(
+    "--ema-url", required=True, callback=_url, help="Where the study's back end answers for survey data."
+)
+@click.option("--protocol", "protocol_name", default="miwaves", show_default=True)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A protocol value, by dotted key."
+)
+@click.option("--timezone", default="UTC", show_default=True, callback=_zone)
+@click.option(
+    "--ema-timezone", default="UTC", show_default=True, callback=_zone, help="Of naive times in survey data."
+)
+@click.option("--author", default="command line", show_default=True)
+def create(
+    name: str,
+    ema_url: str,
+    protocol_name: str,
+    assignments: tuple[str, ...],
+    timezone: str,
+    ema_timezone: str,
+    author: str,
+) -> None:
+    """Create study NAME with its protocol, its key and its prior policy.
+
+    The back end's bearer token is read from the environment variable KAIROS_EMA_TOKEN.
+    """
+    made = _protocol(protocol_name, assignments)
+    token = os.environ.get("KAIROS_EMA_TOKEN")
+    columns = {
+        "name": name,
+        "ema_url": ema_url,
+        "ema_token": token.encode() if token else None,
+        "timezone": timezone,
+        "ema_timezone": ema_timezone,
+    }
+
+    def add(session: Session) -> str:
+        if studies.by_name(session, name) is not None:
+            raise click.ClickException(f"there is a study {name!r} already")
+        return _create(session, made, author, columns)
+
+    tell(study=name, study_key_sha256=transact(add), protocol_hash=made.digest)
+
+
+def _create(session: Session, made: Protocol, author: str, columns: dict[str, Any]) -> str:
+    study = studies.create(session, **columns)
+    version = studies.add_protocol(
+        session, study, made.document, made.digest, made.design.history, author, "the study begins"
+    )
+    prior = prior_policy(made)
+    stamp = Stamp(
+        protocol_id=version.id,
+        protocol_hash=made.digest,
+        algorithm=made.algorithm,
+        feature_version=made.design.feature_version,
+        code_version=code_version(),
+        row_seq=0,
+    )
+    policies.add(session, study.id, stamp, prior, (prior.block.mean, prior.block.covariance), [], {})
+    return study.study_key_sha256

@@ -1,0 +1,95 @@
+"""A load generator that costs little itself: prepared bytes over kept connections, in its own processes."""
+
+import functools
+import multiprocessing
+import multiprocessing.pool
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+PROCESSES = 2
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a run came to: seconds in all, and of each request when it began, its latency and HTTP status."""
+
+    seconds: float
+    began: list[float]
+    latencies: list[float]
+    statuses: list[int]
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return len(self.latencies) / self.seconds
+
+    def percentile(self, share: float) -> float:
+        """The latency in milliseconds below which `share` of the requests lie."""
+        ordered = sorted(self.latencies)
+        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def post(path: str, body: bytes, token: str = "") -> bytes:
+    """A prepared request."""
+    authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{authorization}"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@functools.cache
+def _pool() -> "multiprocessing.pool.Pool":
+    """Spawned, not forked: a fork would copy whatever locks the threads of this process hold."""
+    return multiprocessing.get_context("spawn").Pool(PROCESSES)
+
+
+def run(url: str, requests: Sequence[bytes], concurrency: int, processes: int = PROCESSES) -> Load:
+    """Send every request once, `concurrency` at a time, over `processes` of our own."""
+    processes = min(processes, concurrency)
+    shares = [(url, requests[part::processes], concurrency // processes) for part in range(processes)]
+    pool = _pool()
+    began = time.perf_counter()
+    found = pool.starmap(_share, shares, chunksize=1)
+    seconds = time.perf_counter() - began
+    flat = [measured for share in found for measured in share]
+    return Load(seconds, [one[0] for one in flat], [one[1] for one in flat], [one[2] for one in flat])
+
+
+def _share(url: str, requests: Sequence[bytes], threads: int) -> list[tuple[float, float, int]]:
+    measured: list[tuple[float, float, int]] = []
+    workers = [
+        threading.Thread(target=_connection, args=(url, requests[part::threads], measured))
+        for part in range(threads)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return measured
+
+
+def _connection(url: str, requests: Sequence[bytes], measured: list[tuple[float, float, int]]) -> None:
+    target = urlsplit(url)
+    with socket.create_connection((target.hostname, target.port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for request in requests:
+            began = time.perf_counter()
+            connection.sendall(request)
+            status = _answer(connection)
+            measured.append((began, time.perf_counter() - began, status))
+
+
+def _answer(connection: socket.socket) -> int:
+    """Read one answer whole and return its status."""
+    received = connection.recv(65536)
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    lowered = head.lower()
+    length = int(lowered.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return int(head[9:12])

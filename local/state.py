@@ -1,0 +1,159 @@
+"""The folder of a stack's data, sockets, secrets and logs, which one supervisor holds at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local.account import succeeds
+from local.errors import StackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from local.account import Account
+
+CLONE = Path(__file__).resolve().parents[1]
+# A socket's path has at most 103 bytes on macOS and 107 on Linux, and PostgreSQL adds a name of 14.
+LONGEST_SOCKET_FOLDER = 85
+SETTLING_SECONDS = 15.0
+
+
+def digest(path: Path) -> str:
+    """A short name for a folder, the same every time."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+
+
+def default_state() -> Path:
+    """KAIROS_STATE, or a folder of this clone's own: for root one under /var/lib, where others may pass."""
+    if given := os.environ.get("KAIROS_STATE"):
+        return Path(given)
+    return Path("/var/lib/kairos") / digest(CLONE) if os.geteuid() == 0 else CLONE / ".state"
+
+
+def private_folder(path: Path, account: Account | None) -> Path:
+    """Make `path`, or check what is there: a real folder of `account` (None: ours) that only it may enter."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if account and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+        os.chown(path, account.uid, account.gid)
+        found = path.lstat()
+    owner = account.uid if account else os.geteuid()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
+        name = account.name if account else f"user {owner}"
+        raise StackError(f"{path} must be a folder of {name} with mode 0700; move it away or correct it.")
+    return path
+
+
+class State:
+    """A state folder, opened: made where it is missing and locked until `close`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100 (resolve() would follow links)
+        self.lock = -1
+
+    def open(self) -> None:
+        """Make and lock the folder; StackError where it cannot be used or another supervisor holds it."""
+        with self._explained():
+            _make(self.root)
+            self.lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._take_lock()
+            self._set_logs_aside(private_folder(self.root / "log", None))
+
+    def _take_lock(self) -> None:
+        deadline = time.monotonic() + SETTLING_SECONDS
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            holder = os.pread(self.lock, 20, 0).decode()
+            if (holder.isdigit() and _runs(int(holder))) or time.monotonic() > deadline:
+                raise StackError(
+                    f"Another supervisor (process {holder}) is running in {self.root}: stop it, or set"
+                    " KAIROS_STATE to another folder."
+                )
+            time.sleep(0.05)  # a killed supervisor's children are still being ended
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, str(os.getpid()).encode(), 0)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StackError(
+                f"The state folder {self.root} cannot be used ({error.strerror}: {error.filename}):"
+                " set KAIROS_STATE to a folder that can."
+            ) from error
+
+    def _set_logs_aside(self, logs: Path) -> None:
+        for log in logs.glob("*.log"):
+            log.replace(log.with_suffix(".previous"))
+
+    def check_reach(self, account: Account | None) -> None:
+        """StackError unless `account` can get to this folder."""
+        if account and not succeeds(account, ["/bin/sh", "-c", 'cd "$1"', "sh", self.root]):
+            raise StackError(
+                f"{account.name}, who runs the servers when you are root, cannot reach {self.root}: set"
+                " KAIROS_STATE to a folder whose parents anybody may pass, such as one under /var/lib."
+            )
+
+    def log(self, name: str) -> Path:
+        """The log of the process of that name; the last run's is beside it, ending in `.previous`."""
+        return self.root / "log" / f"{name}.log"
+
+    def folder(self, name: str, account: Account | None) -> Path:
+        """A folder of ours or of `account`, for no one else."""
+        with self._explained():
+            return private_folder(self.root / name, account)
+
+    def sockets(self, account: Account | None) -> Path:
+        """The folder of the servers' sockets; a short one elsewhere if this path is long or unusual."""
+        path = self.root / "run"
+        if len(os.fsencode(path)) > LONGEST_SOCKET_FOLDER or not re.fullmatch(
+            r"[\w./-]+", str(path), re.ASCII
+        ):
+            path = Path("/tmp") / f"kairos-{os.geteuid()}-{digest(self.root)}"  # noqa: S108 (checked by private_folder)
+        with self._explained():
+            return private_folder(path, account)
+
+    def secret(self, name: str, make: Callable[[], str]) -> str:
+        """The secret of that name, made by `make` the first time and kept in a file only we can read."""
+        with self._explained():
+            path = self.folder("secret", None) / name
+            if not path.exists():
+                unfinished = path.with_suffix(".new")
+                unfinished.touch(mode=0o600)
+                unfinished.write_text(make())
+                unfinished.replace(path)
+            return path.read_text()
+
+    def close(self) -> None:
+        """Give the folder free."""
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
+
+
+def _make(root: Path) -> None:
+    """Make the missing folders down to `root`; root's may be passed through, for the servers are not root."""
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir()
+        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)  # whatever the umask
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(PermissionError):
+            os.kill(pid, 0)
+        return True
+    return False

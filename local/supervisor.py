@@ -1,0 +1,197 @@
+"""Runs processes: starts them, starts the dead again after a growing pause, stops all in reverse order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from signal import SIGKILL, Signals
+from typing import TYPE_CHECKING
+
+from local.errors import StackError
+from local.leash import Leash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local.process import Process
+    from local.state import State
+
+START_SECONDS = 90.0
+STOP_SECONDS = 8.0
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 30.0
+STEADY_SECONDS = 60.0  # one that lived so long has recovered: its pause begins small again
+SHOWN_LINES = 12
+
+
+@dataclass
+class Child:
+    """A process and its present run; `due` is when a dead one is started again (monotonic seconds)."""
+
+    process: Process
+    run: subprocess.Popen[bytes]
+    started: float
+    pause: float = FIRST_PAUSE
+    due: float | None = None
+
+
+class Supervisor:
+    """The children of one state folder, which must be open."""
+
+    def __init__(self, state: State, *, kernel_tie: bool = True) -> None:
+        self._state = state
+        self._leash = Leash(state.lock, kernel=kernel_tie)
+        self._children: dict[str, Child] = {}
+        self._tiers: list[list[Child]] = []
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process id of each child's present (or, between two, last) run."""
+        return {name: child.run.pid for name, child in self._children.items()}
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the children's logs."""
+        return self._state.log("").parent
+
+    def start(self, *processes: Process, seconds: float = START_SECONDS) -> None:
+        """Start processes that may start side by side and wait until each is ready; StackError if one is not.
+
+        Those started in one call are stopped side by side too.
+        """
+        self._tiers.append([])
+        for process in processes:
+            child = Child(process, self._spawn(process), time.monotonic())
+            self._children[process.name] = child
+            self._tiers[-1].append(child)
+        self._wait_ready(list(self._tiers[-1]), seconds)
+
+    def _spawn(self, process: Process) -> subprocess.Popen[bytes]:
+        with self._state.log(process.name).open("ab") as log:
+            try:
+                return self._leash.spawn(process, log.fileno())
+            except OSError as error:
+                raise StackError(f"{process.name} cannot be started ({error}).") from error
+
+    def _wait_ready(self, waiting: list[Child], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while waiting:
+            for child in waiting:
+                if child.run.poll() is not None:
+                    raise StackError(f"{self._obituary(child)}\n{self._last_lines(child.process)}")
+            waiting = [child for child in waiting if not child.process.ready()]
+            if waiting and time.monotonic() > deadline:
+                slow = waiting[0].process
+                raise StackError(f"{slow.name} is not ready after {seconds:.0f} s\n{self._last_lines(slow)}")
+            time.sleep(0.02)
+
+    def run(self, process: Process, seconds: float = START_SECONDS) -> None:
+        """Run a process to its end; StackError with the last lines of its log unless it exits with 0."""
+        child = Child(process, self._spawn(process), time.monotonic())
+        try:
+            deadline = time.monotonic() + seconds
+            while child.run.poll() is None:
+                if time.monotonic() > deadline:
+                    raise StackError(f"{process.name} took over {seconds:.0f} s\n{self._last_lines(process)}")
+                time.sleep(0.02)
+            if child.run.returncode:
+                raise StackError(f"{self._obituary(child)}\n{self._last_lines(process)}")
+        finally:
+            self._bury(child.run)
+
+    def output(self, process: Process, seconds: float = START_SECONDS) -> str:
+        """What a process writes; StackError with the last of it unless it exits with 0. Nothing is logged."""
+        run = self._leash.spawn(process, subprocess.PIPE)
+        try:
+            text = run.communicate(timeout=seconds)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            raise StackError(f"{process.name} took over {seconds:.0f} s.") from None
+        finally:
+            self._bury(run)
+        if run.returncode:
+            raise StackError(f"{process.name} exited with code {run.returncode}\n{_last_lines(text)}")
+        return text
+
+    def foreground(self, process: Process, say: Callable[[str], None]) -> int:
+        """The exit code of a process that writes to our own output; the children are tended meanwhile."""
+        run = self._leash.spawn(process, None)
+        try:
+            self.watch(lambda: run.poll() is not None, say)
+            return run.returncode
+        finally:
+            self._bury(run)
+
+    def tick(self) -> list[str]:
+        """Look at each child once: note a death, start again what is due; the news, one sentence each."""
+        self._leash.keep()
+        news = []
+        for child in self._children.values():
+            if child.due is None and child.run.poll() is not None:
+                news.append(self._note_death(child))
+            elif child.due is not None and time.monotonic() >= child.due:
+                child.run, child.started, child.due = self._spawn(child.process), time.monotonic(), None
+        return news
+
+    def _note_death(self, child: Child) -> str:
+        self._bury(child.run)
+        if time.monotonic() - child.started > STEADY_SECONDS:
+            child.pause = FIRST_PAUSE
+        child.due = time.monotonic() + child.pause
+        news = f"{self._obituary(child)}; it is started again in {child.pause:g} s"
+        child.pause = min(2 * child.pause, LONGEST_PAUSE)
+        return news
+
+    def restart_dead(self, seconds: float = START_SECONDS) -> list[str]:
+        """Start the dead again and wait until every child is ready; what happened, one sentence each."""
+        deadline = time.monotonic() + seconds
+        news = self.tick()
+        while not all(child.due is None and child.process.ready() for child in self._children.values()):
+            if time.monotonic() > deadline:
+                raise StackError(f"Not every child is ready after {seconds:.0f} s: {'; '.join(news)}")
+            time.sleep(0.02)
+            news += self.tick()
+        return news
+
+    def watch(self, done: Callable[[], bool], say: Callable[[str], None]) -> None:
+        """Tend the children until `done`."""
+        while not done():
+            for sentence in self.tick():
+                say(sentence)
+            time.sleep(0.1)
+
+    def _obituary(self, child: Child) -> str:
+        code = child.run.returncode
+        how = f"was ended by {Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        return f"{child.process.name} {how} (log: {self._state.log(child.process.name)})"
+
+    def _last_lines(self, process: Process) -> str:
+        return _last_lines(self._state.log(process.name).read_text(errors="replace"))
+
+    def _bury(self, run: subprocess.Popen[bytes]) -> None:
+        """End what is left of the child's process group, wait for it, and take it off the leash."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(run.pid, SIGKILL)
+        run.wait()
+        self._leash.release(run.pid)
+
+    def stop(self) -> None:
+        """Stop everything, the last started first; what does not end by itself within seconds is killed."""
+        while self._tiers:
+            tier = [child for child in self._tiers.pop() if child.due is None]  # the others are buried
+            for child in tier:
+                child.run.send_signal(child.process.stop_signal)
+            deadline = time.monotonic() + STOP_SECONDS
+            while any(child.run.poll() is None for child in tier) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            for child in tier:
+                self._bury(child.run)
+        self._children = {}
+        self._leash.close()
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines()[-SHOWN_LINES:])

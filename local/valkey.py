@@ -1,0 +1,57 @@
+"""Valkey (or Redis), the broker, as a supervised process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local.binaries import VALKEY_PACKAGE, valkey_server, within_reach
+from local.process import Process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local.account import Account
+    from local.state import State
+
+
+@dataclass(frozen=True)
+class Valkey:
+    """A server of our own on a Unix socket."""
+
+    path: Path
+
+    def url(self, number: int) -> str:
+        """Celery's address of database `number` (0 to 15)."""
+        return f"redis+socket://{self.path}?virtual_host={number}"
+
+    def ready(self) -> bool:
+        """Whether it answers (it does not while it reads its log after a crash)."""
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(2)
+            try:
+                link.connect(str(self.path))
+                link.sendall(b"PING\r\n")
+                return link.recv(5) == b"+PONG"
+            except OSError:
+                return False
+
+
+def prepare_valkey(state: State, account: Account | None) -> tuple[Valkey, Process]:
+    """The server and the process to start it with; every write is in its log within a second."""
+    program = within_reach(valkey_server(), VALKEY_PACKAGE, account, state.root / "bin")
+    server = Valkey(state.sockets(account) / "broker.sock")
+    options = {
+        "port": "0",
+        "unixsocket": str(server.path),
+        "unixsocketperm": "700",
+        "dir": str(state.folder("broker", account)),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    command = [str(program), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    return server, Process("broker", command, dict(os.environ), ready=server.ready, account=account)

@@ -1,0 +1,204 @@
+"""Decisions: what was drawn for a participant at a decision point, with everything needed to check it.
+
+The two statements at the top are the hot path. They go through the driver as text, without the ORM.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from psycopg2.extras import Json
+from sqlalchemy import BigInteger, Index, SmallInteger, UniqueConstraint, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.base import Base, Document, Id, Instant, ParticipantId
+from models.session import Prepared
+
+
+class Decision(Base):
+    """One randomised decision. `id` is the rid. Append-only: later answers are rows of `answers`.
+
+    state: what the protocol's state function gave, in the order its feature version names; None at F4.
+    policy_id: number of the policy whose probability this is; None at F4.
+    answers, reward: of the first committed call; reward is the outcome of the previous point's action.
+    study_id and protocol_id come from the row that was just read, without a foreign key: every decision of a
+    study would lock the same two rows.
+    """
+
+    __tablename__ = "decisions"
+    __table_args__ = (
+        UniqueConstraint("participant_id", "decision_index"),
+        Index("ix_decisions_study_id_id", "study_id", "id"),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[int] = mapped_column(BigInteger)
+    participant_id: Mapped[ParticipantId]
+    decision_index: Mapped[int]
+    protocol_id: Mapped[int] = mapped_column(BigInteger)
+    protocol_hash: Mapped[str]
+    code_version: Mapped[str]
+    policy_id: Mapped[int | None]
+    feature_version: Mapped[str]
+    state: Mapped[list[float] | None] = mapped_column(ARRAY(DOUBLE_PRECISION))
+    advantage_mean: Mapped[float | None]
+    advantage_variance: Mapped[float | None]
+    act_prob: Mapped[float]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    action: Mapped[int] = mapped_column(SmallInteger)
+    fallback_level: Mapped[str]
+    available: Mapped[bool] = mapped_column(server_default="true")
+    answers: Mapped[Document]
+    reward: Mapped[float | None]
+    evening: Mapped[bool]
+    decision_time: Mapped[Instant]
+    utc_offset_minutes: Mapped[int] = mapped_column(SmallInteger)
+    act_gen_timestamp: Mapped[Instant]
+
+
+POINT = """
+SELECT c.role, c.disabled,
+       EXISTS (SELECT FROM revoked_tokens r WHERE r.jti = $3) AS revoked,
+       s.timezone AS study_timezone, s.study_key, s.paused, s.policy_id AS current_policy_id,
+       v.id AS protocol_id,
+       p.id AS participant_id, p.phase, p.decision_index AS closed_index, p.timezone,
+       p.rl_start_date, p.rl_end_date, p.morning_notification_time_start AS mornings,
+       p.evening_notification_time_start AS evenings,
+       i.index AS decision_index,
+       d.id AS rid, d.policy_id, d.state, d.act_prob, d.seed, d.action, d.fallback_level,
+       d.act_gen_timestamp, d.answers,
+       (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers,
+                   coalesce((SELECT a.reward FROM answers a
+                             WHERE a.decision_id = e.id AND a.reward IS NOT NULL
+                             ORDER BY a.version DESC LIMIT 1), e.reward)) ORDER BY e.decision_index)
+        FROM decisions e
+        WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1
+       ) AS earlier,
+       b.mean AS block_mean, b.covariance AS block_covariance
+FROM clients c
+JOIN studies s ON s.id = c.study_id
+JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
+JOIN participants p ON p.study_id = s.id AND p.user_id = $4
+CROSS JOIN LATERAL (SELECT coalesce($5, p.decision_index + 1) AS index) i
+LEFT JOIN decisions d ON d.participant_id = p.id AND d.decision_index = i.index
+LEFT JOIN policy_blocks b
+       ON b.study_id = s.id AND b.policy_id = s.policy_id AND b.participant_id = p.id
+WHERE c.id = $2 AND c.study_id = $1
+FOR NO KEY UPDATE OF p
+"""
+
+
+class Point(NamedTuple):
+    """All that one decision needs, read by one statement with the participant's row locked.
+
+    `decision_index` is the point asked for (the next one where none was named); `rid` to `answers` are the
+    stored decision of that index, None where there is none yet. `earlier` holds
+    [decision_index, evening, action, answers, reward] of the points that the state looks back on.
+    """
+
+    role: str
+    disabled: bool
+    revoked: bool
+    study_timezone: str
+    study_key: memoryview
+    paused: bool
+    current_policy_id: int
+    protocol_id: int
+    participant_id: int
+    phase: str
+    closed_index: int
+    timezone: str
+    rl_start_date: Any
+    rl_end_date: Any
+    mornings: list[int]
+    evenings: list[int]
+    decision_index: int
+    rid: int | None
+    policy_id: int | None
+    state: list[float] | None
+    act_prob: float
+    seed: int
+    action: int
+    fallback_level: str
+    act_gen_timestamp: datetime
+    answers: dict[str, Any]
+    earlier: list[list[Any]] | None
+    block_mean: list[float] | None
+    block_covariance: list[float] | None
+
+
+COLUMNS = [column.name for column in Decision.__table__.columns if column.name not in {"id", "available"}]
+# A lock alone leaves no trace: who waited for it with an older snapshot would go on without seeing the new
+# decision. Each decision therefore rewrites its participant's row, which makes such a waiter run again.
+INSERT = f"""
+WITH moved AS (
+    UPDATE participants SET phase = $1, timezone = $2 WHERE id = $3
+)
+INSERT INTO decisions ({", ".join(COLUMNS)})
+VALUES ({", ".join(f"${place}" for place in range(4, 4 + len(COLUMNS)))}) RETURNING id
+"""
+READ_POINT = Prepared("read_point", POINT, 5)
+ADD_DECISION = Prepared("add_decision", INSERT, 3 + len(COLUMNS))
+
+
+def point(
+    session: Session, study_id: int, client_id: int, jti: str, user_id: str, decision_index: int | None
+) -> Point | None:
+    """Read and lock a decision point; None where the account or the participant is not of this study."""
+    row = READ_POINT.row(session, (study_id, client_id, jti, user_id, decision_index))
+    return Point(*row) if row else None
+
+
+def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> int:
+    """Store a decision and return its rid; from now on the participant is in `phase` and in `timezone`."""
+    stored = {**values, "answers": Json(values["answers"])}
+    moved = (phase, timezone, values["participant_id"])
+    (rid,) = ADD_DECISION.row(session, (*moved, *(stored[name] for name in COLUMNS))) or (0,)
+    return int(rid)
+
+
+def at(session: Session, participant_id: int, decision_index: int) -> Decision | None:
+    """The decision of a participant at an index, or None."""
+    return session.scalars(
+        select(Decision).where(
+            Decision.participant_id == participant_id, Decision.decision_index == decision_index
+        )
+    ).one_or_none()
+
+
+def known(session: Session, participant_id: int, decision_index: int) -> Decision:
+    """The same where it must exist. Raises NoResultFound."""
+    return session.scalars(
+        select(Decision).where(
+            Decision.participant_id == participant_id, Decision.decision_index == decision_index
+        )
+    ).one()
+
+
+def by_rids(session: Session, participant_id: int, rids: list[int]) -> dict[int, Decision]:
+    """Those of the decisions `rids` that are this participant's, by rid."""
+    found = session.scalars(
+        select(Decision).where(Decision.participant_id == participant_id, Decision.id.in_(rids))
+    )
+    return {decision.id: decision for decision in found}
+
+
+def listed(
+    session: Session, study_id: int, participant_id: int | None, after: int, limit: int
+) -> list[Decision]:
+    """Decisions of the study by rid, from the one after `after`; `participant_id` leaves only theirs."""
+    query = select(Decision).where(Decision.study_id == study_id, Decision.id > after)
+    if participant_id is not None:
+        query = query.where(Decision.participant_id == participant_id)
+    return list(session.scalars(query.order_by(Decision.id).limit(limit)))
+
+
+def fallback_counts(session: Session, study_id: int) -> dict[str, int]:
+    """How many decisions were made at each fallback level."""
+    rows = session.execute(
+        select(Decision.fallback_level, func.count())
+        .where(Decision.study_id == study_id)
+        .group_by(Decision.fallback_level)
+    )
+    return dict(rows.all())

@@ -1,0 +1,256 @@
+"""Jobs: work that must be done outside a request. The row is the truth; a message only carries its id.
+
+A job is claimed by a conditional UPDATE. `attempts` is the fence: a worker that was thought dead, so that
+its job was put back, cannot finish what somebody else has claimed since.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
+
+from models.base import Base, CreatedAt, Id, Instant, StudyId
+
+INGEST = "ingest"
+REFIT = "refit"
+QUEUED = "queued"
+RUNNING = "running"
+DONE = "done"
+FAILED = "failed"
+LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+class Job(Base):
+    """One piece of work of a study. run_after: not before. sent_at: when its id last went to the broker.
+
+    attempts: claims ever made, the fence. tries: claims since it was last queued by hand, which are bounded.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued', 'running', 'done', 'failed')", name="state"),
+        Index(
+            "ix_jobs_unfinished",
+            "state",
+            "run_after",
+            postgresql_where=text("state IN ('queued', 'running')"),
+        ),
+        Index(
+            "uq_jobs_queued_refit",
+            "study_id",
+            unique=True,
+            postgresql_where=text("kind = 'refit' AND state = 'queued'"),
+        ),
+        Index(
+            "uq_jobs_running_refit",
+            "study_id",
+            unique=True,
+            postgresql_where=text("kind = 'refit' AND state = 'running'"),
+        ),
+        Index("uq_jobs_window_id", "window_id", unique=True, postgresql_where=text("window_id IS NOT NULL")),
+        Index("ix_jobs_study_id_state", "study_id", "state"),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    kind: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=QUEUED)
+    window_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("windows.id"))
+    hyperparameters: Mapped[bool] = mapped_column(server_default="false")
+    requests: Mapped[int] = mapped_column(server_default="1")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    tries: Mapped[int] = mapped_column(server_default="0")
+    run_after: Mapped[Instant]
+    sent_at: Mapped[Instant]
+    claimed_at: Mapped[Instant | None]
+    finished_at: Mapped[Instant | None]
+    code: Mapped[int | None]
+    reason: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    created_at: Mapped[CreatedAt]
+
+
+class Requested(NamedTuple):
+    """The job that does what was asked. `joined`: another request queued it before, and sent its id."""
+
+    job_id: int
+    joined: bool
+
+
+class LostClaim(Exception):
+    """The job was put back and belongs to another worker: nothing of this attempt may be written."""
+
+
+def add_ingest(session: Session, study_id: int, window_id: int, now: datetime) -> Job:
+    """Queue the ingest of a window."""
+    job = Job(study_id=study_id, kind=INGEST, window_id=window_id, run_after=now, sent_at=now)
+    session.add(job)
+    session.flush()
+    return job
+
+
+def of_window(session: Session, window_id: int) -> Job:
+    """The ingest job of a window."""
+    return session.scalars(select(Job).where(Job.window_id == window_id)).one()
+
+
+def request_refit(
+    session: Session, study_id: int, now: datetime, run_after: datetime, hyperparameters: bool
+) -> Requested:
+    """Join the study's queued refit or queue one.
+
+    The conflict takes the row's lock, so a request either lands before the claim (and its rows are in the
+    snapshot, which opens after the claim) or queues the next fit.
+    """
+    new = insert(Job).values(
+        study_id=study_id,
+        kind=REFIT,
+        hyperparameters=hyperparameters,
+        run_after=max(now, run_after),
+        sent_at=now if run_after <= now else LONG_AGO,
+    )
+    joined = {
+        "requests": Job.requests + 1,
+        "hyperparameters": or_(Job.hyperparameters, new.excluded.hyperparameters),
+        "run_after": func.least(Job.run_after, new.excluded.run_after),
+    }
+    statement = new.on_conflict_do_update(
+        index_elements=["study_id"],
+        index_where=text("kind = 'refit' AND state = 'queued'"),
+        set_=joined,
+    )
+    job_id, requests = session.execute(statement.returning(Job.id, Job.requests)).one()
+    return Requested(job_id, joined=requests > 1)
+
+
+def claim(session: Session, job_id: int, now: datetime) -> Job | None:
+    """Take a queued job that is due; None where it is not, or where its study already has a fit running."""
+    other = aliased(Job)
+    running = (
+        select(other.id)
+        .where(other.study_id == Job.study_id, other.kind == REFIT, other.state == RUNNING)
+        .exists()
+    )
+    return session.scalars(
+        update(Job)
+        .where(Job.id == job_id, Job.state == QUEUED, Job.run_after <= now, (Job.kind != REFIT) | ~running)
+        .values(state=RUNNING, attempts=Job.attempts + 1, tries=Job.tries + 1, claimed_at=now)
+        .returning(Job)
+    ).one_or_none()
+
+
+def _leave(session: Session, job: Job, **columns: Any) -> None:
+    kept = session.scalar(
+        update(Job)
+        .where(Job.id == job.id, Job.state == RUNNING, Job.attempts == job.attempts)
+        .values(**columns)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    if kept is None:
+        raise LostClaim(f"job {job.id} was put back after attempt {job.attempts}")
+
+
+def finish(session: Session, job: Job, now: datetime, result: dict[str, Any] | None = None) -> None:
+    """The claimed job is done. Raises LostClaim."""
+    _leave(session, job, state=DONE, finished_at=now, code=None, reason=None, result=result)
+
+
+def fail(
+    session: Session, job: Job, now: datetime, code: int | None, reason: str, again: datetime | None = None
+) -> None:
+    """The claimed job failed; at the time `again` the sweep wakes it up. Raises LostClaim."""
+    _leave(
+        session,
+        job,
+        state=FAILED,
+        finished_at=now,
+        code=code,
+        reason=reason,
+        run_after=again or job.run_after,
+    )
+
+
+def postpone(session: Session, job: Job, run_after: datetime, code: int, reason: str) -> None:
+    """Put the claimed job back for a later try; the sweep sends it when it is due. Raises LostClaim."""
+    _leave(session, job, state=QUEUED, run_after=run_after, sent_at=LONG_AGO, code=code, reason=reason)
+
+
+def _free(session: Session, job: Job, now: datetime, tries: int, reason: str) -> None:
+    queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
+    if queued is not None:  # at most one refit waits in a study: it does the work of both
+        queued.hyperparameters = queued.hyperparameters or job.hyperparameters
+        job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
+    elif job.tries >= tries:
+        job.state, job.finished_at, job.reason = FAILED, now, reason
+    else:
+        job.state, job.run_after, job.sent_at = QUEUED, now, LONG_AGO
+
+
+def put_back(session: Session, now: datetime, limit: timedelta, tries: int, reason: str) -> list[Job]:
+    """Free the claims that dead workers hold: queued again, or failed after so many tries."""
+    dead = select(Job.id).where(Job.state == RUNNING, Job.claimed_at < now - limit)
+    expired = session.scalars(select(Job).where(Job.id.in_(dead)).with_for_update(skip_locked=True)).all()
+    for job in expired:
+        _free(session, job, now, tries, reason)
+    session.flush()
+    return list(expired)
+
+
+def due(
+    session: Session, kinds: list[str], now: datetime, older: timedelta, limit: int
+) -> list[tuple[int, str]]:
+    """(id, kind) of queued jobs that are due and were not sent lately; they count as sent from now on."""
+    waiting = (
+        select(Job.id)
+        .where(Job.state == QUEUED, Job.run_after <= now, Job.sent_at < now - older, Job.kind.in_(kinds))
+        .order_by(Job.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    sent = update(Job).where(Job.id.in_(waiting)).values(sent_at=now).returning(Job.id, Job.kind)
+    return [(job_id, kind) for job_id, kind in session.execute(sent)]
+
+
+def queued_refit(session: Session, study_id: int) -> Job | None:
+    """The refit that waits in the study, or None."""
+    return session.scalars(
+        select(Job).where(Job.study_id == study_id, Job.kind == REFIT, Job.state == QUEUED)
+    ).one_or_none()
+
+
+def last_fit_finished(session: Session, study_id: int) -> datetime | None:
+    """When a fit of the study last came to its end."""
+    return session.scalar(
+        select(func.max(Job.finished_at)).where(Job.study_id == study_id, Job.kind == REFIT)
+    )
+
+
+def of_study(session: Session, study_id: int, job_id: int) -> Job | None:
+    """Job `job_id` where it is the study's, or None."""
+    return session.scalars(select(Job).where(Job.study_id == study_id, Job.id == job_id)).one_or_none()
+
+
+def counts(session: Session, study_id: int) -> dict[str, int]:
+    """How many jobs are in each state."""
+    rows = session.execute(
+        select(Job.state, func.count()).where(Job.study_id == study_id).group_by(Job.state)
+    )
+    return dict(rows.all())
+
+
+def revive(job: Job, now: datetime) -> None:
+    """Queue a failed job again with all its tries before it."""
+    job.state, job.tries, job.run_after, job.sent_at, job.finished_at = QUEUED, 0, now, now, None
+
+
+def wake(session: Session, now: datetime, tries: int) -> None:
+    """Queue failed ingests again whose time for another try has come, up to so many tries in all."""
+    session.execute(
+        update(Job)
+        .where(Job.kind == INGEST, Job.state == FAILED, Job.run_after <= now, Job.tries < tries)
+        .where(Job.run_after > Job.finished_at)
+        .values(state=QUEUED, sent_at=LONG_AGO, finished_at=None)
+    )

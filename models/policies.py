@@ -1,0 +1,231 @@
+"""Policies: immutable versions of what was learnt, and each participant's block that serving needs."""
+
+import typing
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, insert, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
+
+Array = NDArray[np.float64]
+
+
+class Policy(Base):
+    """Version `policy_id` of a study's policy (0 = the prior). Matrices are stored row by row.
+
+    participants: ids in the fit. row_seq, row_count, statistics_hash: the rows it contains.
+    advantage_mean, advantage_covariance: the block that serves participants who are not in the fit.
+    """
+
+    __tablename__ = "policies"
+    __table_args__ = (UniqueConstraint("study_id", "policy_id"),)
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    policy_id: Mapped[int]
+    algorithm: Mapped[str]
+    protocol_id: Mapped[ProtocolId]
+    protocol_hash: Mapped[str]
+    code_version: Mapped[str]
+    feature_version: Mapped[str]
+    row_seq: Mapped[int] = mapped_column(BigInteger)
+    row_count: Mapped[int]
+    statistics_hash: Mapped[str]
+    participants: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    mean: Mapped[Floats]
+    covariance: Mapped[Floats]
+    sigma_u: Mapped[Floats]
+    noise_variance: Mapped[float]
+    advantage_mean: Mapped[Floats]
+    advantage_covariance: Mapped[Floats]
+    report: Mapped[Document]
+    created_at: Mapped[CreatedAt]
+
+
+class PolicyBlock(Base):
+    """A participant's advantage posterior under one policy: q means and the q(q+1)/2 upper covariances."""
+
+    __tablename__ = "policy_blocks"
+
+    study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
+    policy_id: Mapped[int] = mapped_column(primary_key=True)
+    participant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("participants.id"), primary_key=True)
+    mean: Mapped[Floats]
+    covariance: Mapped[Floats]
+
+
+class Population(NamedTuple):
+    """What serving keeps of a policy: its number, its members and the block for everybody else."""
+
+    policy_id: int
+    participants: frozenset[int]
+    mean: Array
+    covariance: Array
+
+
+def pack(covariances: Array) -> Array:
+    """(m, q, q) symmetric matrices as (m, q(q+1)/2) upper triangles, row by row."""
+    rows, columns = np.triu_indices(covariances.shape[-1])
+    return covariances[:, rows, columns]
+
+
+def unpack(packed: Array, q: int) -> Array:
+    """One packed upper triangle as a (q, q) symmetric matrix. Raises ValueError for another length."""
+    matrix = np.zeros((q, q))
+    rows, columns = np.triu_indices(q)
+    if packed.shape != rows.shape:
+        raise ValueError(f"{packed.shape} is not the shape of a packed ({q}, {q}) matrix")
+    matrix[rows, columns] = packed
+    matrix[columns, rows] = packed
+    return matrix
+
+
+class Learnt(typing.Protocol):
+    """The numbers of a fit, p coefficients and q of them for the advantage."""
+
+    @property
+    def population_mean(self) -> Array: ...  # (p,)
+    @property
+    def population_covariance(self) -> Array: ...  # (p, p)
+    @property
+    def sigma_u(self) -> Array: ...  # (p, p)
+    @property
+    def noise_variance(self) -> float: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def statistics_hash(self) -> str: ...
+    @property
+    def beta(self) -> Array: ...  # (m, q)
+    @property
+    def V(self) -> Array: ...  # (m, q, q)  # noqa: N802
+
+
+class Stamp(NamedTuple):
+    """What a policy was computed by and from."""
+
+    protocol_id: int
+    protocol_hash: str
+    algorithm: str
+    feature_version: str
+    code_version: str
+    row_seq: int
+
+
+def add(
+    session: Session,
+    study_id: int,
+    stamp: Stamp,
+    learnt: Learnt,
+    advantage: tuple[Array, Array],
+    participants: list[int],
+    report: dict[str, Any],
+) -> Policy:
+    """Insert a policy with the next number of its study, whose row must be locked, and its serving blocks.
+
+    advantage: mean (q,) and covariance (q, q) for who is not in the fit. participants: ids in the fit, in the
+    order of `learnt.beta` and `learnt.V`.
+    """
+    highest = session.scalar(select(func.max(Policy.policy_id)).where(Policy.study_id == study_id))
+    policy = Policy(
+        study_id=study_id,
+        policy_id=0 if highest is None else highest + 1,
+        **stamp._asdict(),
+        row_count=learnt.rows,
+        statistics_hash=learnt.statistics_hash,
+        participants=participants,
+        mean=learnt.population_mean.tolist(),
+        covariance=learnt.population_covariance.ravel().tolist(),
+        sigma_u=learnt.sigma_u.ravel().tolist(),
+        noise_variance=learnt.noise_variance,
+        advantage_mean=advantage[0].tolist(),
+        advantage_covariance=advantage[1].ravel().tolist(),
+        report=report,
+    )
+    session.add(policy)
+    session.flush()
+    _add_blocks(session, policy, learnt.beta, learnt.V)
+    return policy
+
+
+def _add_blocks(session: Session, policy: Policy, means: Array, covariances: Array) -> None:
+    rows = [
+        {
+            "study_id": policy.study_id,
+            "policy_id": policy.policy_id,
+            "participant_id": participant,
+            "mean": mean,
+            "covariance": packed,
+        }
+        for participant, mean, packed in zip(
+            policy.participants, means.tolist(), pack(covariances).tolist(), strict=True
+        )
+    ]
+    if rows:
+        session.execute(insert(PolicyBlock), rows)
+
+
+def numbered(session: Session, study_id: int, policy_id: int) -> Policy | None:
+    """Policy `policy_id` of the study, or None."""
+    return session.scalars(
+        select(Policy).where(Policy.study_id == study_id, Policy.policy_id == policy_id)
+    ).one_or_none()
+
+
+def population(session: Session, study_id: int, policy_id: int) -> Population | None:
+    """The part of a policy that serving caches, or None where there is no such policy.
+
+    `mean` (q,) and `covariance` (q, q) where the row is as it was written: whoever uses them checks.
+    """
+    policy = numbered(session, study_id, policy_id)
+    if policy is None:
+        return None
+    mean = np.array(policy.advantage_mean, dtype=np.float64)
+    covariance = np.array(policy.advantage_covariance, dtype=np.float64)
+    if covariance.size == mean.size**2:
+        covariance = covariance.reshape(mean.size, mean.size)
+    return Population(policy.policy_id, frozenset(policy.participants), mean, covariance)
+
+
+def below(session: Session, study_id: int, policy_id: int) -> int | None:
+    """The highest policy number below `policy_id`, or None."""
+    return session.scalar(
+        select(func.max(Policy.policy_id)).where(Policy.study_id == study_id, Policy.policy_id < policy_id)
+    )
+
+
+def block(session: Session, study_id: int, policy_id: int, participant_id: int) -> PolicyBlock | None:
+    """A participant's block under a policy, or None."""
+    return session.get(PolicyBlock, (study_id, policy_id, participant_id))
+
+
+def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[Array, Array]:
+    """What a policy serves these participants with, in their order: means (m, q), covariances (m, q, q)."""
+    q = len(policy.advantage_mean)
+    means = np.tile(np.array(policy.advantage_mean), (len(participants), 1))
+    covariances = np.tile(np.array(policy.advantage_covariance).reshape(q, q), (len(participants), 1, 1))
+    place = {participant: row for row, participant in enumerate(participants)}
+    found = session.execute(
+        select(PolicyBlock.participant_id, PolicyBlock.mean, PolicyBlock.covariance).where(
+            PolicyBlock.study_id == policy.study_id, PolicyBlock.policy_id == policy.policy_id
+        )
+    )
+    for participant, mean, packed in found:
+        if participant in place:
+            means[place[participant]] = mean
+            covariances[place[participant]] = unpack(np.array(packed), q)
+    return means, covariances
+
+
+def listed(session: Session, study_id: int) -> list[Policy]:
+    """All policies of the study, oldest first."""
+    return list(session.scalars(select(Policy).where(Policy.study_id == study_id).order_by(Policy.policy_id)))
+
+
+def count(session: Session, study_id: int) -> int:
+    """How many policies the study has."""
+    return session.scalar(select(func.count()).where(Policy.study_id == study_id)) or 0

@@ -1,0 +1,78 @@
+"""Who may do what in the database: the owner everything, the service what it needs, a reader read.
+
+The owner runs the migrations and the operator's commands. The service's role has no UPDATE, DELETE or
+TRUNCATE on what is append-only, nor can it change a study's key. The reader sees no secret, even encrypted.
+"""
+
+from sqlalchemy import Column, Table, text
+from sqlalchemy.orm import Session
+
+from models.base import Base
+from models.secrets import is_encrypted
+
+SERVICE = {
+    "answers": "INSERT",
+    "audit": "INSERT",
+    "clients": "INSERT",
+    "decisions": "INSERT",
+    "discrepancies": "INSERT",
+    "idempotency_keys": "INSERT",
+    "jobs": "INSERT, UPDATE",
+    "learning_rows": "INSERT",
+    "participant_zones": "INSERT",
+    "participants": "INSERT, UPDATE",
+    "policies": "INSERT",
+    "policy_blocks": "INSERT, DELETE",
+    "protocols": "INSERT",
+    "revoked_tokens": "INSERT, DELETE",
+    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen)",
+    "windows": "INSERT, UPDATE",
+}
+
+
+OWNED = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'studies'::regclass"
+FOUND = "SELECT rolsuper OR pg_has_role(oid, current_user, 'MEMBER') FROM pg_roles WHERE rolname = :role"
+
+
+class UnfitRole(ValueError):
+    """A role that cannot grant, or cannot be restricted: it does not exist, or is the owner's equal."""
+
+
+def is_secret(column: Column[object]) -> bool:
+    """Whether the column's values stay in the database: ciphertext and password hashes."""
+    return is_encrypted(column) or column.name == "password_hash"
+
+
+def grant_service(session: Session, role: str) -> int:
+    """Give `role` the rights of the API and the workers and no others; how many tables. Raises UnfitRole."""
+    rights = {name: f"SELECT, {more}" for name, more in SERVICE.items()} | {"alembic_version": "SELECT"}
+    return _grant(session, role, rights)
+
+
+def grant_reader(session: Session, role: str) -> int:
+    """Let `role` read everything but secrets, and nothing else; how many tables. Raises UnfitRole."""
+    return _grant(session, role, {table.name: _readable(table) for table in Base.metadata.sorted_tables})
+
+
+def _readable(table: Table) -> str:
+    columns = [column.name for column in table.columns if not is_secret(column)]
+    return "SELECT" if len(columns) == len(table.columns) else f"SELECT ({', '.join(columns)})"
+
+
+def _grant(session: Session, role: str, rights: dict[str, str]) -> int:
+    _check(session, role)
+    quoted = session.connection().dialect.identifier_preparer.quote(role)
+    for table, right in rights.items():
+        session.execute(text(f"REVOKE ALL ON {table} FROM {quoted}"))
+        session.execute(text(f"GRANT {right} ON {table} TO {quoted}"))
+    return len(rights)
+
+
+def _check(session: Session, role: str) -> None:
+    if not session.scalar(text(OWNED)):  # the database would merely warn
+        raise UnfitRole("only the owner of the tables can grant rights on them: connect as the owner")
+    found = session.execute(text(FOUND), {"role": role}).one_or_none()
+    if found is None:
+        raise UnfitRole(f"there is no database role {role!r}: create it first")
+    if found[0]:
+        raise UnfitRole(f"the role {role!r} has all rights of the tables' owner: choose another one")

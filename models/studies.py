@@ -1,0 +1,140 @@
+"""Studies and the versions of their protocols."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import BigInteger, UniqueConstraint, select, text, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.base import Base, CreatedAt, Document, Id, StudyId
+from models.secrets import Encrypted
+
+
+class Study(Base):
+    """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row."""
+
+    __tablename__ = "studies"
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(unique=True)
+    timezone: Mapped[str]
+    ema_timezone: Mapped[str]
+    ema_url: Mapped[str]
+    ema_token: Mapped[bytes | None] = mapped_column(Encrypted)
+    study_key: Mapped[bytes] = mapped_column(Encrypted)
+    study_key_sha256: Mapped[str]
+    protocol_version: Mapped[int]
+    policy_id: Mapped[int]
+    row_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    paused: Mapped[bool] = mapped_column(server_default=text("false"))
+    learning_frozen: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[CreatedAt]
+
+
+class ProtocolVersion(Base):
+    """A protocol document as it stood. `history` is how many earlier points its state looks back on."""
+
+    __tablename__ = "protocols"
+    __table_args__ = (UniqueConstraint("study_id", "version"),)
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    version: Mapped[int]
+    document: Mapped[Document]
+    hash: Mapped[str]
+    history: Mapped[int]
+    author: Mapped[str]
+    reason: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+def create(session: Session, **columns: Any) -> Study:
+    """A new study with a fresh key for its draws; its hash can be published before the first."""
+    key = secrets.token_bytes(32)
+    digest = hashlib.sha256(key).hexdigest()
+    study = Study(study_key=key, study_key_sha256=digest, protocol_version=1, policy_id=0, **columns)
+    session.add(study)
+    session.flush()
+    return study
+
+
+def add_protocol(
+    session: Session,
+    study: Study,
+    document: Mapping[str, Any],
+    digest: str,
+    history: int,
+    author: str,
+    reason: str,
+) -> ProtocolVersion:
+    """Store `document` as version `study.protocol_version` of the study's protocol."""
+    version = ProtocolVersion(
+        study_id=study.id,
+        version=study.protocol_version,
+        document=dict(document),
+        hash=digest,
+        history=history,
+        author=author,
+        reason=reason,
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def by_name(session: Session, name: str) -> Study | None:
+    """The study called `name`, or None."""
+    return session.scalars(select(Study).where(Study.name == name)).one_or_none()
+
+
+def only(session: Session) -> Study | None:
+    """The deployment's study where it has exactly one, else None."""
+    found = session.scalars(select(Study).limit(2)).all()
+    return found[0] if len(found) == 1 else None
+
+
+def everyone(session: Session) -> list[Study]:
+    """All studies, oldest first."""
+    return list(session.scalars(select(Study).order_by(Study.id)))
+
+
+def protocol(session: Session, study: Study) -> ProtocolVersion:
+    """The version in force."""
+    return session.scalars(
+        select(ProtocolVersion).where(
+            ProtocolVersion.study_id == study.id, ProtocolVersion.version == study.protocol_version
+        )
+    ).one()
+
+
+def protocol_by_id(session: Session, protocol_id: int) -> ProtocolVersion:
+    """A version by its id: immutable, so it may be cached."""
+    return session.get_one(ProtocolVersion, protocol_id)
+
+
+def locked(session: Session, study_id: int) -> Study:
+    """The study's row, locked until the transaction ends: the order of rows and policies hangs on it.
+
+    The lock lets decisions of the study pass, whose foreign keys ask for the row.
+    """
+    return session.scalars(select(Study).where(Study.id == study_id).with_for_update(key_share=True)).one()
+
+
+def take_turn(session: Session, study_id: int) -> None:
+    """Write to the study's row without changing it: whoever waits for the row runs again and sees our work.
+
+    A lock alone would let the waiter go on with a snapshot from before.
+    """
+    session.execute(update(Study).where(Study.id == study_id).values(paused=Study.paused))
+
+
+def activate(session: Session, study_id: int, policy_id: int) -> None:
+    """Let policy `policy_id` serve from the next decision on."""
+    session.execute(update(Study).where(Study.id == study_id).values(policy_id=policy_id))
+
+
+def by_id(session: Session, study_id: int) -> Study:
+    """The study with this id."""
+    return session.get_one(Study, study_id)

@@ -1,0 +1,190 @@
+"""The study app's own back end: it keeps what participants answered and serves POST /ema_study.
+
+Failures on purpose (a share of calls answers 500, answers late, or closes the connection) show whether the
+service gets its data all the same.
+"""
+
+import hmac
+import json
+import random
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from rehearsal.messages import Decision, Enrolment, Survey
+
+TOLERANCE = timedelta(seconds=1)
+LARGEST_BODY = 64 * 1024
+FAULTS = ("error", "late", "closed")
+
+
+@dataclass(frozen=True)
+class Faults:
+    """`share` of calls fail, in [0, 1]; a late answer takes `late` seconds more."""
+
+    share: float = 0.0
+    late: float = 12.0
+    seed: int = 0
+
+
+class Backend:
+    """What the app knows of its participants. Safe to use from many threads."""
+
+    def __init__(self, token: str | None, faults: Faults | None = None) -> None:
+        self._token, self.faults = token, faults or Faults()
+        self._random = random.Random(self.faults.seed)
+        self._lock = threading.Lock()
+        self._items: dict[str, list[tuple[datetime, dict[str, Any]]]] = {}
+        self.calls = self.failed_on_purpose = 0
+
+    def enrol(self, user_id: str) -> None:
+        """From now on the participant is known, with no data yet."""
+        with self._lock:
+            self._items.setdefault(user_id, [])
+
+    def store(self, enrolment: Enrolment, survey: Survey, decision: Decision) -> None:
+        """Keep the data of one decision point."""
+        item = _item(enrolment, survey, decision)
+        with self._lock:
+            self._items[enrolment.user_id].append((decision.act_gen_timestamp, item))
+
+    def answer(self, query: object) -> tuple[int, dict[str, Any]]:
+        """Status and body for the JSON value posted to /ema_study: the items of [start_time, end_time]."""
+        try:
+            user_id, start, end = _query(query)
+        except (TypeError, KeyError, ValueError):
+            return 400, _fail("user_id, start_time and end_time are needed")
+        with self._lock:
+            items = list(self._items[user_id]) if user_id in self._items else None
+        if items is None:
+            return 200, _fail("no such participant")
+        inside = (item for at, item in items if start - TOLERANCE <= at <= end + TOLERANCE)
+        return 200, {"status": "success", "ema_data": {str(item["rid"]): item for item in inside}}
+
+    def admits(self, header: str) -> bool:
+        """Whether the Authorization header carries the study's token (any does where there is none)."""
+        expected = f"Bearer {self._token}"
+        return self._token is None or hmac.compare_digest(header.encode(), expected.encode())
+
+    def next_fault(self) -> str | None:
+        """Count a call and say how it is to fail, if so."""
+        with self._lock:
+            self.calls += 1
+            if self._random.random() >= self.faults.share:
+                return None
+            self.failed_on_purpose += 1
+            return self._random.choice(FAULTS)
+
+
+class EmaServer(ThreadingHTTPServer):
+    """Serves a Backend on the loopback address while its `with` block runs; `server_port` says where.
+
+    Raises OSError where the port is taken. Port 0 takes any free one.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, backend: Backend, port: int) -> None:
+        self.backend = backend
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hung up before its answer is no error of ours; any other is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: EmaServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 30
+
+    def do_POST(self) -> None:
+        raw = self._body()
+        fault = self.server.backend.next_fault()
+        if fault == "closed":
+            self.close_connection = True
+            return
+        if fault == "late":
+            time.sleep(self.server.backend.faults.late)
+        self._send(*((500, _fail("on purpose")) if fault == "error" else self._answer(raw)))
+
+    def _answer(self, raw: bytes | None) -> tuple[int, dict[str, Any]]:
+        if self.path != "/ema_study":
+            return 404, _fail("no such route")
+        if not self.server.backend.admits(self.headers.get("Authorization", "")):
+            return 401, _fail("a bearer token is needed")
+        if raw is None:
+            return 413, _fail("the body is too large, or its length is not said")
+        try:
+            return self.server.backend.answer(json.loads(raw))
+        except ValueError:
+            return 400, _fail("the body is not JSON")
+
+    def _body(self) -> bytes | None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > LARGEST_BODY:
+            self.close_connection = True  # what is left unread would be taken for the next request
+            return None
+        return self.rfile.read(int(length))
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the progress bar owns the terminal."""
+
+
+def _query(query: object) -> tuple[str, datetime, datetime]:
+    if not isinstance(query, dict) or not isinstance(query["user_id"], str):
+        raise TypeError("not a query")
+    return query["user_id"], _instant(query["start_time"]), _instant(query["end_time"])
+
+
+def _instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _item(enrolment: Enrolment, survey: Survey, decision: Decision) -> dict[str, Any]:
+    """One item of ema_data. A message is shown when it is drawn, and looked at with a finished survey."""
+    at = decision.act_gen_timestamp.isoformat()
+    shown = at if decision.action == 1 else "NA"
+    return survey.fields() | {
+        "user_id": enrolment.user_id,
+        "action_taken": decision.action,
+        "seed": decision.seed,
+        "act_prob": decision.act_prob,
+        "policy_id": decision.policy_id,
+        "decision_index": decision.decision_index,
+        "act_gen_timestamp": at,
+        "rid": decision.rid,
+        "timestamp_finished_ema": at if survey.finished_ema else "NA",
+        "message_notification_sent_time": shown,
+        "message_notification_click_time": shown if survey.finished_ema else "NA",
+        "morning_notification_time_start": list(enrolment.morning_notification_time_start),
+        "evening_notification_time_start": list(enrolment.evening_notification_time_start),
+    }
+
+
+def _fail(message: str) -> dict[str, Any]:
+    return {"status": "fail", "message": message}

@@ -1,0 +1,241 @@
+"""A typed client of the decision service: the calls that a study's back end makes, safe to repeat.
+
+Every call is sent again, with growing pauses, while the service is away (network error, 429, 502, 503, 504),
+until `patience` seconds have passed. That is safe because a decision point is named by its decision_index: a
+repeat is answered with the decision that was made the first time. One Client may be used by many threads.
+"""
+
+import base64
+import json
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+import requests
+from pydantic import TypeAdapter, ValidationError
+
+from rehearsal.messages import (
+    Accepted,
+    Decision,
+    Done,
+    EndedWindow,
+    Enrolment,
+    Job,
+    JobAnswer,
+    Policy,
+    PolicyList,
+    StudyReport,
+    Survey,
+    Token,
+)
+
+AWAY = {429, 502, 503, 504}
+LONGEST_PAUSE = 5.0
+ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 30.0
+NETWORK_ERRORS = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
+
+T = TypeVar("T")
+_READERS: dict[type, TypeAdapter[Any]] = {}
+
+
+class ApiError(Exception):
+    """The service refused a call, or answered something that its contract does not know."""
+
+    def __init__(self, call: str, status: int, code: int | None, message: str) -> None:
+        super().__init__(f"{call} was answered {status} (error_code {code}): {message}")
+        self.status, self.code = status, code
+
+
+class Unreachable(Exception):
+    """The service stayed away for longer than the client's patience."""
+
+
+class Client:
+    """One account of one study at the service under `url`."""
+
+    def __init__(self, url: str, study: str, name: str, password: str, patience: float = 300.0) -> None:
+        self.url, self.study_name, self.patience = url.rstrip("/"), study, patience
+        self._account = {"api_user": name, "api_pass": password, "study": study}
+        self._thread = threading.local()
+        self._lock = threading.Lock()
+        self._token = ""
+        self._renew_at = 0.0
+
+    def running(self, patience: float) -> None:
+        """Return once the service answers at all. Raises Unreachable after `patience` seconds."""
+        self._read(Done, self._send("GET", "/running", None, None, patience))
+
+    def register_client(self, registration_token: str | None = None) -> None:
+        """Make the account (once per study). Raises ApiError 409 where the name exists, 403 where closed."""
+        body = self._account | ({"registration_token": registration_token} if registration_token else {})
+        self._keep(self._read(Token, self._send("POST", "/auth/register", body)))
+
+    def login(self) -> None:
+        """Get a new token. Calls do this themselves when the token is about to expire or is refused."""
+        with self._lock:
+            self._login()
+
+    def _login(self) -> None:
+        self._keep(self._read(Token, self._send("POST", "/auth/login", self._account)))
+
+    def logout(self) -> None:
+        """Revoke the token."""
+        self._read(Done, self._send("POST", "/auth/logout", {}, self._token))
+        self._token = ""
+
+    def register(self, enrolment: Enrolment) -> None:
+        """Enrol a participant. The same body again within the hour is a repeat, not an error."""
+        body = {name: value for name, value in asdict(enrolment).items() if value is not None}
+        self._call(Done, "POST", "/register", body)
+
+    def actions(self, user_id: str, index: int, time: datetime, survey: Survey) -> Decision:
+        """Decide point `index`; `time` is the participant's local time, with its offset."""
+        body = {"user_id": user_id, "decision_index": index, "decision_time": time} | survey.fields()
+        return self._call(Decision, "POST", "/actions", body)
+
+    def end_decision_window(self, user_id: str, index: int) -> EndedWindow:
+        """Say that the window of point `index` is over."""
+        return self._call(
+            EndedWindow, "POST", "/end_decision_window", {"user_id": user_id, "decision_index": index}
+        )
+
+    def update_parameters(self) -> Accepted:
+        """Ask for a refit now."""
+        return self._call(Accepted, "POST", "/update_parameters", {})
+
+    def job(self, job_id: int) -> Job:
+        """Where job `job_id` stands."""
+        return self._call(JobAnswer, "GET", f"/jobs/{job_id}").job
+
+    def study(self) -> StudyReport:
+        """The study's counts."""
+        return self._call(StudyReport, "GET", "/study")
+
+    def policies(self) -> list[Policy]:
+        """All policies of the study, by number."""
+        found = self._call(PolicyList, "GET", "/policies").policies
+        return sorted(found, key=lambda policy: policy.policy_id)
+
+    def _call(self, answer: type[T], method: str, path: str, body: Mapping[str, Any] | None = None) -> T:
+        token = self._current()
+        response = self._send(method, path, body, token)
+        if response.status_code == requests.codes.unauthorized:
+            response = self._send(method, path, body, self._renewed(token))
+        return self._read(answer, response)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        token: str | None = None,
+        patience: float | None = None,
+    ) -> requests.Response:
+        started, pause = time.monotonic(), 0.05
+        while True:
+            response, trouble = self._try(method, path, body, token)
+            if response is not None and response.status_code not in AWAY:
+                return response
+            wait = max(pause * random.uniform(0.5, 1.0), _retry_after(response))
+            borne = time.monotonic() - started + wait
+            if borne > (self.patience if patience is None else patience):
+                raise Unreachable(f"no answer from {self.url}{path}: {trouble}")
+            time.sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _try(
+        self, method: str, path: str, body: Mapping[str, Any] | None, token: str | None
+    ) -> tuple[requests.Response | None, str]:
+        headers = {"Content-Type": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        data = None if body is None else json.dumps(body, default=_as_text)
+        try:
+            response = self._session().request(
+                method, self.url + path, data=data, headers=headers, timeout=ANSWER_SECONDS
+            )
+        except NETWORK_ERRORS as error:
+            return None, type(error).__name__
+        return response, f"HTTP {response.status_code}"
+
+    def _read(self, answer: type[T], response: requests.Response) -> T:
+        call = f"{response.request.method} {response.request.path_url}"
+        if not response.ok:
+            raise _refusal(call, response)
+        try:
+            _reader(Done).validate_json(response.content, strict=True)
+            return _reader(answer).validate_json(response.content, strict=True)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ApiError(call, response.status_code, None, f"not as the contract says ({wrong})") from None
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._thread, "session"):
+            self._thread.session = requests.Session()
+            self._thread.session.trust_env = False  # a ~/.netrc would replace the token
+        session: requests.Session = self._thread.session
+        return session
+
+    def _current(self) -> str:
+        with self._lock:
+            token, stale = self._token, time.monotonic() > self._renew_at
+        return self._renewed(token) if stale else token
+
+    def _renewed(self, refused: str) -> str:
+        """The token after `refused`: of all threads that were refused, one logs in."""
+        with self._lock:
+            if self._token == refused:
+                self._login()
+            return self._token
+
+    def _keep(self, answer: Token) -> None:
+        self._token = answer.auth_token
+        self._renew_at = time.monotonic() + 0.9 * _lifetime(answer.auth_token)
+
+
+def _reader(answer: type[T]) -> TypeAdapter[T]:
+    """The reader of a kind of answer; making one costs more than a whole call."""
+    if answer not in _READERS:
+        _READERS[answer] = TypeAdapter(answer)
+    return _READERS[answer]
+
+
+def _lifetime(token: str) -> float:
+    """Seconds between a token's iat and exp; the difference does not mind that two clocks disagree."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return float(claims["exp"] - claims["iat"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return float("inf")  # opaque: it is renewed when it is refused
+
+
+def _retry_after(response: requests.Response | None) -> float:
+    try:
+        return float(response.headers.get("Retry-After", 0)) if response is not None else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _refusal(call: str, response: requests.Response) -> ApiError:
+    try:
+        body = response.json()
+        return ApiError(call, response.status_code, body["error_code"], str(body["message"]))
+    except (requests.JSONDecodeError, KeyError, TypeError):
+        return ApiError(call, response.status_code, None, "the body is no error of the contract")
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)

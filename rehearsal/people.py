@@ -1,0 +1,34 @@
+"""Who is played: an enrolment, the decision points in order, and what the person answers at each of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from zoneinfo import ZoneInfo
+
+from rehearsal.messages import Enrolment, Survey
+
+NOTHING = Survey(finished_ema=False, app_use_flag=False)
+"""The answers of a point before which nothing is known to have happened."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One decision point in the participant's own time."""
+
+    decision_index: int
+    decision_time: datetime
+    evening: bool
+
+
+@dataclass(frozen=True)
+class Person:
+    """`answers(t, actions)` is the survey of point t, after the `actions` drawn so far, oldest first."""
+
+    enrolment: Enrolment
+    points: Sequence[Point]
+    answers: Callable[[int, Sequence[int]], Survey]
+
+
+def local_time(day: date, hhmm: int, zone: ZoneInfo) -> datetime:
+    """`day` at HHMM on the participant's clock, with that day's offset."""
+    return datetime.combine(day, time(hhmm // 100, hhmm % 100), zone)

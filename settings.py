@@ -1,0 +1,130 @@
+"""Every setting of the service, read once from the environment. The table in README.md lists them."""
+
+import functools
+from typing import Annotated, Literal, Self
+
+from cryptography.fernet import Fernet
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MODES = Literal["embedded", "production"]
+PREFIX = "KAIROS_"
+LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "unix"}
+FEWEST_SYMBOLS = 10  # different ones in a key: below it somebody typed it
+TYPED = ("change", "default", "example", "secret")
+
+
+class WrongSettings(SystemExit):
+    """The environment allows no start. Whatever the entry point, the process ends with one sentence."""
+
+
+def _psycopg2(url: str) -> str:
+    """Hosting platforms hand out `postgres://`; SQLAlchemy would read `postgresql://` as another driver."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg2"}:
+        raise ValueError("must be a postgresql:// URL")
+    return f"postgresql+psycopg2://{rest}"
+
+
+def _redis(url: str) -> str:
+    if url.partition("://")[0] not in {"redis", "rediss", "redis+socket"}:
+        raise ValueError("must be a redis://, rediss:// or redis+socket:// URL")
+    return url
+
+
+def _listed(text: object) -> object:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+def _signing_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    if not keys or min(map(len, keys)) < 32:
+        raise ValueError("needs keys of at least 32 characters: `python -m api.secrets new` makes one")
+    return keys
+
+
+def _secrets_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        for key in keys:
+            Fernet(key)
+    except ValueError:
+        keys = ()
+    if not keys:
+        raise ValueError(
+            "needs Fernet keys, which encrypt stored secrets: `python -m api.secrets new` makes one"
+        )
+    return keys
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+
+
+class Settings(BaseSettings):
+    """Names are those of the environment, with the prefix KAIROS_ where no other is given."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True, validate_default=True
+    )
+
+    mode: MODES = "production"
+    database_url: Annotated[str, AfterValidator(_psycopg2)] = Field(validation_alias="DATABASE_URL")
+    broker_url: Annotated[str, AfterValidator(_redis)] = Field(validation_alias="BROKER_URL")
+    signing_keys: Annotated[Listed, AfterValidator(_signing_keys)] = ()
+    secrets_keys: Annotated[Listed, AfterValidator(_secrets_keys)] = ()
+    registration: Literal["first", "token", "closed"] = "closed"
+    registration_token: str = ""
+    token_hours: float = Field(default=24, gt=0, le=24 * 366)
+    tls_terminated: bool = False
+    proxy_hops: int = Field(default=0, ge=0)
+    outgoing_hosts: Listed = ()
+    api_bind: str = "127.0.0.1:8000"
+    api_processes: int = Field(default=2, ge=1)
+    api_threads: int = Field(default=8, ge=1)
+    sweep_seconds: float = Field(default=30, gt=0)
+    retry_seconds: float = Field(default=5, gt=0)
+    claim_seconds: float = Field(default=660, gt=0)
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if self.mode == "production":
+            self._safe_in_production()
+        if self.registration == "first" and self.api_bind.rpartition(":")[0] not in LOOPBACK:
+            raise ValueError(
+                "KAIROS_REGISTRATION=first lets anybody in: KAIROS_API_BIND must be a loopback address"
+            )
+        if self.registration == "token" and len(self.registration_token) < 16:
+            raise ValueError("KAIROS_REGISTRATION_TOKEN needs at least 16 characters")
+        return self
+
+    def _safe_in_production(self) -> None:
+        if self.registration == "first":
+            raise ValueError("KAIROS_REGISTRATION=first lets anybody in: production takes token or closed")
+        if not self.tls_terminated:
+            raise ValueError("KAIROS_TLS_TERMINATED=true must declare that TLS ends before this service")
+        if any(_typed(key) for key in self.signing_keys):
+            raise ValueError(
+                "KAIROS_SIGNING_KEYS has a key that is not random: `python -m api.secrets new` makes one"
+            )
+
+
+def _typed(key: str) -> bool:
+    return len(set(key)) < FEWEST_SYMBOLS or any(word in key.lower() for word in TYPED)
+
+
+@functools.cache
+def settings() -> Settings:
+    """The settings of this process. Raises WrongSettings naming what is missing or unsafe, never a value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False, include_context=False)
+    told = dict.fromkeys(_sentence(one["loc"], one["type"], one["msg"]) for one in wrong)
+    raise WrongSettings(f"kairos: {'; '.join(told)}.")
+
+
+def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    if not location:
+        return message.removeprefix("Value error, ")
+    field = str(location[0])
+    name = f"{PREFIX}{field.upper()}" if field in Settings.model_fields else field
+    told = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{name} {'is needed' if kind == 'missing' else told}"

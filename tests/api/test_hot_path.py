@@ -1,0 +1,29 @@
+"""What one decision costs the database."""
+
+from typing import Any
+
+from psycopg2.extensions import cursor
+from sqlalchemy import event
+
+from models.session import engine
+from tests.service import Service
+
+
+def test_a_decision_is_two_statements_between_begin_and_commit(service: Service) -> None:
+    statements: list[str] = []
+
+    class Counting(cursor):
+        def execute(self, query: Any, vars: Any = None) -> None:
+            statements.append(str(query))
+            super().execute(query, vars)
+
+    @event.listens_for(engine(), "checkout")
+    def count(connection: Any, _record: Any, _proxy: Any) -> None:
+        connection.cursor_factory = Counting
+
+    for user_id in ("ann", "bob"):
+        assert service.enrol(user_id).status_code == 201
+    service.decide("ann")  # at its first decision a connection plans the two
+    statements.clear()
+    assert service.decide("bob").status_code == 200
+    assert [statement.split()[1] for statement in statements] == ["read_point", "add_decision"]

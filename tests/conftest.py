@@ -1,0 +1,109 @@
+"""Real servers for the tests: PostgreSQL, the broker and, where a test asks for it, the whole stack."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from local.embedded import Embedded
+from local.ports import free_port
+from local.process import Process
+from local.stack import MIGRATE, Stack, environment, python
+from local.state import CLONE
+from tests.service import Service, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIGRATED = "migrated"  # nobody connects to it, so that it can be copied
+SHARED = "shared"
+STACK = "stack"
+STACK_BROKER = 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of the running stack first: they take longest, and something should run beside them."""
+    items.sort(key=lambda item: "stack" not in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def passable() -> Iterator[Path]:
+    """A temporary folder that the servers' account can reach where we are root (pytest's own it cannot)."""
+    folder = Path(tempfile.mkdtemp(prefix="kairos-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def embedded(passable: Path) -> Iterator[Embedded]:
+    """PostgreSQL and the broker, of this test process alone."""
+    with Embedded(passable / "state", durable=False) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def migrated(embedded: Embedded) -> str:
+    """The name of a migrated, empty database, for copying only."""
+    embedded.postgres.create_database(MIGRATED)
+    env = environment(embedded.state, embedded.database_url(MIGRATED), embedded.broker_url(), free_port())
+    embedded.supervisor.run(Process("migrate", python(MIGRATE), env, folder=CLONE))
+    return MIGRATED
+
+
+@pytest.fixture(scope="session")
+def database_url(embedded: Embedded, migrated: str) -> str:
+    """A migrated database shared by the tests of this process; roll back what you write."""
+    embedded.postgres.create_database(SHARED, template=migrated)
+    return embedded.database_url(SHARED)
+
+
+@pytest.fixture(scope="session")
+def broker_url(embedded: Embedded) -> str:
+    """The broker, on a database that the stack does not use."""
+    return embedded.broker_url()
+
+
+@pytest.fixture
+def fresh_database(embedded: Embedded, migrated: str) -> Iterator[str]:
+    """The address of a migrated, empty database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    embedded.postgres.create_database(name, template=migrated)
+    yield embedded.database_url(name)
+    embedded.postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def stack(embedded: Embedded, migrated: str, passable: Path) -> Iterator[Stack]:
+    """API, worker and beat as processes of their own, with a database and a broker database of their own.
+
+    `.api_url` is where the API listens, `.env` the environment for commands of the service, `.pids` the
+    process ids by name. A test that kills one calls `.restart_dead()` afterwards. Beat looks after lost work
+    every second.
+    """
+    embedded.postgres.create_database(STACK, template=migrated)
+    urls = embedded.database_url(STACK), embedded.broker_url(STACK_BROKER)
+    with Embedded(passable / "stack", database=False, broker=False) as home:
+        settings = environment(home.state, *urls, free_port()) | {"KAIROS_SWEEP_SECONDS": "1"}
+        stack = Stack(home.state, home.supervisor, settings)
+        stack.start()
+        yield stack
+
+
+@pytest.fixture
+def bare_service(embedded: Embedded, fresh_database: str, broker_url: str) -> Iterator[Service]:
+    """The service in this process, on a database of the test's own, with no study yet."""
+    with running(environment(embedded.state, fresh_database, broker_url, free_port())) as service:
+        yield service
+
+
+@pytest.fixture
+def service(bare_service: Service) -> Service:
+    """The same with one study, `trial`, and an account of each role."""
+    bare_service.study()
+    return bare_service

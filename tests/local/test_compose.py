@@ -1,0 +1,132 @@
+"""docker-compose.yml, the supervisor's stack and celeryconfig.py describe the same service."""
+
+from __future__ import annotations
+
+import base64
+import re
+import runpy
+import secrets
+from typing import Any
+
+import pytest
+import yaml
+
+from local.stack import API, MIGRATE, WORKER, beat, environment, flower
+from local.state import CLONE, State
+from settings import Settings
+
+COMPOSE = yaml.safe_load((CLONE / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = ("migrate", "api", "worker", "beat", "flower")
+SECRETS = {
+    "POSTGRES_PASSWORD",
+    "BROKER_PASSWORD",
+    "KAIROS_SIGNING_KEYS",
+    "KAIROS_SECRETS_KEYS",
+    "FLOWER_BASIC_AUTH",
+}
+
+
+@pytest.fixture
+def celery_settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What celeryconfig.py says."""
+    monkeypatch.setenv("BROKER_URL", "redis://x")
+    return runpy.run_path(str(CLONE / "celeryconfig.py"))
+
+
+def known_settings() -> set[str]:
+    """Every name that settings.py or celeryconfig.py reads from the environment."""
+    fields = Settings.model_fields.items()
+    names = {str(field.validation_alias or f"KAIROS_{name.upper()}") for name, field in fields}
+    return names | set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', (CLONE / "celeryconfig.py").read_text()))
+
+
+def test_the_services_are_the_ones_of_the_stack() -> None:
+    assert set(SERVICES) == {"db", "broker", *OURS}
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("migrate", MIGRATE),
+        ("api", API),
+        ("worker", WORKER),
+        ("beat", beat("/var/lib/kairos/beat")),
+        ("flower", flower("0.0.0.0", 5555, "/var/lib/kairos/flower.db")),
+    ],
+)
+def test_the_commands_are_the_same(name: str, command: tuple[str, ...]) -> None:
+    assert tuple(SERVICES[name]["command"]) == command
+
+
+def test_every_queue_has_a_consumer_and_every_consumer_a_queue(celery_settings: dict[str, Any]) -> None:
+    routed = {route["queue"] for route in celery_settings["task_routes"].values()}
+    consumed = WORKER[WORKER.index("--queues") + 1].split(",")
+    assert set(consumed) == routed | {celery_settings["task_default_queue"]}
+
+
+def test_every_scheduled_task_is_routed(celery_settings: dict[str, Any]) -> None:
+    scheduled = {entry["task"] for entry in celery_settings["beat_schedule"].values()}
+    assert scheduled <= set(celery_settings["task_routes"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_setting_in_compose_is_one_that_the_service_reads(name: str) -> None:
+    named = set(SERVICES[name]["environment"]) - {"FLOWER_BASIC_AUTH"}
+    assert named <= known_settings()
+
+
+def test_every_setting_of_the_supervisor_is_one_that_the_service_reads(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.environ", {})
+    state = State(tmp_path)
+    given = environment(state, "postgresql+psycopg2://x/y", "redis://x", 8000)
+    assert set(given) - {"OPENBLAS_NUM_THREADS", "PYTHONUNBUFFERED"} <= known_settings()
+    monkeypatch.setattr("os.environ", given)
+    assert Settings().mode == "embedded"
+    dockerfile = (CLONE / "Dockerfile").read_text()
+    assert all(f"{name}={given[name]}" in dockerfile for name in ("OPENBLAS_NUM_THREADS", "PYTHONUNBUFFERED"))
+
+
+def test_compose_gives_the_service_settings_it_accepts_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = SERVICES["api"]["environment"]
+    key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    filled = {name: re.sub(r"\$\{\w+:\?[^}]*\}", key, value) for name, value in given.items()}
+    filled = {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in filled.items()}
+    monkeypatch.setattr("os.environ", filled)
+    accepted = Settings()
+    assert (accepted.mode, accepted.registration, accepted.tls_terminated) == ("production", "closed", True)
+
+
+def test_no_secret_has_a_default_and_none_is_on_a_command_line() -> None:
+    text = (CLONE / "docker-compose.yml").read_text()
+    for name in SECRETS:
+        assert set(re.findall(rf"\$\{{{name}(\W[^}}]*)\}}", text)) == {":?is not set"}
+    for service in SERVICES.values():
+        assert not re.search(r"(?<!\$)\$\{|basic[-_]auth", str(service.get("command")))
+
+
+def test_what_is_published_is_published_to_this_host_alone() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert set(published) == {"api", "flower"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_the_servers_are_pinned_to_a_major_version_and_keep_their_data() -> None:
+    for name in ("db", "broker"):
+        assert re.search(r":\d+$", SERVICES[name]["image"])
+        assert SERVICES[name]["volumes"][0].split(":")[0] in COMPOSE["volumes"]
+    broker = SERVICES["broker"]["command"][-1]
+    assert "--appendonly yes" in broker
+    assert "requirepass" in broker
+
+
+def test_the_image_holds_every_file_that_the_service_imports() -> None:
+    copied = set(re.findall(r"^COPY (.+) \S+$", (CLONE / "Dockerfile").read_text(), re.MULTILINE))
+    words = {word for line in copied for word in line.split()}
+    folders = {path.parent.name for path in CLONE.glob("*/__init__.py")} | {"migrations"}
+    files = {path.name for path in CLONE.glob("*.py")} | {"alembic.ini"}
+    assert words == (folders | files | {"requirements.lock"}) - {"local", "rehearsal", "tests", "benchmarks"}
+    ignored = (CLONE / ".dockerignore").read_text().split()
+    assert words == {line[1:] for line in ignored if line.startswith("!")}

@@ -1,0 +1,97 @@
+"""`make up` as a person uses it: everything answers, and nothing is left when it ends, however it ends."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from local.ports import free_port
+from local.state import CLONE
+from tests.local.families import eventually, family_of, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.local.families import Running
+
+PARTS = ("gunicorn", "worker", "beat", "flower", "postgres", "valkey", "reaper")
+
+
+@pytest.fixture
+def up(passable: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The running stack and what it printed."""
+    ports = {"KAIROS_API_PORT": str(free_port()), "KAIROS_FLOWER_PORT": str(free_port())}
+    state = str(passable / tmp_path.name)
+    env = {**os.environ, **ports, "KAIROS_STATE": state, "KAIROS_API_PROCESSES": "1"}
+    command = [sys.executable, "-m", "local", "up"]
+    with subprocess.Popen(command, cwd=CLONE, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        printed = "".join(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
+        yield process, printed
+        process.kill()
+
+
+def status(url: str, login: str = "") -> int:
+    """The status of a GET."""
+    request = urllib.request.Request(url)
+    if login:
+        request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def parts_of(everybody: list[Running]) -> dict[str, int]:
+    """How many processes there are of each part."""
+    commands = [" ".join(process.cmdline()) for process in everybody]
+    return {part: sum(part in command for command in commands) for part in PARTS}
+
+
+def test_everything_answers_and_kill_9_leaves_no_process(up: tuple[subprocess.Popen[str], str]) -> None:
+    process, printed = up
+    addresses = dict(re.findall(r"(API|docs|Flower) +(http\S+)", printed))
+    login = ":".join(re.search(r"user (\S+), password (\S+)\)", printed).groups())  # type: ignore[union-attr]
+    assert [status(addresses["docs"]), status(f"{addresses['API']}/running")] == [200, 200]
+    assert [status(addresses["Flower"]), status(addresses["Flower"], login)] == [401, 200]
+    everybody = family_of(process.pid)
+    assert all(parts_of(everybody).values()), parts_of(everybody)
+    assert not [one for one in everybody if login.split(":")[1] in " ".join(one.cmdline())]
+    process.kill()
+    process.wait()
+    assert eventually(lambda: not running(everybody)), running(everybody)
+
+
+def test_the_dead_come_back_and_ctrl_c_stops_everything(up: tuple[subprocess.Popen[str], str]) -> None:
+    process, printed = up
+    api = re.findall(r"API +(\S+)", printed)[0]
+    assert process.stdout is not None
+    for part, name in (("postgres", "db"), ("gunicorn", "api")):
+        children = family_of(process.pid)[1:]
+        next(child for child in children if part in " ".join(child.cmdline())).kill()
+        news = next(line for line in iter(process.stdout.readline, "") if line.startswith("kairos: "))
+        assert re.match(rf"kairos: {name} was ended by SIGKILL .*; it is started again in", news)
+    assert eventually(lambda: status_or_none(f"{api}/healthcheck") == 200, 60)
+    everybody = family_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert not running(everybody)
+
+
+def status_or_none(url: str) -> int | None:
+    """The status of a GET, None while nobody listens."""
+    try:
+        return status(url)
+    except OSError:
+        return None

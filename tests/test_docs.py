@@ -1,0 +1,56 @@
+"""The generated pages of docs/ are what the code says now."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from api import clients, roles, secrets, studies
+from api.errors import Fault
+from docs import generate
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("openapi.json", generate.openapi_json()), ("errors.md", generate.errors_md())]
+)
+def test_the_page_is_current(name: str, text: str) -> None:
+    written = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert written == text, "run: python -m docs.generate"
+
+
+def test_every_command_is_told_to_the_operator() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    groups = (clients.commands, roles.commands, secrets.commands, studies.commands)
+    commands = [f"{group.name} {name}" for group in groups for name in group.commands]
+    assert len(commands) > 10
+    assert [command for command in commands if command not in page] == []
+
+
+def test_every_code_of_the_workers_is_explained() -> None:
+    """Every whole number from 300 to 399 in the workers' source."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "workers").glob("*.py")]
+    numbers = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    used = {value for value in numbers if isinstance(value, int) and 300 <= value < 400}
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", generate.errors_md(), flags=re.MULTILINE)}
+    assert len(used) > 15
+    assert used <= told
+
+
+def test_codes_of_the_miwaves_service_keep_their_meaning() -> None:
+    """A few by hand, as that service's source has them."""
+    told = {
+        4: Fault.REGISTRATION_CLOSED,
+        6: Fault.NAME_TAKEN,
+        7: Fault.CREDENTIALS,
+        100: Fault.PARTICIPANT_USER,
+        106: Fault.EVENINGS,
+        108: Fault.PARTICIPANT_EXISTS,
+        203: Fault.ACTION_UNKNOWN,
+        210: Fault.CANNABIS_USE,
+        300: Fault.WINDOW_UNKNOWN,
+        301: Fault.WINDOW_PHASE,
+    }
+    assert {code: fault.code for code, fault in told.items()} == {code: code for code in told}

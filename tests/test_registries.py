@@ -1,0 +1,114 @@
+"""What must agree because two places name it: routes and roles, tasks and queues, settings and the README."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect
+
+import models
+from api.app import DOMAINS
+from api.queue import TASKS
+from local.stack import WORKER
+from settings import Settings
+from tests.service import Service
+
+ROOT = Path(__file__).parent.parent
+PUBLIC = {
+    "/auth/register",
+    "/auth/login",
+    "/auth/logout",  # reads the token itself: its error codes are its own
+    "/running",
+    "/version",
+    "/healthcheck",
+}
+DOCUMENTATION = {"/openapi.json", "/docs", "/docs/start.js", "/docs/<path:name>"}
+SETTING = re.compile(r"(KAIROS|REHEARSAL)_[A-Z_]+|DATABASE_URL|BROKER_URL|PG_BIN|FLOWER_BASIC_AUTH")
+
+
+def test_every_route_has_an_auth_rule(bare_service: Service) -> None:
+    known = {
+        (endpoint.method, endpoint.path): endpoint for domain in DOMAINS for endpoint in domain.endpoints
+    }
+    for rule in bare_service.app.url_map.iter_rules():
+        if rule.rule in DOCUMENTATION:
+            continue
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            assert known[method, rule.rule].roles or rule.rule in PUBLIC, rule
+
+
+def test_every_task_is_registered_routed_and_consumed() -> None:
+    script = (
+        "import json; from workers.app import app; app.loader.import_default_modules();"
+        "print(json.dumps(list(app.tasks)))"
+    )
+    environment = {**os.environ, "BROKER_URL": "redis://unused"}
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
+    registered = {name for name in json.loads(found.stdout) if name.startswith("kairos.")}
+    routes, scheduled = _celery_names()
+    assert registered == set(routes)
+    assert set(TASKS.values()) <= registered
+    assert scheduled <= registered
+    assert set(routes.values()) == set(WORKER[WORKER.index("--queues") + 1].split(","))
+
+
+def _celery_names() -> tuple[dict[str, str], set[str]]:
+    script = (
+        "import json, celeryconfig as c; print(json.dumps([{k: v['queue'] for k, v in c.task_routes.items()},"
+        "[s['task'] for s in c.beat_schedule.values()]]))"
+    )
+    environment = {**os.environ, "BROKER_URL": "redis://unused"}
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
+    routes, scheduled = json.loads(found.stdout)
+    return routes, set(scheduled)
+
+
+def test_every_setting_is_in_the_readmes_table_and_no_other() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| `([A-Z][A-Z_0-9]+)`", readme, flags=re.MULTILINE))
+    declared = {
+        str(field.validation_alias or f"KAIROS_{name.upper()}")
+        for name, field in Settings.model_fields.items()
+    }
+    assert told == declared | _named_in_the_code()
+
+
+def _named_in_the_code() -> set[str]:
+    """Every string of the programs that is the name of a setting."""
+    folders = ("api", "workers", "models", "local", "rehearsal")
+    files = [ROOT / "celeryconfig.py", *(path for folder in folders for path in (ROOT / folder).glob("*.py"))]
+    nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {name for name in strings if SETTING.fullmatch(name)}
+
+
+def test_models_equal_the_migrations(fresh_database: str) -> None:
+    with create_engine(fresh_database).connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, models.metadata) == []
+
+
+def test_migrations_go_down_and_up_again(fresh_database: str) -> None:
+    environment = {**os.environ, "DATABASE_URL": fresh_database}
+    for step in (["downgrade", "base"], ["upgrade", "head"]):
+        subprocess.run(
+            [sys.executable, "-m", "alembic", *step],
+            cwd=ROOT,
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+        tables = set(inspect(create_engine(fresh_database)).get_table_names()) - {"alembic_version"}
+        assert tables == (set(models.metadata.tables) if step[0] == "upgrade" else set())

@@ -1,0 +1,201 @@
+"""What becomes of a window for every answer that a study's back end may give."""
+
+from typing import Any
+
+import pytest
+
+from tests.service import Service
+from tests.workers.backend import BackEnd
+from workers import ingest, refit
+
+FINISHED = {
+    "finished_ema": True,
+    "app_use_flag": False,
+    "activity_question_response": True,
+    "cannabis_use": [2],
+}
+
+
+def decide_and_end(service: Service, user_id: str = "ann") -> tuple[dict[str, Any], int]:
+    """The decision of a participant's next point, and the ingest job of its ended window."""
+    decided = service.decide(user_id).get_json()
+    return decided, int(service.end(user_id).get_json()["job_id"])
+
+
+def item(decided: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The item that an honest back end has for a decision."""
+    issued = {name: decided[name] for name in ("seed", "act_prob", "policy_id", "decision_index", "rid")}
+    honest = {
+        "user_id": "ann",
+        "finished_ema": False,
+        "app_use_flag": False,
+        "action_taken": decided["action"],
+        "act_gen_timestamp": decided["act_gen_timestamp"],
+        "message_notification_sent_time": "NA",
+    }
+    return {**honest, **issued, **changes}
+
+
+def outcome(service: Service, job_id: int) -> tuple[str, int | None, str]:
+    """State and code of the job, and the state of the newest window."""
+    job = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
+    window = service.call("GET", "/windows", caller="researcher").get_json()["windows"][-1]
+    return job["state"], job["code"], window["state"]
+
+
+def discrepancies(service: Service) -> int:
+    return int(service.call("GET", "/study", caller="researcher").get_json()["discrepancies"])
+
+
+def test_an_honest_item_is_stored_and_learnt_from(studied: Service, back_end: BackEnd) -> None:
+    studied.enrol("ann")
+    for _ in range(2):
+        decided, job_id = decide_and_end(studied)
+        back_end.has(item(decided))
+        ingest.run(job_id)
+        assert outcome(studied, job_id) == ("done", None, "ingested")
+    assert discrepancies(studied) == 0
+    job_id = studied.call("POST", "/update_parameters").get_json()["job_id"]
+    refit.run(job_id)
+    state = studied.call("GET", "/study", caller="researcher").get_json()
+    assert (state["policy_id"], state["policy_rows"], state["rows"]) == (1, 1, 1)
+
+
+def test_the_back_end_is_asked_for_one_participant_in_one_span(studied: Service, back_end: BackEnd) -> None:
+    studied.enrol("ann")
+    decided, job_id = decide_and_end(studied)
+    back_end.has(item(decided))
+    ingest.run(job_id)
+    (asked,) = back_end.asked
+    assert asked["user_id"] == "ann"
+    assert asked["start_time"] < decided["act_gen_timestamp"] < asked["end_time"]
+
+
+def test_a_job_is_done_once_however_often_its_message_comes(studied: Service, back_end: BackEnd) -> None:
+    studied.enrol("ann")
+    decided, job_id = decide_and_end(studied)
+    back_end.has(item(decided))
+    for _ in range(3):
+        ingest.run(job_id)
+    assert len(back_end.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "reported"),
+    [
+        ("seed", 1),
+        ("act_prob", 0.5),
+        ("policy_id", 7),
+        ("decision_index", 2),
+        ("act_gen_timestamp", "2026-01-01T00:00:00Z"),
+    ],
+)
+def test_what_differs_from_what_was_issued_is_a_discrepancy(
+    studied: Service, back_end: BackEnd, field: str, reported: Any
+) -> None:
+    studied.enrol("ann")
+    decided, job_id = decide_and_end(studied)
+    back_end.has(item(decided, **{field: reported}))
+    ingest.run(job_id)
+    assert outcome(studied, job_id) == ("done", None, "ingested")
+    assert discrepancies(studied) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"action_taken": 2}, 304),
+        ({"seed": "five"}, 305),
+        ({"act_prob": 1.5}, 306),
+        ({"policy_id": 0.5}, 307),
+        ({"decision_index": 0}, 308),
+        ({"act_gen_timestamp": "yesterday"}, 309),
+        ({"rid": -1}, 310),
+        ({"timestamp_finished_ema": "soon"}, 311),
+    ],
+)
+def test_a_wrong_field_fails_the_window_with_its_code(
+    studied: Service, back_end: BackEnd, change: dict[str, Any], code: int
+) -> None:
+    studied.enrol("ann")
+    decided, job_id = decide_and_end(studied)
+    back_end.has(item(decided, **change))
+    ingest.run(job_id)
+    assert outcome(studied, job_id) == ("failed", code, "failed")
+
+
+def test_rids_of_others_and_of_nobody_are_discrepancies(studied: Service, back_end: BackEnd) -> None:
+    studied.enrol("ann")
+    studied.enrol("bob")
+    others = studied.decide("bob").get_json()
+    decided, job_id = decide_and_end(studied)
+    back_end.has(item(decided), item(decided, rid=others["rid"]), item(decided, rid=10**6))
+    ingest.run(job_id)
+    assert outcome(studied, job_id)[0] == "done"
+    assert discrepancies(studied) == 2
+
+
+def test_two_items_for_one_decision_fail_the_window(studied: Service, back_end: BackEnd) -> None:
+    studied.enrol("ann")
+    decided, job_id = decide_and_end(studied)
+    back_end.has(item(decided), item(decided, app_use_flag=True))
+    ingest.run(job_id)
+    assert outcome(studied, job_id) == ("failed", 318, "failed")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "state", "code"),
+    [
+        (200, {"status": "fail", "message": "no such user"}, "failed", 316),
+        (200, {"status": "failure"}, "failed", 316),
+        (200, {"status": "success", "ema_data": {}}, "failed", 317),
+        (200, {"status": "success", "ema_data": [1]}, "failed", 316),
+        (200, b"<html>", "queued", 320),
+        (200, b"[" * 100_000, "queued", 320),
+        (200, b" " * (5 * 1024 * 1024), "failed", 320),
+        (401, {}, "failed", 316),
+        (403, {}, "failed", 316),
+        (404, {}, "failed", 320),
+        (302, {}, "failed", 320),
+        (429, {}, "queued", 320),
+        (500, {}, "queued", 320),
+    ],
+)
+def test_every_other_answer_is_retried_or_fails_with_its_code(
+    studied: Service, back_end: BackEnd, status: int, body: Any, state: str, code: int
+) -> None:
+    studied.enrol("ann")
+    _, job_id = decide_and_end(studied)
+    back_end.status, back_end.body, back_end.headers = status, body, {"Location": "http://127.0.0.1:1/"}
+    ingest.run(job_id)
+    assert outcome(studied, job_id)[:2] == (state, code)
+    assert len(back_end.asked) == 1
+
+
+def test_a_correction_of_an_answer_given_in_time_changes_the_outcome_alone(
+    studied: Service, back_end: BackEnd
+) -> None:
+    studied.enrol("ann")
+    decide_and_end(studied)
+    decided, job_id = decide_and_end(studied)
+    earlier = "2026-01-01T00:00:00Z"
+    back_end.has(item(decided, **FINISHED, timestamp_finished_ema=earlier))
+    ingest.run(job_id)
+    corrected = studied.call("GET", "/decisions", caller="researcher").get_json()["decisions"][-1]
+    assert corrected["state"] == decided["state"]
+    third = studied.decide("ann").get_json()
+    assert third["state"][0] == 0  # rewards 0, 3 (corrected from 0), 0: their mean is 1
+
+
+def test_a_failed_window_can_be_retried_by_hand(studied: Service, back_end: BackEnd) -> None:
+    studied.enrol("ann")
+    decided, job_id = decide_and_end(studied)
+    ingest.run(job_id)
+    assert outcome(studied, job_id)[0] == "failed"
+    window = studied.call("GET", "/windows?state=failed", caller="researcher").get_json()["windows"][0][
+        "window_id"
+    ]
+    assert studied.call("POST", f"/windows/{window}/retry", caller="admin").status_code == 202
+    back_end.has(item(decided))
+    ingest.run(job_id)
+    assert outcome(studied, job_id) == ("done", None, "ingested")

@@ -1,0 +1,108 @@
+"""Ingest: the survey data of one window, from the study's back end into the database."""
+
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+from algorithm import protocol
+from models import decisions, jobs, participants, studies, windows
+from models.jobs import Job, Requested
+from models.session import transact
+from models.studies import Study
+from models.windows import Window
+from settings import settings
+from workers import backend, store
+from workers.app import log, send
+from workers.backend import BackEndFailed, Query
+from workers.claims import guarded
+
+TRIES_SOON = 6
+SLOW = timedelta(hours=6)
+
+
+class Claimed(NamedTuple):
+    """A claimed job, its window, and what to ask for it."""
+
+    job: Job
+    window: Window
+    query: Query
+
+
+def run(job_id: int) -> None:
+    """Claim, ask the back end with no transaction open, store, and have the study refitted."""
+    claimed = transact(lambda session: _claim(session, job_id, datetime.now(UTC)))
+    if claimed is not None:
+        guarded(claimed.job, lambda: _ingest(claimed))
+
+
+def _ingest(claimed: Claimed) -> None:
+    try:
+        reply = backend.survey_data(claimed.query)
+    except BackEndFailed as failure:
+        transact(partial(_try_later, claimed, failure, datetime.now(UTC)))
+        return
+    # every ingest of a study ends at its queued refit: they wait for each other there instead of failing
+    refit = transact(
+        lambda session: _store(session, claimed, reply, datetime.now(UTC)), isolation="READ COMMITTED"
+    )
+    if refit is not None and not refit.joined:
+        send(jobs.REFIT, refit.job_id)
+
+
+def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
+    job = jobs.claim(session, job_id, now)
+    if job is None or job.window_id is None:
+        return None
+    window = session.get_one(Window, job.window_id)
+    study = studies.by_id(session, job.study_id)
+    participant = session.get_one(participants.Participant, window.participant_id)
+    if window.query_start is None or window.query_end is None:
+        raise AssertionError("a window with an ingest job has a query")
+    token = study.ema_token.decode() if study.ema_token else None
+    query = Query(study.ema_url, token, participant.user_id, window.query_start, window.query_end)
+    return Claimed(job, window, query)
+
+
+def _store(
+    session: Session, claimed: Claimed, reply: list[dict[str, Any]], now: datetime
+) -> Requested | None:
+    """Store all that came and settle the window; the refit asked for, None where the window failed."""
+    study = studies.by_id(session, claimed.job.study_id)
+    version = studies.protocol(session, study)
+    decision = decisions.known(session, claimed.window.participant_id, claimed.window.decision_index)
+    outcome = store.items_of(
+        session, study, protocol.load(version.document), claimed.query.user_id, decision, reply
+    )
+    if outcome is not None:
+        _fail(session, claimed, outcome, now)
+        return None
+    windows.settle(session, claimed.window.id, windows.INGESTED, None, now)
+    jobs.finish(session, claimed.job, now)
+    log.info("window ingested", job_id=claimed.job.id, study_id=study.id)
+    due = _refit_due(session, study, version.document, now)
+    return jobs.request_refit(session, study.id, now, due, hyperparameters=False)
+
+
+def _refit_due(session: Session, study: Study, document: Mapping[str, Any], now: datetime) -> datetime:
+    last = jobs.last_fit_finished(session, study.id)
+    pause = timedelta(minutes=document["refit"]["min_interval_minutes"])
+    return now if last is None else max(now, last + pause)
+
+
+def _try_later(claimed: Claimed, failure: BackEndFailed, now: datetime, session: Session) -> None:
+    """Soon and ever later while that may help, then on the slow schedule with the window shown as failed."""
+    if not failure.soon or claimed.job.tries >= TRIES_SOON:
+        _fail(session, claimed, failure, now)
+        return
+    wait = settings().retry_seconds * 2 ** (claimed.job.tries - 1) * random.uniform(0.75, 1.25)  # noqa: S311
+    jobs.postpone(session, claimed.job, now + timedelta(seconds=wait), failure.code, failure.reason)
+
+
+def _fail(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
+    log.warning("window failed", job_id=claimed.job.id, study_id=claimed.job.study_id, code=failure.code)
+    windows.settle(session, claimed.window.id, windows.FAILED, failure.code, None)
+    jobs.fail(session, claimed.job, now, failure.code, failure.reason, again=now + SLOW)

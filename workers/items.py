@@ -1,0 +1,138 @@
+"""Items of survey data: their fields, and where they disagree with what was issued."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from models.decisions import Decision
+
+ACT_PROB_TOLERANCE = 1e-6
+TIME_TOLERANCE = timedelta(seconds=1)
+NO_FIELD_CODE = 303
+
+
+def _coded(code: int, **more: Any) -> Any:
+    return Field(json_schema_extra={"error_code": code}, **more)
+
+
+def _unknown(value: Any) -> Any:
+    return None if value == "NA" else value
+
+
+Times = Annotated[list[int], Field(min_length=7, max_length=7)] | int | None
+Moment = Annotated[str, Field(max_length=64)]
+
+
+class Item(BaseModel):
+    """One survey with the decision that the app says it belongs to. Unknown fields are not stored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+    user_id: str = _coded(NO_FIELD_CODE, max_length=128)
+    finished_ema: bool = _coded(NO_FIELD_CODE)
+    app_use_flag: bool = _coded(NO_FIELD_CODE)
+    activity_question_response: Annotated[bool | None, BeforeValidator(_unknown)] = _coded(
+        NO_FIELD_CODE, default=None
+    )
+    cannabis_use: Annotated[list[float] | None, BeforeValidator(_unknown)] = _coded(
+        NO_FIELD_CODE, default=None
+    )
+    action_taken: Literal[0, 1] = _coded(304)
+    seed: int = _coded(305, ge=0, lt=2**53)
+    act_prob: float = _coded(306, ge=0, le=1)
+    policy_id: int | None = _coded(307)
+    decision_index: int = _coded(308, ge=1)
+    act_gen_timestamp: Moment = _coded(309)
+    rid: int = _coded(310, ge=1, lt=2**63)
+    timestamp_finished_ema: Annotated[Moment | None, BeforeValidator(_unknown)] = _coded(311, default=None)
+    message_notification_sent_time: Annotated[Moment | None, BeforeValidator(_unknown)] = _coded(
+        312, default=None
+    )
+    message_notification_click_time: Annotated[Moment | None, BeforeValidator(_unknown)] = _coded(
+        313, default=None
+    )
+    morning_notification_time_start: Times = _coded(314, default=None)
+    evening_notification_time_start: Times = _coded(315, default=None)
+
+    def answers(self) -> dict[str, Any]:
+        """The survey answers as the protocol reads them."""
+        names = {"finished_ema", "app_use_flag", "activity_question_response", "cannabis_use"}
+        return self.model_dump(include=names)
+
+
+class BadItem(ValueError):
+    """An item with a field missing or wrong; `code` says which, the message names it, never its value."""
+
+    def __init__(self, code: int, field: str) -> None:
+        super().__init__(f"{field} is missing or wrong")
+        self.code = code
+
+
+class Difference(NamedTuple):
+    """A field of an item that is not what was issued."""
+
+    field: str
+    code: int
+    issued: str
+    reported: str
+
+
+def read(raw: dict[str, Any]) -> Item:
+    """The item in `raw`. Raises BadItem, also for times that are none."""
+    try:
+        item = Item.model_validate(raw)
+    except ValidationError as error:
+        name = str(error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"][0])
+        raise BadItem(code_of(name), name) from None
+    for name in ("act_gen_timestamp", "timestamp_finished_ema"):
+        moment(getattr(item, name), "UTC", name)
+    return item
+
+
+def code_of(name: str) -> int:
+    """The error code of a field of `Item`."""
+    field = Item.model_fields.get(name)
+    extra = field.json_schema_extra if field else None
+    code = extra.get("error_code") if isinstance(extra, dict) else None
+    return code if isinstance(code, int) else NO_FIELD_CODE
+
+
+def moment(written: str | None, zone: str, name: str) -> datetime | None:
+    """A time as written, in `zone` where it carries no offset. Raises BadItem where it is no time."""
+    if written is None:
+        return None
+    try:
+        read_as = datetime.fromisoformat(written)
+    except ValueError:
+        raise BadItem(code_of(name), name) from None
+    return read_as if read_as.tzinfo else read_as.replace(tzinfo=ZoneInfo(zone))
+
+
+def differences(item: Item, issued: Decision, zone: str) -> list[Difference]:
+    """Where an item says something else than what was issued for its decision."""
+    pairs = (
+        ("action_taken", 304, issued.action, item.action_taken),
+        ("seed", 305, issued.seed, item.seed),
+        ("policy_id", 307, issued.policy_id, item.policy_id),
+        ("decision_index", 308, issued.decision_index, item.decision_index),
+    )
+    found = [
+        Difference(name, code, repr(ours), repr(theirs))
+        for name, code, ours, theirs in pairs
+        if ours != theirs
+    ]
+    if abs(item.act_prob - issued.act_prob) > ACT_PROB_TOLERANCE:
+        found.append(Difference("act_prob", 306, repr(issued.act_prob), repr(item.act_prob)))
+    reported = moment(item.act_gen_timestamp, zone, "act_gen_timestamp")
+    if reported is None or abs(reported - issued.act_gen_timestamp) > TIME_TOLERANCE:
+        issued_at = issued.act_gen_timestamp.isoformat()
+        found.append(Difference("act_gen_timestamp", 309, issued_at, item.act_gen_timestamp))
+    return found
+
+
+def corrects_outcome(item: Item, issued: Decision, zone: str) -> bool:
+    """Whether the answers count for the outcome: the survey was finished before the action was drawn."""
+    finished = moment(item.timestamp_finished_ema, zone, "timestamp_finished_ema")
+    return finished is not None and finished <= issued.act_gen_timestamp

@@ -1,0 +1,103 @@
+"""Storing what a back end sent: each item with its decision, everything that fits none as a discrepancy."""
+
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from algorithm.protocol import Protocol
+from models import answers, decisions
+from models.answers import Answer
+from models.decisions import Decision
+from models.studies import Study
+from workers import items
+from workers.backend import NO_DATA, BackEndFailed
+from workers.items import BadItem, Difference, Item
+
+TWO_ITEMS = 318
+UNKNOWN_RID = 319
+
+
+class Reception:
+    """One reply on its way into the database: where it goes and what was wrong with it."""
+
+    def __init__(self, session: Session, study: Study, protocol: Protocol, participant_id: int) -> None:
+        self.session = session
+        self.study = study
+        self.protocol = protocol
+        self.participant_id = participant_id
+        self.bad: list[BadItem] = []
+
+    def read(self, reply: list[dict[str, Any]], user_id: str) -> dict[int, list[Item]]:
+        """The readable items of this participant by rid; the others become discrepancies."""
+        by_rid: dict[int, list[Item]] = defaultdict(list)
+        for raw in reply:
+            try:
+                item = items.read(raw)
+            except BadItem as bad:
+                self.bad.append(bad)
+                self.disagree(None, Difference("item", bad.code, "a well-formed item", str(bad)))
+                continue
+            if item.user_id != user_id:
+                self.disagree(
+                    None, Difference("rid", UNKNOWN_RID, "a decision of the participant", str(item.rid))
+                )
+            elif item not in by_rid[item.rid]:
+                by_rid[item.rid].append(item)
+        return by_rid
+
+    def keep(self, item: Item, decision: Decision, earlier: list[Answer]) -> None:
+        """Store an item and whatever it says that differs from what was issued."""
+        zone = self.study.ema_timezone
+        for difference in items.differences(item, decision, zone):
+            self.disagree(decision.id, difference)
+        reward = None
+        if items.corrects_outcome(item, decision, zone):
+            reward = self.protocol.design.reward(item.answers(), self.protocol.state)
+        content = item.model_dump(exclude={"user_id"})
+        answers.add(self.session, self.study.id, decision.id, earlier, "ema", content, reward)
+
+    def disagree(self, decision_id: int | None, difference: Difference) -> None:
+        """Record a difference, once."""
+        answers.disagree(
+            self.session,
+            study_id=self.study.id,
+            participant_id=self.participant_id,
+            decision_id=decision_id,
+            **difference._asdict(),
+        )
+
+
+def items_of(
+    session: Session,
+    study: Study,
+    protocol: Protocol,
+    user_id: str,
+    asked: Decision,
+    reply: list[dict[str, Any]],
+) -> BackEndFailed | None:
+    """Store a reply to the query for the window of decision `asked`; what the window lacks, or None."""
+    reception = Reception(session, study, protocol, asked.participant_id)
+    by_rid = reception.read(reply, user_id)
+    known = decisions.by_rids(session, asked.participant_id, list(by_rid))
+    earlier = answers.of_decisions(session, known)
+    for rid, found in by_rid.items():
+        if rid not in known:
+            reception.disagree(
+                None, Difference("rid", UNKNOWN_RID, "a decision of the participant", str(rid))
+            )
+        elif len(found) > 1:
+            reception.disagree(rid, Difference("item", TWO_ITEMS, "one item", f"{len(found)} items"))
+        else:
+            reception.keep(found[0], known[rid], earlier[rid])
+    return _lack(by_rid.get(asked.id, []), reception.bad)
+
+
+def _lack(found: list[Item], bad: list[BadItem]) -> BackEndFailed | None:
+    if len(found) == 1:
+        return None
+    if found:
+        return BackEndFailed(TWO_ITEMS, "two items for the window's decision", soon=False)
+    if bad:
+        return BackEndFailed(bad[0].code, str(bad[0]), soon=False)
+    return BackEndFailed(NO_DATA, "no item for the window's decision", soon=False)

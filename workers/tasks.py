@@ -1,0 +1,34 @@
+"""Every task by its name. Routes, limits and schedules stand in celeryconfig.py."""
+
+from workers import ingest, refit, upkeep
+from workers.app import app
+
+
+@app.task(name="kairos.ingest", max_retries=3)
+def ingest_window(job_id: int) -> None:
+    """Fetch and store the survey data of one window."""
+    ingest.run(job_id)
+
+
+@app.task(name="kairos.refit", max_retries=3)
+def refit_study(job_id: int) -> None:
+    """Fit one study's policy to all its rows."""
+    refit.run(job_id)
+
+
+@app.task(name="kairos.sweep")
+def sweep() -> None:
+    """Put back what dead workers hold and send what nobody took."""
+    upkeep.sweep()
+
+
+@app.task(name="kairos.close_stale_windows")
+def close_stale_windows() -> None:
+    """End the windows that no app ended in time."""
+    upkeep.close_stale_windows()
+
+
+@app.task(name="kairos.nightly")
+def nightly() -> None:
+    """Ask for a refit of every study."""
+    upkeep.nightly()

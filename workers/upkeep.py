@@ -1,0 +1,83 @@
+"""Upkeep on the beat: what was not sent, what was not finished, what nobody ended, and the nightly refits."""
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from models import jobs, participants, studies, windows
+from models.decisions import at
+from models.jobs import Requested
+from models.session import transact
+from models.studies import Study
+from settings import settings
+from workers.app import log, send, waiting
+
+BATCH = 500
+STALE = 10_000
+TRIES = 6  # of a job whose worker died each time
+TRIES_SLOWLY = 30
+DIED = "its worker died at every try"
+
+
+def sweep() -> None:
+    """Free the claims of dead workers, wake slow retries, and send ids that nobody took."""
+    now = datetime.now(UTC)
+    limit = timedelta(seconds=settings().claim_seconds)
+    freed = transact(lambda session: jobs.put_back(session, now, limit, TRIES, DIED))
+    if freed:
+        log.warning("claims put back", jobs=[job.id for job in freed])
+    transact(lambda session: jobs.wake(session, now, TRIES_SLOWLY))
+    older = timedelta(seconds=2 * settings().sweep_seconds)
+    # what still lies in a queue needs no second message: a backlog would feed itself
+    empty = [kind for kind in (jobs.INGEST, jobs.REFIT) if not waiting(kind)]
+    for job_id, kind in transact(lambda session: jobs.due(session, empty, now, older, BATCH)):
+        send(kind, job_id)
+
+
+def close_stale_windows() -> None:
+    """End, in every study, the windows that are older than the protocol allows."""
+    for study in transact(studies.everyone):
+        _close_stale(study, datetime.now(UTC))
+
+
+def _close_stale(study: Study, now: datetime) -> None:
+    """Each window in a transaction of its own: many in one would keep their participants' calls waiting."""
+    schedule = transact(partial(studies.protocol, study=study)).document["schedule"]
+    before = now - timedelta(hours=schedule["window_hours"])
+    look_back = timedelta(hours=schedule["look_back_hours"])
+    for participant_id in transact(partial(windows.stale, study=study, before=before, limit=STALE)):
+        try:
+            job_id = transact(partial(_close, participant_id, before, look_back))
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) is None:
+                raise  # the database is away, for all of them
+            log.error("stale window stays open", participant_id=participant_id, error=type(error).__name__)
+            continue
+        if job_id is not None:
+            send(jobs.INGEST, job_id)
+
+
+def _close(participant_id: int, before: datetime, look_back: timedelta, session: Session) -> int | None:
+    """The ingest job of a window that is stale still, or None."""
+    participant = participants.locked_by_id(session, participant_id)
+    decision = at(session, participant_id, participant.decision_index + 1)
+    if decision is None or decision.act_gen_timestamp >= before:
+        return None
+    now, decided_at = datetime.now(UTC), decision.act_gen_timestamp
+    return windows.close(session, participant, windows.END_MISSING, now, decided_at, look_back).id
+
+
+def nightly() -> None:
+    """Ask for a refit of every study, and for its hyper-parameters on the protocol's weekday."""
+    now = datetime.now(UTC)
+    for study in transact(studies.everyone):
+        send(jobs.REFIT, transact(partial(_request, study, now)).job_id)
+
+
+def _request(study: Study, now: datetime, session: Session) -> Requested:
+    weekly = studies.protocol(session, study).document["refit"]["weekly_day"]
+    is_day = now.astimezone(ZoneInfo(study.timezone)).weekday() == weekly
+    return jobs.request_refit(session, study.id, now, now, hyperparameters=is_day)
