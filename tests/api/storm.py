@@ -195,14 +195,22 @@ def _pages(get: Callable[[str], Any], path: str, name: str) -> Iterator[dict[str
         last = page[-1][name]
 
 
-def play(
+@contextmanager
+def brewing(
     env: dict[str, str], url: str, calls: int, threads: int, seed: int, step: Callable[[int], object]
-) -> tuple[Storm, list[str]]:
-    """A storm in a study of its own at the API under `url`, and what is wrong with it."""
+) -> Iterator[tuple[Storm, remote.Remote]]:
+    """A storm that has not begun, in a study of its own at the API under `url`, and an account to look at it."""
     with EmaServer(Backend(token=None), port=0) as app:  # it knows nobody, and says so at once
         ema_url = f"http://127.0.0.1:{app.server_port}/ema_study"
         client = remote.begin(env, url, f"schedule.study_length={POINTS}", ema_url=ema_url, role="admin")
-        storm = Storm(Wire(url, client.token), calls, threads, seed, step)
+        yield Storm(Wire(url, client.token), calls, threads, seed, step), client
+
+
+def play(
+    env: dict[str, str], url: str, calls: int, threads: int, seed: int, step: Callable[[int], object]
+) -> tuple[Storm, list[str]]:
+    """A whole storm, and what is wrong with it."""
+    with brewing(env, url, calls, threads, seed, step) as (storm, client):
         storm.run()
         return storm, check(storm, client.get)
 

@@ -76,6 +76,10 @@ def hanging(pid: int) -> Iterator[None]:
                 process.resume()
 
 
+def is_up(url: str) -> bool:
+    return requests.get(f"{url}/health/ready", timeout=BOUND).ok
+
+
 def kill(pid: int) -> None:
     for process in family_of(pid):
         process.kill()
@@ -190,8 +194,9 @@ def test_a_hanging_database_is_503_in_bounded_time_and_the_service_resumes_by_it
 def test_a_storm_over_a_dying_database_and_api_leaves_one_decision_for_each_point(
     stack: Stack, embedded: Embedded
 ) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        playing = pool.submit(storm.play, stack.env, stack.api_url, 400, 16, 7, lambda _: None)
+    people = storm.brewing(stack.env, stack.api_url, 400, 16, 7, lambda _: None)
+    with people as (calls, account), ThreadPoolExecutor(1) as pool:
+        playing = pool.submit(calls.run)
         for number in range(3):
             time.sleep(1)
             if number % 2:
@@ -200,5 +205,6 @@ def test_a_storm_over_a_dying_database_and_api_leaves_one_decision_for_each_poin
             else:
                 with dead_database(embedded):
                     pass
-        _, wrong = playing.result()
-    assert wrong == []
+        playing.result()
+        assert eventually(lambda: is_up(stack.api_url))
+        assert storm.check(calls, account.get) == []
