@@ -70,22 +70,24 @@ def create_app() -> Flask:
 
 
 def _begin() -> None:
-    given = request.headers.get("X-Request-ID", "")
+    asked = request._get_current_object()  # each look through the proxy costs, on every call
+    given = asked.headers.get("X-Request-ID", "")
     request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    request.environ["kairos.request_id"] = request_id
-    request.environ["kairos.began"] = time.perf_counter()
+    asked.environ["kairos.request_id"] = request_id
+    asked.environ["kairos.began"] = time.perf_counter()
     clear_contextvars()
     bind_contextvars(request_id=request_id)
 
 
 def _end(response: Response) -> Response:
     """The route's rule is logged, never the path or a body: they may name a person."""
-    environ = request.environ
+    asked = request._get_current_object()
+    environ = asked.environ
     response.headers["X-Request-ID"] = environ["kairos.request_id"]
     log.info(
         "request",
-        method=request.method,
-        route=request.url_rule.rule if request.url_rule else None,
+        method=asked.method,
+        route=asked.url_rule.rule if asked.url_rule else None,
         http_status=response.status_code,
         error_code=environ.get("kairos.error_code"),
         study_id=environ.get("kairos.study_id"),

@@ -1,5 +1,6 @@
 """Policies: immutable versions of what was learnt, and each participant's block that serving needs."""
 
+import functools
 import typing
 from typing import Any, NamedTuple
 
@@ -75,13 +76,18 @@ def pack(covariances: Array) -> Array:
 
 def unpack(packed: Array, q: int) -> Array:
     """One packed upper triangle as a (q, q) symmetric matrix. Raises ValueError for another length."""
-    matrix = np.zeros((q, q))
-    rows, columns = np.triu_indices(q)
-    if packed.shape != rows.shape:
+    if packed.shape != (q * (q + 1) // 2,):
         raise ValueError(f"{packed.shape} is not the shape of a packed ({q}, {q}) matrix")
-    matrix[rows, columns] = packed
-    matrix[columns, rows] = packed
-    return matrix
+    return packed[_places(q)]
+
+
+@functools.lru_cache(maxsize=8)
+def _places(q: int) -> NDArray[np.intp]:
+    """Where each element of a (q, q) symmetric matrix stands in its packed form."""
+    rows, columns = np.triu_indices(q)
+    places = np.empty((q, q), dtype=np.intp)
+    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
+    return places
 
 
 class Learnt(typing.Protocol):
