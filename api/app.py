@@ -70,24 +70,21 @@ def create_app() -> Flask:
 
 
 def _begin() -> None:
-    asked = request._get_current_object()  # each look through the proxy costs, on every call
-    given = asked.headers.get("X-Request-ID", "")
+    given = request.headers.get("X-Request-ID", "")
     request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    asked.environ["kairos.request_id"] = request_id
-    asked.environ["kairos.began"] = time.perf_counter()
+    request.environ |= {"kairos.request_id": request_id, "kairos.began": time.perf_counter()}
     clear_contextvars()
     bind_contextvars(request_id=request_id)
 
 
 def _end(response: Response) -> Response:
     """The route's rule is logged, never the path or a body: they may name a person."""
-    asked = request._get_current_object()
-    environ = asked.environ
+    environ = request.environ
     response.headers["X-Request-ID"] = environ["kairos.request_id"]
     log.info(
         "request",
-        method=asked.method,
-        route=asked.url_rule.rule if asked.url_rule else None,
+        method=request.method,
+        route=request.url_rule.rule if request.url_rule else None,
         http_status=response.status_code,
         error_code=environ.get("kairos.error_code"),
         study_id=environ.get("kairos.study_id"),

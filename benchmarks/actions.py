@@ -155,14 +155,13 @@ def main() -> None:
     )
     options.add_argument("--calls", type=int, default=PEOPLE, help="requests of each kind in a round")
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--skip", action="store_true")
     given = options.parse_args()
     with bench() as made:
         print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {given.rounds} rounds")
         for concurrency in (1, 16):
             calls = given.calls if concurrency > 1 else given.calls // 4
             _compare(made, calls, given.rounds, concurrency)
-        given.skip or _beside_a_fit(made, given.calls, given.rounds)
+        _beside_a_fit(made, given.calls, given.rounds)
 
 
 def _compare(made: Bench, calls: int, rounds: int, concurrency: int) -> None:

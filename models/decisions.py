@@ -3,11 +3,11 @@
 The two statements at the top are the hot path. They go through the driver as text, without the ORM.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import BigInteger, Index, SmallInteger, UniqueConstraint, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -152,8 +152,8 @@ def point(
 
 
 def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> None:
-    """Store a decision, at the latest with COMMIT; from now on the participant is in `phase` and `timezone`."""
-    stored = {**values, "answers": orjson.dumps(values["answers"]).decode()}
+    """Store a decision, at the latest with COMMIT; the participant is in `phase` and `timezone` from now on."""
+    stored = {**values, "answers": json.dumps(values["answers"])}
     moved = (phase, timezone, values["participant_id"])
     ADD_DECISION.later(session, (*moved, *(stored[name] for name in COLUMNS)))
 
