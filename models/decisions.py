@@ -152,7 +152,7 @@ def point(
 
 
 def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> None:
-    """Store a decision, at the latest with COMMIT; the participant is in `phase` and `timezone` from now on."""
+    """Store a decision, at the latest with COMMIT; its participant goes on in `phase` and `timezone`."""
     stored = {**values, "answers": json.dumps(values["answers"])}
     moved = (phase, timezone, values["participant_id"])
     ADD_DECISION.later(session, (*moved, *(stored[name] for name in COLUMNS)))

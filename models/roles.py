@@ -25,6 +25,7 @@ SERVICE = {
     "policy_blocks": "INSERT, DELETE",
     "protocols": "INSERT",
     "revoked_tokens": "INSERT, DELETE",
+    "statistics": "INSERT, UPDATE, DELETE",
     "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen)",
     "windows": "INSERT, UPDATE",
 }
