@@ -9,7 +9,7 @@ from algorithm.arrays import Bools, Floats
 from analysis import offpolicy, randomisation, wcls
 from analysis.export import BadExport, Export
 from analysis.policies import alternative
-from analysis.trial import Trial, design_matrix
+from analysis.trial import Trial, design_matrix, independent
 
 MANY = 20
 """Values above which a variable is no set of cells."""
@@ -40,7 +40,8 @@ def effects(
     Raises ValueError where the rows do not determine the effects."""
     rows = trial.known
     f = design_matrix(trial, list(moderators))[rows]
-    g = _independent(controls_matrix(trial, moderators, controls)[rows])
+    g = controls_matrix(trial, moderators, controls)[rows]
+    g = g[:, independent(g)]
     probability = trial.column("act_prob")[rows]
     numerator = wcls.numerator_by(_cells(f), probability) if by_state and moderators else None
     outcome, action = trial.column("outcome")[rows], trial.column("action")[rows]
@@ -60,15 +61,6 @@ def controls_matrix(trial: Trial, moderators: Sequence[str], controls: Sequence[
     if controls is not None:
         return design_matrix(trial, list(controls))
     return np.column_stack([design_matrix(trial, list(moderators)), trial.covariates()])
-
-
-def _independent(columns: Floats) -> Floats:
-    """Each column that the ones before it do not determine."""
-    kept: list[int] = []
-    for place in range(columns.shape[1]):
-        if np.linalg.matrix_rank(columns[:, [*kept, place]]) > len(kept):
-            kept.append(place)
-    return columns[:, kept]
 
 
 def _cells(moderators: Floats) -> Floats:
@@ -91,7 +83,8 @@ def effect_by_day(trial: Trial, level: float = 0.95) -> list[tuple[int, wcls.Est
 
 
 def _day(trial: Trial, rows: Bools, level: float) -> wcls.Estimate | None:
-    g = _independent(np.column_stack([np.ones(rows.sum()), trial.states()[rows]]))
+    g = np.column_stack([np.ones(rows.sum()), trial.states()[rows]])
+    g = g[:, independent(g)]
     probability, one = trial.column("act_prob")[rows], np.ones((int(rows.sum()), 1))
     outcome, action = trial.column("outcome")[rows], trial.column("action")[rows]
     try:
@@ -105,7 +98,8 @@ def effect_over_days(trial: Trial, level: float = 0.95) -> list[tuple[int, wcls.
     determine it."""
     rows = trial.known
     f = design_matrix(trial, ["day"])[rows]
-    g = _independent(controls_matrix(trial, ["day"], None)[rows])
+    g = controls_matrix(trial, ["day"], None)[rows]
+    g = g[:, independent(g)]
     columns = (trial.column(name)[rows] for name in ("outcome", "action", "act_prob"))
     try:
         found = wcls.fit(*columns, trial.participant[rows], f, g)

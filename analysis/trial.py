@@ -85,3 +85,12 @@ def load(export: Export) -> Trial:
 def design_matrix(trial: Trial, names: list[str]) -> Floats:
     """An intercept and the variables of these names, (n, k)."""
     return np.column_stack([np.ones(len(trial.participant)), *(trial.variable(name) for name in names)])
+
+
+def independent(columns: Floats) -> list[int]:
+    """The places of those of k columns (n, k) that the ones before them do not determine."""
+    kept: list[int] = []
+    for place in range(columns.shape[1]):
+        if np.linalg.matrix_rank(columns[:, [*kept, place]]) > len(kept):
+            kept.append(place)
+    return kept
