@@ -33,6 +33,7 @@ def effects(
     controls: Sequence[str] | None = None,
     by_state: bool = False,
     level: float = 0.95,
+    corrected: bool = True,
 ) -> EffectTable:
     """WCLS on an intercept and `moderators`; `controls` None: the state, the study day, the moderators. The
     numerator is the mean probability, or its mean in each cell of the moderators where `by_state`.
@@ -45,7 +46,8 @@ def effects(
     probability = trial.column("act_prob")[rows]
     numerator = wcls.numerator_by(_cells(f), probability) if by_state and moderators else None
     outcome, action = trial.column("outcome")[rows], trial.column("action")[rows]
-    found = wcls.fit(outcome, action, probability, trial.participant[rows], f, g, numerator)
+    who = trial.participant[rows]
+    found = wcls.fit(outcome, action, probability, who, f, g, numerator, corrected=corrected)
     return EffectTable(
         ("message", *(f"message x {name}" for name in moderators)),
         tuple(found.coefficients(level)),
