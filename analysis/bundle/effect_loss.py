@@ -6,6 +6,7 @@ import jax.numpy as jnp
 jax.config.update("jax_enable_x64", True)
 
 
+@jax.jit
 def weighted_loss(theta, outcome, action, act_prob, counted, numerator, controls, moderators):
     """A participant's share of half the weighted sum of squares. `theta` holds the coefficients of
     `controls` (T, q) and then those of `moderators` (T, p); all others are (T, 1). Rows that are not

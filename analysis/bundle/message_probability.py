@@ -10,6 +10,7 @@ NODES = np.linspace(-8, 8, 801)
 WEIGHTS = np.exp(-(NODES**2) / 2) / np.exp(-(NODES**2) / 2).sum()
 
 
+@jax.jit
 def message_probability(beta, features, A, b, L, noise_variance, curve, size):
     """E[rho(x)], x normal with the advantage's posterior mean and variance at `features` (q,).
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 jax.config.update("jax_enable_x64", True)
 
 
+@jax.jit
 def policy_update(beta, features, action, act_prob, slot, outcome, mean, precision, L, scalars):
     """The participant's share of the two equations of the population's posterior, p + p (p + 1) / 2 numbers:
 
