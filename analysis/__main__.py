@@ -18,7 +18,7 @@ def wcls(given: argparse.Namespace) -> Iterable[str]:
     """The effect of a message, moderated by what is asked for."""
     trial = load(Export(given.export))
     found = results.effects(trial, given.moderator, given.control, given.by_state, given.level)
-    yield f"{found.rows} decisions of {found.participants} participants, t with {found.freedom} degrees of freedom"
+    yield f"{found.rows} decisions of {found.participants} participants, {found.freedom} degrees of freedom"
     yield _line("", "effect", "se", "low", "high", "p")
     yield from (_estimate(name, one) for name, one in zip(found.names, found.estimates, strict=True))
     yield f"no effect at all: p = {found.joint_p:.4g}"
@@ -77,7 +77,9 @@ def _line(name: str, *cells: str) -> str:
 
 
 def _estimate(name: str, one: Estimate) -> str:
-    return _line(name, *(f"{value:.4f}" for value in (one.value, one.error, one.low, one.high)), f"{one.p:.4g}")
+    return _line(
+        name, *(f"{value:.4f}" for value in (one.value, one.error, one.low, one.high)), f"{one.p:.4g}"
+    )
 
 
 def _count(one: Count) -> str:

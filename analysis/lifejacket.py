@@ -1,4 +1,4 @@
-"""What the package lifejacket (PyPI, version 1.3) takes, which computes standard errors that hold although the
+"""What the package lifejacket (PyPI, version 1.3) takes. It computes standard errors that hold although the
 policies were learnt from all participants together (Zhang, Janson, Murphy, arXiv 2202.07098).
 
 A policy is the vector beta = [tp ; upper triangle of S^-1 / m] of the population's posterior, which solves
@@ -131,7 +131,9 @@ class _Maker:
         first, last = self.span[one]
         return first <= slot <= last
 
-    def _row(self, slot: int, one: int, numerator: float, filled: dict[str, Floats]) -> dict[str, float | int]:
+    def _row(
+        self, slot: int, one: int, numerator: float, filled: dict[str, Floats]
+    ) -> dict[str, float | int]:
         place = self.place.get((one, slot))
         row = -1 if place is None else int(self.decided[place])
         counted = row >= 0 and bool(self.trial.known[row])
@@ -267,4 +269,4 @@ def _command(pickles: list[str]) -> str:
     options = [f"--{name}_pickle={name}.pkl" for name in pickles]
     options += [f"--{role}_filename={name}.py" for role, name in functions.items()]
     options += [f"--{name}={shlex.quote(str(value))}" for name, value in SETTINGS.items()]
-    return " \\\n  ".join(["#!/bin/sh\ncd \"$(dirname \"$0\")\" && exec lifejacket analyze", *options]) + "\n"
+    return " \\\n  ".join(['#!/bin/sh\ncd "$(dirname "$0")" && exec lifejacket analyze', *options]) + "\n"

@@ -38,7 +38,7 @@ def policy(export: Export, policy_id: int) -> Policy:
     """Policy `policy_id`. Raises BadExport where there is none."""
     table = export.table("policies")
     places = np.flatnonzero(table.numbers("policy_id") == policy_id)
-    if not len(places):
+    if places.size == 0:
         raise BadExport(f"there is no policy {policy_id}")
     row = int(places[0])
     numbers = {
@@ -46,6 +46,9 @@ def policy(export: Export, policy_id: int) -> Policy:
         for name in ("mean", "covariance", "sigma_u", "advantage_mean", "advantage_covariance")
     }
     p, q = len(numbers["mean"]), len(numbers["advantage_mean"])
+    blocks = _blocks(export, policy_id, q)
+    if set(blocks) != set(table.list("participants")[row]):
+        raise BadExport(f"policy {policy_id} has served nobody: its participants' blocks are not kept")
     return Policy(
         policy_id,
         numbers["mean"],
@@ -55,7 +58,7 @@ def policy(export: Export, policy_id: int) -> Policy:
         numbers["advantage_mean"],
         numbers["advantage_covariance"].reshape(q, q),
         int(np.nan_to_num(table.numbers("row_seq")[row])),
-        _blocks(export, policy_id, q),
+        blocks,
     )
 
 
@@ -93,7 +96,7 @@ def alternative(export: Export, trial: Trial, name: str) -> Floats:
     kind, _, number = name.partition(":")
     if kind == "policy" and number.isdigit():
         known = np.isfinite(trial.states()).all(axis=1)
-        found = np.full(len(known), np.nan)
+        found = np.full(trial.table.rows, np.nan)
         chosen = policy(export, int(number))
         found[known] = decides(chosen, protocol(export), trial.participant[known], trial.states()[known])
         return found

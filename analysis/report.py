@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis import policies, results, svg
 from analysis.export import Export
+from analysis.randomisation import Count
 from analysis.trial import Trial, load
 from analysis.wcls import Estimate
 
@@ -14,12 +15,15 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#1a202c}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;font-size:.9rem}
 td,th{padding:.15rem .7rem .15rem 0;text-align:right;border-bottom:1px solid #e2e8f0}
-td:first-child,th:first-child{text-align:left}figure{margin:1rem 0}figcaption,.note{color:#4a5568;font-size:.85rem}
-svg{width:100%;height:auto;font:11px system-ui,sans-serif}svg .end{text-anchor:end}svg .mid{text-anchor:middle}
+td:first-child,th:first-child{text-align:left}figure{margin:1rem 0}
+figcaption,.note{color:#4a5568;font-size:.85rem}svg{width:100%;height:auto;font:11px system-ui,sans-serif}
+svg .end{text-anchor:end}svg .mid{text-anchor:middle}
 svg .grid{stroke:#e2e8f0}svg .level{stroke:#718096;stroke-dasharray:4 3}svg .bar{stroke-width:1.4}
 svg .curve{fill:none;stroke-width:1.6}.legend{display:flex;flex-wrap:wrap;gap:0 1rem;padding:0 0 0 1rem;
 font-size:.8rem;margin:0}
 """
+GROUPS = 8
+"""Of each grouping, at most this many groups are listed: those with the largest z."""
 POLICIES = 40
 """At most this many policies are drawn, evenly chosen."""
 
@@ -43,7 +47,7 @@ def page(export: Export) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>Trial {name}</title><style>{STYLE}</style></head><body><h1>Trial {name}</h1>"
-        f'<p class="note">Data as of {escape(str(export.manifest.get("as_of", "?")))}. Intervals are of 95 %.</p>'
+        f'<p class="note">Data as of {escape(str(export.manifest.get("as_of", "?")))}. Intervals: 95 %.</p>'
         f"{body}</body></html>\n"
     )
 
@@ -77,8 +81,8 @@ def _overview(trial: Trial) -> str:
 
 def _effects(trial: Trial) -> str:
     note = (
-        '<p class="note">Causal excursion effect on the proximal outcome, by weighted and centred least squares '
-        "with Mancl and DeRouen's correction; first on average, then moderated by each state variable.</p>"
+        '<p class="note">Causal excursion effect on the proximal outcome, by weighted and centred least '
+        "squares with Mancl and DeRouen's correction; on average, then by each state variable.</p>"
     )
     rows = []
     for moderators in ((), *((name,) for name in trial.state_names)):
@@ -86,7 +90,8 @@ def _effects(trial: Trial) -> str:
             found = results.effects(trial, moderators)
         except ValueError as error:
             return f"{note}<p>{escape(str(error))}</p>"
-        rows += [(name, *_cells(one)) for name, one in zip(found.names, found.estimates, strict=True)]
+        names = found.names if not moderators else (f"where {moderators[0]} = 0", found.names[1])
+        rows += [(name, *_cells(one)) for name, one in zip(names, found.estimates, strict=True)]
     return note + table(("", "effect", "standard error", "low", "high", "p"), rows)
 
 
@@ -155,17 +160,17 @@ def _randomisation(trial: Trial) -> str:
     rows = [(found.overall.name, *_counted(found.overall), "")]
     for name, (counts, p) in found.groups.items():
         rows.append((name, "", "", "", "", f"{p:.3g}"))
-        rows += [(one.name, *_counted(one), "") for one in counts]
+        largest = sorted(counts, key=lambda one: -abs(one.z))[:GROUPS]
+        rows += [(one.name, *_counted(one), "") for one in counts if one in largest]
     balances = [(one.name, one.sent, one.kept, one.standardised, one.z) for one in found.balance]
     return (
-        '<p class="note">Messages sent against the sum of their probabilities; z is standard normal.</p>'
+        '<p class="note">Messages sent against the sum of their probabilities; z is standard normal. '
+        f"Of each kind at most {GROUPS} groups are listed, those with the largest z.</p>"
         + table(("", "decisions", "sent", "expected", "z", "p"), rows)
         + '<p class="note">Means weighted by inverse probabilities.</p>'
         + table(("", "sent", "not sent", "difference in sd", "z"), balances)
     )
 
 
-def _counted(one: results.randomisation.Count) -> tuple[object, ...]:
+def _counted(one: Count) -> tuple[object, ...]:
     return one.rows, one.sent, one.expected, one.z
-
-

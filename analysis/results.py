@@ -102,9 +102,9 @@ def effect_over_days(trial: Trial, level: float = 0.95) -> list[tuple[int, wcls.
     f = design_matrix(trial, ["day"])[rows]
     g = controls_matrix(trial, ["day"], None)[rows]
     g = g[:, independent(g)]
-    columns = (trial.column(name)[rows] for name in ("outcome", "action", "act_prob"))
+    outcome, action, p = (trial.column(name)[rows] for name in ("outcome", "action", "act_prob"))
     try:
-        found = wcls.fit(*columns, trial.participant[rows], f, g)
+        found = wcls.fit(outcome, action, p, trial.participant[rows], f, g)
     except ValueError:
         return []
     days = np.unique(trial.column("study_day")[rows]).astype(int)
@@ -135,7 +135,9 @@ def randomisation_check(trial: Trial) -> RandomisationCheck:
 
 
 def _groupings(trial: Trial, rows: Bools) -> dict[str, list[str]]:
-    policy = ["no policy" if np.isnan(one) else f"policy {one:.0f}" for one in trial.column("policy_id")[rows]]
+    policy = [
+        "no policy" if np.isnan(one) else f"policy {one:.0f}" for one in trial.column("policy_id")[rows]
+    ]
     evening = ["evening" if one else "morning" for one in trial.column("evening")[rows]]
     found = {"by policy": policy, "by time of day": evening}
     states = [label for label, chosen in zip(trial.labels(), rows, strict=True) if chosen]
@@ -163,8 +165,9 @@ def other_value(export: Export, trial: Trial, name: str, level: float = 0.95) ->
     """The value of the policy called `name` (see `alternative`)."""
     rows = trial.known
     other = alternative(export, trial, name)[rows]
-    columns = (trial.column(column)[rows] for column in ("outcome", "action", "act_prob"))
-    return offpolicy.value(*columns, other, trial.participant[rows], trial.covariates()[rows], level)
+    outcome, action, p = (trial.column(column)[rows] for column in ("outcome", "action", "act_prob"))
+    who, covariates = trial.participant[rows], trial.covariates()[rows]
+    return offpolicy.value(outcome, action, p, other, who, covariates, level)
 
 
 @dataclass(frozen=True, slots=True)

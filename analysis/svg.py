@@ -74,7 +74,9 @@ def _finite(one: Series) -> Series:
 
 def _frame(points: Sequence[Point], line: float | None) -> Frame:
     xs = [point.x for point in points]
-    ys = [value for p in points for value in (p.y, p.low, p.high) if value is not None and math.isfinite(value)]
+    ys = [
+        value for p in points for value in (p.y, p.low, p.high) if value is not None and math.isfinite(value)
+    ]
     ys += [] if line is None else [line]
     pad = (max(ys) - min(ys)) * 0.06 or 0.5
     half = 0.5 if max(xs) == min(xs) else 0.0

@@ -26,14 +26,14 @@ class Trial:
     @cached_property
     def randomised(self) -> Bools:
         """Where a message was sent or not by chance: decided and available, (n,)."""
-        return (self.table.numbers("decided") == 1) & (self.table.numbers("available") == 1)
+        return np.asarray((self.column("decided") == 1) & (self.column("available") == 1))
 
     @cached_property
     def known(self) -> Bools:
         """Where the row is randomised, its state was known and its outcome was observed, (n,)."""
         states = [np.isfinite(self.column(STATE + name)) for name in self.state_names]
         observed = np.isfinite(self.column("outcome"))
-        return np.logical_and.reduce([self.randomised, observed, *states])
+        return np.asarray(np.all([self.randomised, observed, *states], axis=0))
 
     @property
     def state_names(self) -> tuple[str, ...]:

@@ -115,10 +115,16 @@ def fit(
     if not len(probability) or probability.min() <= 0 or probability.max() >= 1:
         raise ValueError("rows that count need a probability between 0 and 1, and there must be some")
     wanted = probability.mean() if numerator is None else numerator
-    pt = np.broadcast_to(wanted, len(outcome))[chosen] if np.ndim(wanted) else np.full(len(probability), wanted)
+    pt = (
+        np.broadcast_to(wanted, len(outcome))[chosen]
+        if np.ndim(wanted)
+        else np.full(len(probability), wanted)
+    )
     a = action[chosen].astype(np.float64)
     D = np.hstack([controls[chosen], (a - pt)[:, None] * moderators[chosen]])
-    found, covariance, m = weighted(D, outcome[chosen], weights(a, probability, pt), participant[chosen], corrected)
+    found, covariance, m = weighted(
+        D, outcome[chosen], weights(a, probability, pt), participant[chosen], corrected
+    )
     q = controls.shape[1]
     return Effects(found[:q], found[q:], covariance, m, len(a))
 
@@ -142,7 +148,7 @@ def weighted(
     if corrected:
         scores = _corrected(scores, WD, D, codes, M)
     half = np.linalg.solve(M, scores.T)
-    return found, half @ half.T, m
+    return np.asarray(found, dtype=np.float64), half @ half.T, m
 
 
 def _corrected(scores: Floats, WD: Floats, D: Floats, codes: Ints, M: Floats) -> Floats:

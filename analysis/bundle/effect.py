@@ -1,9 +1,11 @@
 """The estimate of the effect from the table of decisions."""
 
+from typing import Any
+
 import numpy as np
 
 
-def weighted_estimate(df, controls, moderators):
+def weighted_estimate(df: Any, controls: list[str], moderators: list[str]) -> Any:
     """The coefficients of the columns `controls` and then of `moderators`, (q + p,)."""
     rows = df[(df["in_study"] == 1) & (df["counted"] == 1)]
     a, p, pt = (rows[name].to_numpy(dtype=float) for name in ("action", "act_prob", "numerator"))

@@ -3,11 +3,20 @@
 import jax
 import jax.numpy as jnp
 
-jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
 
 @jax.jit
-def weighted_loss(theta, outcome, action, act_prob, counted, numerator, controls, moderators):
+def weighted_loss(
+    theta: jax.Array,
+    outcome: jax.Array,
+    action: jax.Array,
+    act_prob: jax.Array,
+    counted: jax.Array,
+    numerator: jax.Array,
+    controls: jax.Array,
+    moderators: jax.Array,
+) -> jax.Array:
     """A participant's share of half the weighted sum of squares. `theta` holds the coefficients of
     `controls` (T, q) and then those of `moderators` (T, p); all others are (T, 1). Rows that are not
     `counted` add nothing."""

@@ -4,14 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
 NODES = np.linspace(-8, 8, 801)
 WEIGHTS = np.exp(-(NODES**2) / 2) / np.exp(-(NODES**2) / 2).sum()
 
 
 @jax.jit
-def message_probability(beta, features, A, b, L, noise_variance, curve, size):
+def message_probability(
+    beta: jax.Array,
+    features: jax.Array,
+    A: jax.Array,
+    b: jax.Array,
+    L: jax.Array,
+    noise_variance: jax.Array,
+    curve: jax.Array,
+    size: jax.Array,
+) -> jax.Array:
     """E[rho(x)], x normal with the advantage's posterior mean and variance at `features` (q,).
 
     `beta` is tp (p,) followed by the upper triangle of S^-1 / size; `A` (p, p) and `b` (p,) are the
@@ -30,4 +39,4 @@ def message_probability(beta, features, A, b, L, noise_variance, curve, size):
     variance = features @ V @ features
     sd = jnp.sqrt(jnp.where(variance > 0, variance, 1.0)) * (variance > 0)
     share = WEIGHTS @ jax.nn.sigmoid(B * (mean + sd * NODES) - jnp.log(C))
-    return lower + (top - lower) * share
+    return jnp.asarray(lower + (top - lower) * share)

@@ -3,11 +3,22 @@
 import jax
 import jax.numpy as jnp
 
-jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
 
 @jax.jit
-def policy_update(beta, features, action, act_prob, slot, outcome, mean, precision, L, scalars):
+def policy_update(
+    beta: jax.Array,
+    features: jax.Array,
+    action: jax.Array,
+    act_prob: jax.Array,
+    slot: jax.Array,
+    outcome: jax.Array,
+    mean: jax.Array,
+    precision: jax.Array,
+    L: jax.Array,
+    scalars: jax.Array,
+) -> jax.Array:
     """The participant's share of the two equations of the population's posterior, p + p (p + 1) / 2 numbers:
 
         sum_i g_i - J_i tp + Sigma^-1 (mu - tp) = 0        Sigma^-1 + sum_i J_i - S^-1 = 0

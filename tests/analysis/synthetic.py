@@ -119,7 +119,12 @@ def _decide(
     row: dict[str, Any] = dict.fromkeys(TRIAL_KINDS)
     names = protocol.design.state_names
     row |= {f"state_{name}": None for name in names}
-    row |= {"participant_id": 100 + i, "decision_index": t + 1, "study_day": t // 2 + 1, "evening": t % 2 == 1}
+    row |= {
+        "participant_id": 100 + i,
+        "decision_index": t + 1,
+        "study_day": t // 2 + 1,
+        "evening": t % 2 == 1,
+    }
     row |= {"decided": generator.random() >= faults, "learning_row": False}
     played.tables["trial"].append(row)
     if not row["decided"]:
@@ -132,7 +137,9 @@ def _decide(
     member = len(policy.counts) and policy.counts[i] > 0
     block = Block(policy.beta[i], policy.V[i]) if member else policy.block
     row["fallback_level"] = "F0"
-    row["act_prob"] = randomise(protocol.design.features(state), block, protocol).probability if available else 0
+    row["act_prob"] = (
+        randomise(protocol.design.features(state), block, protocol).probability if available else 0
+    )
     row["unavailable_rule"] = None if available else "quiet_hours"
     row["action"] = int(available and row["seed"] / 2**53 < row["act_prob"])
     return row
@@ -156,7 +163,10 @@ def _refit(played: Played, m: int, number: int) -> learner.Fit:
         key=lambda row: (row["participant_id"], row["decision_index"]),
     )
     names = [f"state_{name}" for name in played.protocol.design.state_names]
-    people, states = [row["participant_id"] - 100 for row in rows], [[row[name] for name in names] for row in rows]
+    people, states = (
+        [row["participant_id"] - 100 for row in rows],
+        [[row[name] for name in names] for row in rows],
+    )
     rest = ([row[name] for row in rows] for name in ("act_prob", "action", "outcome"))
     given = Rows(np.array(people), np.array(states), *map(np.array, rest))
     policy = learner.fit(played.protocol, given, m)

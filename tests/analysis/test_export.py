@@ -40,6 +40,17 @@ def test_what_the_active_policy_would_do_is_what_it_did(trial_export: Export) ->
         np.testing.assert_allclose(would[rows], found.column("act_prob")[rows], atol=1e-12)
 
 
+def test_a_policy_without_its_blocks_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Else its members would be taken for newcomers."""
+    shutil.copytree(folder, tmp_path / "other")
+    lines = (folder / "policy_blocks.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("2,")]
+    assert len(kept) < len(lines)
+    (tmp_path / "other" / "policy_blocks.csv").write_text("".join(kept), encoding="utf-8")
+    with pytest.raises(BadExport, match="blocks are not kept"):
+        policies.policy(Export(tmp_path / "other"), 2)
+
+
 @pytest.mark.parametrize("name", ["policy:99", "often", "1.2", "policy:x"])
 def test_a_policy_that_does_not_exist_is_named(trial_export: Export, name: str) -> None:
     with pytest.raises(BadExport):

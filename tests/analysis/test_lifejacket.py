@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,13 +33,13 @@ def written(small: Export, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def package() -> ModuleType:
-    return pytest.importorskip("lifejacket.post_deployment_analysis", reason="lifejacket cannot be imported")
+    pytest.importorskip("lifejacket", reason="lifejacket cannot be imported")
+    return import_module("lifejacket.post_deployment_analysis")
 
 
 def arguments(found: lifejacket.Bundle, written: Path) -> dict[str, Any]:
     """What lifejacket's analysis is called with."""
-    from lifejacket.helper_functions import load_function_from_same_named_file as source
-
+    source = import_module("lifejacket.helper_functions").load_function_from_same_named_file
     return {
         **lifejacket.SETTINGS,
         "alg_update_func_args_previous_betas_index": -1000,
@@ -55,8 +56,8 @@ def arguments(found: lifejacket.Bundle, written: Path) -> dict[str, Any]:
 def test_its_whole_analysis_runs_with_every_check(
     small: Export, written: Path, tmp_path: Path, package: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All its input checks are on; only its questions to a person are not asked. A slow diagnostic of its own,
-    which may fail without harm and comes after the estimates, is made to fail at its first step."""
+    """All its input checks are on; only its questions to a person are not asked. A slow diagnostic
+    of its own, which may fail without harm and comes after the estimates, fails at its first step."""
     monkeypatch.setattr(package.jax.random, "PRNGKey", None)
     logging.getLogger("lifejacket").setLevel(logging.WARNING)
     found = package.analyze_dataset(
@@ -79,7 +80,9 @@ def test_its_whole_analysis_runs_with_every_check(
     assert np.abs(np.mean(pieces["all_estimating_function_stacks"], axis=0)).max() < 1e-9
 
 
-def test_a_wrong_probability_is_found_by_its_checks(small: Export, written: Path, package: ModuleType) -> None:
+def test_a_wrong_probability_is_found_by_its_checks(
+    small: Export, written: Path, package: ModuleType
+) -> None:
     """The negative control."""
     given = arguments(lifejacket.bundle(small, []), written)
     frame = given["analysis_df"]
@@ -133,6 +136,8 @@ def test_a_trial_that_learnt_nothing_needs_no_bundle(tmp_path: Path) -> None:
 
 def test_the_command_names_files_that_are_there(written: Path) -> None:
     command = (written / "analyze.sh").read_text(encoding="utf-8")
-    files = [word.partition("=")[2] for word in command.split() if "=" in word and word[-3:] in ("pkl", ".py")]
+    files = [
+        word.partition("=")[2] for word in command.split() if "=" in word and word[-3:] in ("pkl", ".py")
+    ]
     assert len(files) == 7
     assert all((written / name).exists() for name in files)

@@ -20,12 +20,14 @@ OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
 MEASURE = """<script>addEventListener("load", () => {
-  const drawn = [...document.querySelectorAll("svg circle")].filter(c => c.getBoundingClientRect().width > 0);
+  const all = [...document.querySelectorAll("svg circle")];
+  const drawn = all.filter(c => c.getBoundingClientRect().width > 0);
   const wide = document.documentElement.scrollWidth > innerWidth;
-  const outside = [...document.querySelectorAll("svg circle")].filter(c => {
+  const outside = all.filter(c => {
     const box = c.ownerSVGElement.getBoundingClientRect(), own = c.getBoundingClientRect();
     return own.left < box.left || own.right > box.right || own.top < box.top || own.bottom > box.bottom; });
-  document.body.dataset.seen = [drawn.length, document.querySelectorAll("svg").length, wide, outside.length].join();
+  const plots = document.querySelectorAll("svg").length;
+  document.body.dataset.seen = [drawn.length, plots, wide, outside.length].join();
 })</script>"""
 
 
@@ -35,7 +37,13 @@ def page(trial_export: Export) -> str:
 
 
 def test_the_page_has_every_part_and_loads_nothing(page: str) -> None:
-    for title in ("Effect by day", "Probabilities by state", "Engagement", "Missing outcomes", "Randomisation"):
+    for title in (
+        "Effect by day",
+        "Probabilities by state",
+        "Engagement",
+        "Missing outcomes",
+        "Randomisation",
+    ):
         assert title in page
     assert page.count("<svg") == 4
     assert not re.search(r"https?:|src=|@import|<script|url\(", page)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import vowpalwabbit
+import vowpalwabbit  # type: ignore[import-untyped]
 
 from analysis import trial, vw
 from analysis.export import Export
@@ -34,7 +34,7 @@ def test_each_line_gives_back_its_row(found: trial.Trial) -> None:
 
 
 def test_vowpal_wabbit_reads_every_line_as_a_labelled_decision(found: trial.Trial, tmp_path: Path) -> None:
-    """Its loss is its own estimate by inverse probabilities; with a policy of even odds it can be repeated."""
+    """Its loss is its own estimate by inverse probabilities; for even odds that can be computed here too."""
     path = tmp_path / "decisions.dsjson"
     path.write_text("\n".join(vw.lines(found)) + "\n", encoding="utf-8")
     arguments = f"--dsjson --cb_explore_adf --cb_type ips --epsilon 1.0 --learning_rate 0 -d {path} --quiet"

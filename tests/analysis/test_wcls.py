@@ -1,12 +1,12 @@
 """Causal excursion effects against statsmodels, and against the truth in simulated trials."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
+import statsmodels.api as sm  # type: ignore[import-untyped]
 
-from algorithm.arrays import Floats, Ints
+from algorithm.arrays import Bools, Floats, Ints
 from analysis import wcls
 
 
@@ -19,7 +19,7 @@ class Data(NamedTuple):
     participant: Ints
     moderators: Floats
     controls: Floats
-    available: Floats
+    available: Bools
 
 
 def drawn(seed: int, m: int = 30, T: int = 20, effect: float = 0.4, slope: float = 0.0) -> Data:
@@ -32,7 +32,8 @@ def drawn(seed: int, m: int = 30, T: int = 20, effect: float = 0.4, slope: float
     for t in range(T):
         state[:, t] = generator.random(m) < 0.3 + 0.3 * last
         probability[:, t] = 0.2 + 0.3 * state[:, t] + 0.2 * (generator.random(m) < 0.5)
-        last = action[:, t] = generator.random(m) < probability[:, t]
+        last = (generator.random(m) < probability[:, t]).astype(np.float64)
+        action[:, t] = last
         baseline = own + np.sin(t) * state[:, t] - 0.3 * state[:, t]
         outcome[:, t] = baseline + action[:, t] * (effect + slope * state[:, t]) + generator.normal(0, 1, m)
     s, ones = state.ravel(), np.ones(m * T)
@@ -49,7 +50,7 @@ def drawn(seed: int, m: int = 30, T: int = 20, effect: float = 0.4, slope: float
 
 def scaled(data: Data, numerator: Floats) -> tuple[Floats, Floats, Floats, Ints]:
     """Design, outcome, weights and clusters of the available rows, made without the code under test."""
-    keep = data.available.astype(bool)
+    keep = data.available
     a, p, pt = data.action[keep], data.probability[keep], numerator[keep]
     W = np.array([pt_ / p_ if a_ else (1 - pt_) / (1 - p_) for a_, p_, pt_ in zip(a, p, pt, strict=True)])
     D = np.column_stack([data.controls[keep], (a - pt)[:, None] * data.moderators[keep]])
@@ -57,7 +58,7 @@ def scaled(data: Data, numerator: Floats) -> tuple[Floats, Floats, Floats, Ints]
 
 
 def fitted(data: Data, numerator: float | Floats, corrected: bool = True) -> wcls.Effects:
-    return wcls.fit(*data[:6], numerator, data.available.astype(bool), corrected)
+    return wcls.fit(*data[:6], numerator, data.available, corrected)
 
 
 @pytest.mark.parametrize("by_state", [False, True])
@@ -151,6 +152,6 @@ def test_without_the_weights_a_marginal_effect_is_wrong() -> None:
         ({"probability": np.zeros(600)}, "between 0 and 1"),
     ],
 )
-def test_what_cannot_be_estimated_is_refused(change: dict[str, Floats], words: str) -> None:
+def test_what_cannot_be_estimated_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         fitted(drawn(6)._replace(**change), 0.4)
