@@ -45,9 +45,12 @@ def offpolicy(given: argparse.Namespace) -> Iterable[str]:
         found = results.other_value(export, trial, name, given.level)
         yield f"{name}: {found.rows} decisions of {found.participants} participants"
         yield f"effective rows {found.effective_rows:.1f}, largest weight {found.largest_weight:.3g}"
+        if name.startswith("policy:"):
+            yield "a policy that learnt from these outcomes looks better on them than it is"
         yield _line("", "value", "se", "low", "high", "p")
-        named = {"IPS": found.ips, "SNIPS": found.snips, "DR": found.doubly_robust, "DR - trial": found.gain}
-        yield from (_estimate(label, one) for label, one in named.items())
+        for label, one in {"IPS": found.ips, "SNIPS": found.snips, "DR": found.doubly_robust}.items():
+            yield _line(label, *_interval(one))
+        yield _estimate("DR - trial", found.gain)
 
 
 def dsjson(given: argparse.Namespace) -> Iterable[str]:
@@ -76,10 +79,12 @@ def _line(name: str, *cells: str) -> str:
     return f"{name:<48}" + "".join(f"{cell:>12}" for cell in cells)
 
 
+def _interval(one: Estimate) -> list[str]:
+    return [f"{value:.4f}" for value in (one.value, one.error, one.low, one.high)]
+
+
 def _estimate(name: str, one: Estimate) -> str:
-    return _line(
-        name, *(f"{value:.4f}" for value in (one.value, one.error, one.low, one.high)), f"{one.p:.4g}"
-    )
+    return _line(name, *_interval(one), f"{one.p:.4g}")
 
 
 def _count(one: Count) -> str:
