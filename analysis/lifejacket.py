@@ -24,7 +24,7 @@ from algorithm.posterior import factor
 from algorithm.protocol import Protocol
 from analysis import policies, slots
 from analysis.export import BadExport, Export
-from analysis.own_rows import own_rows
+from analysis.own_rows import OwnRows, own_rows
 from analysis.results import controls_matrix
 from analysis.trial import Trial, design_matrix, independent, load
 
@@ -176,7 +176,7 @@ class _Maker:
         row = int(self.decided[place])
         allocation = self.protocol.allocation
         curve = np.array([allocation.lower, allocation.upper, allocation.B, allocation.C])
-        member = one in found.blocks and self.trial.table.list("fallback_level")[row] == "F0"
+        member = one in found.participants and self.trial.table.list("fallback_level")[row] == "F0"
         A, b = self.rows.sums(one, found.row_seq) if member else (np.zeros((p, p)), np.zeros(p))
         features = self.protocol.design.features(self.trial.states()[row])
         return self._beta(found), features, A, b, *constants, curve, size
@@ -187,31 +187,30 @@ class _Maker:
         return np.concatenate([found.mean, ((precision + precision.T) / 2)[upper] / len(self.people)])
 
     def update_arguments(self) -> Arguments:
-        """By policy number, from 1, and participant; empty for who is not in the fit."""
+        """By policy number, from 1, and participant; empty for who has no row in the fit."""
         used = dict(zip(self.used.number.tolist(), self.used.policy.tolist(), strict=True))
         return {
-            number: {int(one): self._update(self.policies[policy], int(one)) for one in self.people}
+            number: self._updates(self.policies[policy])
             for number, policy in sorted(used.items())
             if number > 0
         }
 
-    def _update(self, found: policies.Policy, one: int) -> tuple[Any, ...]:
-        own = self.rows.of(one, found.row_seq)
-        if one not in found.blocks or not len(own.index):
-            return NOTHING
-        prior = self.protocol.prior
-        times = np.array([self.slot_of[one, int(index)] for index in own.index])
-        scalars = np.array([found.noise_variance, len(found.blocks), len(self.people)], dtype=np.float64)
+    def _updates(self, found: policies.Policy) -> dict[int, tuple[Any, ...]]:
+        fitted = {
+            one: self.rows.of(one, found.row_seq) for one in self.people.tolist() if one in found.participants
+        }
+        fitted = {one: own for one, own in fitted.items() if len(own.index)}
+        return {
+            one: self._update(found, one, fitted[one], len(fitted)) if one in fitted else NOTHING
+            for one in self.people.tolist()
+        }
+
+    def _update(self, found: policies.Policy, one: int, own: OwnRows, fitted: int) -> tuple[Any, ...]:
+        times = np.array([self.slot_of[one, index] for index in own.index.tolist()])
         rows = (own.action[:, None], own.act_prob[:, None], times[:, None], own.outcome[:, None])
-        return (
-            self._beta(found),
-            own.features,
-            *rows,
-            np.array(prior.mean),
-            prior.sd**-2.0,
-            factor(found.sigma_u),
-            scalars,
-        )
+        prior = (np.array(self.protocol.prior.mean), self.protocol.prior.sd**-2.0)
+        scalars = np.array([found.noise_variance, fitted, len(self.people)], dtype=np.float64)
+        return self._beta(found), own.features, *rows, *prior, factor(found.sigma_u), scalars
 
 
 def frame(found: Bundle) -> Any:

@@ -15,8 +15,9 @@ from analysis.trial import Trial
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
     """A policy's numbers: of all participants `mean` (p,), `covariance` and `sigma_u` (p, p) and
-    `noise_variance`; the advantage of who is not in the fit, `advantage_mean` (q,) and `advantage_covariance`
-    (q, q); and of who is, by participant id, in `blocks`. It contains the learning rows up to `row_seq`."""
+    `noise_variance`; the ids of the `participants` in the fit; the advantage of who is not in it,
+    `advantage_mean` (q,) and `advantage_covariance` (q, q), and of who is, by participant id, in `blocks`. It
+    contains the learning rows up to `row_seq`. Blocks of policies that served nobody are not kept."""
 
     policy_id: int
     mean: Floats
@@ -26,6 +27,7 @@ class Policy:
     advantage_mean: Floats
     advantage_covariance: Floats
     row_seq: int
+    participants: frozenset[int]
     blocks: dict[int, tuple[Floats, Floats]]
 
 
@@ -46,9 +48,6 @@ def policy(export: Export, policy_id: int) -> Policy:
         for name in ("mean", "covariance", "sigma_u", "advantage_mean", "advantage_covariance")
     }
     p, q = len(numbers["mean"]), len(numbers["advantage_mean"])
-    blocks = _blocks(export, policy_id, q)
-    if set(blocks) != set(table.list("participants")[row]):
-        raise BadExport(f"policy {policy_id} has served nobody: its participants' blocks are not kept")
     return Policy(
         policy_id,
         numbers["mean"],
@@ -58,7 +57,8 @@ def policy(export: Export, policy_id: int) -> Policy:
         numbers["advantage_mean"],
         numbers["advantage_covariance"].reshape(q, q),
         int(np.nan_to_num(table.numbers("row_seq")[row])),
-        blocks,
+        frozenset(table.list("participants")[row]),
+        _blocks(export, policy_id, q),
     )
 
 
@@ -74,19 +74,22 @@ def _blocks(export: Export, policy_id: int, q: int) -> dict[int, tuple[Floats, F
 
 
 def decides(policy: Policy, protocol: Protocol, participant: Ints, states: Floats) -> Floats:
-    """The probability of a message, (n,), that `policy` gives `participant` (n,) at `states` (n, s)."""
+    """The probability of a message, (n,), that `policy` gives `participant` (n,) at `states` (n, s). NaN
+    where the block that would decide is not kept or no distribution."""
     if protocol.probability is not None:
         return np.full(len(participant), protocol.probability)
-    found = np.zeros(len(participant))
+    found = np.full(len(participant), np.nan)
     features = protocol.design.features(states)
-    for person in np.unique(participant):
-        mean, covariance = policy.blocks.get(
-            int(person), (policy.advantage_mean, policy.advantage_covariance)
-        )
+    for person in np.unique(participant).tolist():
+        member = person in policy.participants
+        if member and person not in policy.blocks:
+            continue
+        newcomer = (policy.advantage_mean, policy.advantage_covariance)
+        mean, covariance = policy.blocks[person] if member else newcomer
         rows = participant == person
-        f = features[rows]
-        variances = np.maximum(((f @ covariance) * f).sum(axis=1), 0)
-        found[rows] = probabilities(f @ mean, variances, protocol.allocation)
+        means, variances = features[rows] @ mean, ((features[rows] @ covariance) * features[rows]).sum(axis=1)
+        if np.isfinite(means).all() and (variances >= 0).all():
+            found[rows] = probabilities(means, variances, protocol.allocation)
     return found
 
 

@@ -162,9 +162,15 @@ def _balances(trial: Trial) -> list[randomisation.Balance]:
 
 
 def other_value(export: Export, trial: Trial, name: str, level: float = 0.95) -> offpolicy.Value:
-    """The value of the policy called `name` (see `alternative`)."""
+    """The value of the policy called `name` (see `alternative`). Raises BadExport where it does not give a
+    probability at every decision."""
     rows = trial.known
     other = alternative(export, trial, name)[rows]
+    if not np.isfinite(other).all():
+        unknown = int((~np.isfinite(other)).sum())
+        raise BadExport(
+            f"{name} gives no probability at {unknown} decisions: blocks are not kept or unusable"
+        )
     outcome, action, p = (trial.column(column)[rows] for column in ("outcome", "action", "act_prob"))
     who, covariates = trial.participant[rows], trial.covariates()[rows]
     return offpolicy.value(outcome, action, p, other, who, covariates, level)

@@ -3,12 +3,13 @@
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis import policies, trial
+from analysis import policies, results, trial
 from analysis.export import BadExport, Export
 
 
@@ -47,8 +48,22 @@ def test_a_policy_without_its_blocks_is_refused(folder: Path, tmp_path: Path) ->
     kept = [line for line in lines if not line.startswith("2,")]
     assert len(kept) < len(lines)
     (tmp_path / "other" / "policy_blocks.csv").write_text("".join(kept), encoding="utf-8")
+    other = Export(tmp_path / "other")
+    assert np.isnan(policies.alternative(other, trial.load(other), "policy:2")).any()
     with pytest.raises(BadExport, match="blocks are not kept"):
-        policies.policy(Export(tmp_path / "other"), 2)
+        results.other_value(other, trial.load(other), "policy:2")
+    assert policies.policy(other, 2).participants
+
+
+def test_an_unusable_block_gives_no_probability(trial_export: Export) -> None:
+    """Other participants' are as they were."""
+    found, protocol = policies.policy(trial_export, 2), policies.protocol(trial_export)
+    one = min(found.blocks)
+    broken = replace(found, blocks=found.blocks | {one: (np.full(8, np.nan), np.eye(8))})
+    who, states = np.array([one, one + 1]), np.zeros((2, 3))
+    before, after = (policies.decides(each, protocol, who, states) for each in (found, broken))
+    assert np.isnan(after[0])
+    assert after[1] == before[1]
 
 
 @pytest.mark.parametrize("name", ["policy:99", "often", "1.2", "policy:x"])
