@@ -42,6 +42,8 @@ def effects(
     rows = trial.known
     f = design_matrix(trial, list(moderators))[rows]
     g = controls_matrix(trial, moderators, controls)[rows]
+    if not (np.isfinite(f).all() and np.isfinite(g).all()):
+        raise BadExport("a moderator or control is null at a decision that counts")
     g = g[:, independent(g)]
     probability = trial.column("act_prob")[rows]
     numerator = wcls.numerator_by(_cells(f), probability) if by_state and moderators else None

@@ -28,7 +28,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Export:
 def told(small: Export, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What lifejacket says."""
     out = tmp_path_factory.mktemp("bundle")
-    command = [sys.executable, "-m", "tests.analysis.in_lifejacket", small.path, folder, out]
+    paths = [str(path) for path in (small.path, folder, out)]
+    command = [sys.executable, "-m", "tests.analysis.in_lifejacket", *paths]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     if ran.returncode == 77:
         pytest.skip(f"lifejacket cannot be imported: {ran.stderr}")

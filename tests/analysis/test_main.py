@@ -30,6 +30,8 @@ def test_a_numerator_by_state_needs_few_values(folder: Path, capsys: pytest.Capt
     assert "message x evening" in text
     assert main(["wcls", str(folder), "--moderator", "act_prob", "--by-state"]) == 1
     assert "at most 20 values" in capsys.readouterr().err
+    assert main(["wcls", str(folder), "--moderator", "reward"]) == 1
+    assert "is null at a decision" in capsys.readouterr().err
 
 
 def test_randomisation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
