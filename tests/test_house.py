@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ("algorithm", "api", "models", "workers")
+LAYERS = ("algorithm", "analysis", "api", "models", "workers")
 PROGRAMS = (*LAYERS, "local", "rehearsal", "migrations")
 MAY_IMPORT = {
     "algorithm": {"algorithm", "numpy", "scipy"},
@@ -35,6 +35,7 @@ MAY_IMPORT = {
         *("celery", "kombu", "redis", "requests", "pydantic", "sqlalchemy", "numpy", "structlog", "psycopg2"),
         "urllib3",
     },
+    "analysis": {"analysis", "algorithm", "numpy", "scipy", "jax"},
 }
 IMPURE = {"os", "time", "logging", "random", "pathlib", "socket", "subprocess", "io", "shutil", "threading"}
 SHARED_IN_API = {

@@ -1,0 +1,110 @@
+"""The report, as text and in a real browser that reaches nothing."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis import report, results, svg, trial
+from analysis.__main__ import main
+from analysis.export import Export
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+    *("--disable-background-networking", "--enable-logging=stderr", "--virtual-time-budget=5000"),
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+MEASURE = """<script>addEventListener("load", () => {
+  const all = [...document.querySelectorAll("svg circle")];
+  const drawn = all.filter(c => c.getBoundingClientRect().width > 0);
+  const wide = document.documentElement.scrollWidth > innerWidth;
+  const outside = all.filter(c => {
+    const box = c.ownerSVGElement.getBoundingClientRect(), own = c.getBoundingClientRect();
+    return own.left < box.left || own.right > box.right || own.top < box.top || own.bottom > box.bottom; });
+  const plots = document.querySelectorAll("svg").length;
+  document.body.dataset.seen = [drawn.length, plots, wide, outside.length].join();
+})</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(trial_export: Export) -> str:
+    return report.page(trial_export)
+
+
+def test_the_page_has_every_part_and_loads_nothing(page: str) -> None:
+    for title in (
+        "Effect by day",
+        "Probabilities by state",
+        "Engagement",
+        "Missing outcomes",
+        "Randomisation",
+    ):
+        assert title in page
+    assert page.count("<svg") == 4
+    assert not re.search(r"https?:|src=|@import|<script|url\(", page)
+
+
+def test_the_tables_hold_the_numbers(page: str, trial_export: Export) -> None:
+    found = trial.load(trial_export)
+    assert f"<td>{results.effects(found).estimates[0].value:.4g}</td>" in page
+    for kind, count in found.missing().items():
+        assert f"<td>{kind}</td><td>{count}</td>" in page
+
+
+def test_tags_are_balanced(page: str) -> None:
+    open_tags: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta",):
+                open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+        def handle_startendtag(self, tag: str, attrs: object) -> None:
+            pass
+
+    Reader().feed(page)
+    assert open_tags == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=f"no browser on this machine (none of {', '.join(NAMES)})")
+def test_a_browser_draws_it(folder: Path, tmp_path: Path) -> None:
+    """Every point of every plot is on the page, inside its plot, and the page is not too wide."""
+    out = tmp_path / "report.html"
+    assert main(["report", str(folder), str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    out.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
+    seen = subprocess.run(
+        [str(CHROMIUM), *OPTIONS, f"--user-data-dir={tmp_path / 'user'}", "--dump-dom", out.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    found = re.search(r'data-seen="(\d+),(\d+),(\w+),(\d+)"', seen.stdout)
+    assert found, seen.stderr[-2000:]
+    assert int(found[1]) == text.count("<circle") > 50
+    assert found[2] == "4"
+    assert found[3] == "false"
+    assert found[4] == "0"
+    assert "Uncaught" not in seen.stderr
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert svg.ticks(0.13, 0.97) == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert svg.ticks(-3, 62, 8) == pytest.approx([0, 10, 20, 30, 40, 50, 60])
+
+
+def test_an_empty_plot_says_so() -> None:
+    assert "Nothing to draw" in svg.plot("t", "x", [svg.Series("a", [svg.Point(1, float("nan"))])])
+
+
+def test_names_are_escaped() -> None:
+    assert "<b>" not in svg.plot("<b>", "<b>", [svg.Series("<b>", [svg.Point(1, 1)])])
+    assert "<b>" not in report.table(("<b>",), [("<b>",)])
