@@ -166,6 +166,15 @@ def _to_tell(incident: Incident, now: datetime, remind: timedelta) -> str | None
     return REMINDER if is_due else None
 
 
+def acknowledged_at(session: Session, study_id: int, kind: str) -> datetime | None:
+    """When the open incident of a kind was acknowledged; None where it was not, or there is none."""
+    return session.scalar(
+        select(Incident.acknowledged_at).where(
+            Incident.study_id == study_id, Incident.kind == kind, Incident.resolved_at.is_(None)
+        )
+    )
+
+
 def listed(
     session: Session, study_id: int, is_open: bool | None, level: str | None, after: int, limit: int
 ) -> list[Incident]:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ForeignKey, select
+from sqlalchemy import BigInteger, ForeignKey, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, Floats
+from models.base import Base, CreatedAt, Floats
 from models.decisions import Decision
 
 ALL = "all"
@@ -20,7 +20,7 @@ WHOLE = 2**53
 
 
 class RandomisationTest(Base):
-    """One stream of a study: how many draws it has read, the last rid, and the logarithms of its wealth.
+    """One stream of a study: how many draws it has read since it began, the last rid, its log wealth.
 
     share: its weight among the study's streams. mismatched: draws that are not what their seed says.
     """
@@ -29,6 +29,7 @@ class RandomisationTest(Base):
 
     study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
     stream: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[CreatedAt]
     last_rid: Mapped[int] = mapped_column(BigInteger)
     decisions: Mapped[int]
     mismatched: Mapped[int]
@@ -112,6 +113,20 @@ def begin(session: Session, study_id: int, stream: str, share: float, tilts: int
         insert(RandomisationTest).values(study_id=study_id, stream=stream, log_wealth=[0.0] * tilts, **values)
     )
     return session.get_one(RandomisationTest, (study_id, stream))
+
+
+def restart(session: Session, study_id: int, acknowledged_at: datetime) -> None:
+    """Begin the test of a study anew, unless that was done after `acknowledged_at`."""
+    streams = session.scalars(
+        select(RandomisationTest)
+        .where(RandomisationTest.study_id == study_id, RandomisationTest.since < acknowledged_at)
+        .with_for_update()
+    )
+    for stream in streams:
+        stream.log_wealth = [0.0] * len(stream.log_wealth)
+        stream.decisions = stream.mismatched = 0
+        stream.log_evidence, stream.since = 0.0, func.now()
+    session.flush()
 
 
 def state(session: Session, study_id: int) -> State:

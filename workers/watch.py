@@ -91,7 +91,13 @@ def _record(
 
 
 def _read_draws(study_id: int, now: datetime, session: Session) -> None:
-    """Bring the study's running test of its draws up to date."""
+    """Bring the study's running test of its draws up to date.
+
+    What it has found does not go away by itself: it begins anew when somebody has acknowledged it.
+    """
+    acknowledged_at = incidents.acknowledged_at(session, study_id, incidents.RANDOMISATION)
+    if acknowledged_at is not None:
+        randomisation.restart(session, study_id, acknowledged_at)
     new = randomisation.unread(session, study_id, now - SETTLED, BATCH)
     if not len(new.rid):
         return

@@ -61,6 +61,7 @@ def _watched() -> None:
         "randomisation_tests",
         _reference("study_id"),
         sa.Column("stream", sa.Text(), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         _reference("last_rid"),
         _whole("decisions"),
         _whole("mismatched"),
