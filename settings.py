@@ -117,6 +117,8 @@ class Settings(BaseSettings):
         self._can_notify()
         if self.metrics_token and len(self.metrics_token) < 16:
             raise ValueError("KAIROS_METRICS_TOKEN needs at least 16 characters")
+        if self.silence_seconds < 2 * self.watch_seconds:
+            raise ValueError("KAIROS_SILENCE_SECONDS must be at least twice KAIROS_WATCH_SECONDS")
         return self
 
     def _can_notify(self) -> None:

@@ -48,6 +48,7 @@ UNSAFE = {
         "KAIROS_SMTP_PASSWORD",
     ),
     "a short metrics token": ({"KAIROS_METRICS_TOKEN": "short"}, "KAIROS_METRICS_TOKEN"),
+    "silence sooner than life": ({"KAIROS_SILENCE_SECONDS": "60"}, "KAIROS_SILENCE_SECONDS"),
     "another database": ({"DATABASE_URL": "mysql://hidden-password@x/y"}, "DATABASE_URL"),
     "another broker": ({"BROKER_URL": "amqp://hidden-password@x"}, "BROKER_URL"),
     "an unknown mode": ({"KAIROS_MODE": "prod"}, "KAIROS_MODE"),

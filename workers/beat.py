@@ -43,7 +43,8 @@ class LockedScheduler(PersistentScheduler):
 
     def _shows_life(self) -> bool:
         """Note that this beat ticks, often enough for who watches it."""
-        if time.monotonic() - self._shown_at < HEARTBEAT_SECONDS:
+        pause = min(HEARTBEAT_SECONDS, settings().silence_seconds / 6)
+        if time.monotonic() - self._shown_at < pause:
             return True
         try:
             self._ask(heartbeats.STATEMENT)

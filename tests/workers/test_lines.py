@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from local.stack import Stack
 from tests.api import remote
@@ -45,15 +46,11 @@ def logs(stack: Stack, passable: Path, back_end: BackEnd) -> dict[str, Path]:
 
 
 def remote_token(stack: Stack, name: str, password: str) -> str:
-    import requests
-
     body = {"api_user": name, "api_pass": password}
     return str(requests.post(f"{stack.api_url}/auth/login", json=body, timeout=60).json()["auth_token"])
 
 
 def end(stack: Stack, caller: remote.Remote) -> None:
-    import requests
-
     answer = requests.post(
         f"{stack.api_url}/end_decision_window",
         json={"user_id": NAME, "decision_index": 1},
