@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def lived(service: Service) -> Service:
     run(service)
     service.end("p0")
     transact(lambda session: session.add(circuits.Circuit(study_id=1, state="half_open", failures=3)))
-    transact(lambda session: heartbeats.touch(session, heartbeats.BEAT, metrics.datetime.now(metrics.UTC)))
+    transact(lambda session: heartbeats.touch(session, heartbeats.BEAT, datetime.now(UTC)))
     watch.run()
     return service
 
