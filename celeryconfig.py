@@ -47,6 +47,8 @@ task_routes = {
     "kairos.sweep": {"queue": "upkeep"},
     "kairos.close_stale_windows": {"queue": "upkeep"},
     "kairos.nightly": {"queue": "upkeep"},
+    "kairos.watch": {"queue": "upkeep"},
+    "kairos.notify": {"queue": "upkeep"},
 }
 
 timezone = "UTC"
@@ -54,11 +56,17 @@ enable_utc = True
 beat_max_loop_interval = 1
 beat_cron_starting_deadline = 3600
 _sweep = float(os.environ.get("KAIROS_SWEEP_SECONDS", "30"))
+_watch = float(os.environ.get("KAIROS_WATCH_SECONDS", "60"))
 beat_schedule = {
     "send what nobody finished": {
         "task": "kairos.sweep",
         "schedule": _sweep,
         "options": {"expires": _sweep},
+    },
+    "look for what did not happen": {
+        "task": "kairos.watch",
+        "schedule": _watch,
+        "options": {"expires": _watch},
     },
     "close windows that nobody ended": {
         "task": "kairos.close_stale_windows",

@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from datetime import UTC, datetime
 from traceback import extract_tb
+from typing import Any
 
 import orjson
 import structlog
@@ -23,6 +25,38 @@ def where(error: BaseException | None) -> list[str]:
         found += [f"{at.filename}:{at.lineno} {at.name}" for at in extract_tb(error.__traceback__)]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return found
+
+
+class Lines(logging.Formatter):
+    """What gunicorn and Celery log by the standard library, in the same shape."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line. A record of an error has its place alone: its message quotes the error's."""
+        error = record.exc_info[1] if record.exc_info else None
+        event: dict[str, object] = {
+            "event": "error" if error else record.getMessage(),
+            "logger": record.name,
+            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+        }
+        if error:
+            event["error"] = where(error)
+        return _encoder.encode(event)
+
+
+def standard(levels: dict[str, str], loggers: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The standard library's configuration: `levels` of loggers, and those which must not propagate."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"lines": {"()": Lines}},
+        "handlers": {"lines": {"class": "logging.StreamHandler", "formatter": "lines"}},
+        "root": {"level": "INFO", "handlers": ["lines"]},
+        "loggers": {
+            **{name: {"level": level} for name, level in levels.items()},
+            **{name: {"level": "INFO", "handlers": ["lines"], "propagate": False} for name in loggers},
+        },
+    }
 
 
 def as_json() -> None:

@@ -83,6 +83,27 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(default=5, gt=0)
     claim_seconds: float = Field(default=660, gt=0)
 
+    watch_seconds: float = Field(default=60, gt=0)
+    silence_seconds: float = Field(default=180, gt=0)
+    quiet_hours: float = Field(default=24, gt=0)
+    ingest_late_minutes: float = Field(default=60, gt=0)
+    refit_late_hours: float = Field(default=26, gt=0)
+    queue_late_minutes: float = Field(default=15, gt=0)
+    fallback_share: float = Field(default=0.02, ge=0, le=1)
+    bound_share: float = Field(default=0.25, ge=0, le=1)
+    randomisation_alpha: float = Field(default=0.001, gt=0, lt=1)
+    remind_hours: float = Field(default=24, gt=0)
+    webhook_url: str = ""
+    webhook_secret: str = ""
+    smtp_host: str = ""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_user: str = ""
+    smtp_password: str = ""
+    smtp_from: str = ""
+    smtp_to: Listed = ()
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    metrics_token: str = ""
+
     @model_validator(mode="after")
     def _safe(self) -> Self:
         if self.mode == "production":
@@ -93,7 +114,18 @@ class Settings(BaseSettings):
             )
         if self.registration == "token" and len(self.registration_token) < 16:
             raise ValueError("KAIROS_REGISTRATION_TOKEN needs at least 16 characters")
+        self._can_notify()
+        if self.metrics_token and len(self.metrics_token) < 16:
+            raise ValueError("KAIROS_METRICS_TOKEN needs at least 16 characters")
+        if self.silence_seconds < 2 * self.watch_seconds:
+            raise ValueError("KAIROS_SILENCE_SECONDS must be at least twice KAIROS_WATCH_SECONDS")
         return self
+
+    def _can_notify(self) -> None:
+        if self.webhook_url and len(self.webhook_secret) < 16:
+            raise ValueError("KAIROS_WEBHOOK_URL needs a KAIROS_WEBHOOK_SECRET of at least 16 characters")
+        if self.smtp_host and not (self.smtp_from and self.smtp_to):
+            raise ValueError("KAIROS_SMTP_HOST needs KAIROS_SMTP_FROM and KAIROS_SMTP_TO")
 
     def _safe_in_production(self) -> None:
         if self.registration == "first":
@@ -104,6 +136,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 "KAIROS_SIGNING_KEYS has a key that is not random: `python -m api.secrets new` makes one"
             )
+        if self.webhook_url and not self.webhook_url.startswith("https://"):
+            raise ValueError("KAIROS_WEBHOOK_URL must be an https:// URL in production")
+        if self.smtp_password and self.smtp_tls == "none":
+            raise ValueError("KAIROS_SMTP_PASSWORD needs KAIROS_SMTP_TLS=starttls or tls in production")
 
 
 def _typed(key: str) -> bool:

@@ -19,7 +19,9 @@ from api import (
     dump,
     errors,
     health,
+    incidents,
     jobs,
+    metrics,
     participants,
     policies,
     roles,
@@ -38,6 +40,7 @@ DOMAINS: tuple[Domain, ...] = (
     windows.domain,
     decisions.domain,
     conduct.domain,
+    incidents.domain,
     jobs.domain,
     policies.domain,
     studies.domain,
@@ -63,6 +66,7 @@ def create_app() -> Flask:
     for domain in DOMAINS:
         app.register_blueprint(domain)
     docs.install(app, DOMAINS)
+    metrics.install(app)
     for commands in (studies.commands, clients.commands, secrets.commands, roles.commands):
         app.cli.add_command(commands)
     app.cli.add_command(dump.command)
@@ -80,14 +84,17 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     """The route's rule is logged, never the path or a body: they may name a person."""
     environ = request.environ
+    route = request.url_rule.rule if request.url_rule else None
+    seconds = time.perf_counter() - environ["kairos.began"]
+    metrics.observe(route, response.status_code, seconds)
     response.headers["X-Request-ID"] = environ["kairos.request_id"]
     log.info(
         "request",
         method=request.method,
-        route=request.url_rule.rule if request.url_rule else None,
+        route=route,
         http_status=response.status_code,
         error_code=environ.get("kairos.error_code"),
         study_id=environ.get("kairos.study_id"),
-        ms=round(1000 * (time.perf_counter() - environ["kairos.began"]), 2),
+        ms=round(1000 * seconds, 2),
     )
     return response

@@ -4,6 +4,7 @@ import functools
 import math
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from alembic.config import Config
@@ -14,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api import auth, queue
 from api.endpoint import Domain, Reply
 from api.errors import Fault, FieldError, Refusal
+from models import heartbeats
 from models.clients import ROLES
 from models.session import transact
 from settings import settings
@@ -54,7 +56,7 @@ def version() -> Version:
 
 @domain.operation("GET", "/healthcheck", roles=None, faults=(Fault.UNHEALTHY,))
 def healthcheck() -> Health:
-    """Whether database, schema, broker and a worker answer, asked at most every two seconds.
+    """Whether database, schema, broker, a worker and beat show life, asked at most every two seconds.
 
     Which of them does not is told to the bearer of a token of any role, and to anybody in embedded mode.
     """
@@ -99,6 +101,7 @@ def _ask() -> dict[str, bool]:
         "schema": schema == _head(),
         "broker": broker,
         "worker": broker and bool(queue.producer().control.ping(timeout=1.0, limit=1)),
+        "beat": _beat(),
     }
 
 
@@ -116,6 +119,16 @@ def _broker() -> bool:
     except queue.AWAY:
         return False
     return True
+
+
+def _beat() -> bool:
+    """Whether beat ticked lately: it cannot be asked, and no task can tell that none is sent."""
+    try:
+        last = transact(lambda session: heartbeats.last(session, heartbeats.BEAT))
+    except (SQLAlchemyError, OSError):
+        return False
+    limit = timedelta(seconds=settings().silence_seconds)
+    return last is not None and datetime.now(UTC) - last < limit
 
 
 @functools.cache

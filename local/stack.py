@@ -119,12 +119,16 @@ class Stack:
         self._supervisor.run(self._process("migrate", MIGRATE, always))
         schedule = str(self._state.root / "beat")
         self._supervisor.start(
-            self._process("api", API, partial(answers, f"{self.api_url}/running")),
+            self._process("api", API, partial(answers, f"{self.api_url}/running"), self._counts()),
             self._process("worker", WORKER, partial(worker_answers, self.env["BROKER_URL"])),
             self._process("beat", beat(schedule), always),
         )
         if self.flower_port:
             self._supervisor.start(self._flower(self.flower_port))
+
+    def _counts(self) -> dict[str, str]:
+        """Where the API's processes keep their counts for /metrics; gunicorn makes and empties the folder."""
+        return {"PROMETHEUS_MULTIPROC_DIR": str(self._state.root / "metrics")}
 
     def _flower(self, port: int) -> Process:
         command = flower(HOST, port, str(self._state.root / "flower.db"))

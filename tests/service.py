@@ -11,7 +11,7 @@ from argon2 import PasswordHasher
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from api import auth, health, limits, queue, serving
+from api import auth, health, limits, metrics, queue, serving
 from api.app import create_app
 from models import secrets
 from models import session as database
@@ -94,6 +94,7 @@ def _forget() -> None:
     serving._study_keys.clear()
     serving._populations.clear()
     limits._away_until, health._known = 0.0, None
+    metrics.forget()
 
 
 @contextmanager

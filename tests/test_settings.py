@@ -34,6 +34,21 @@ UNSAFE = {
     "no secrets key": ({"KAIROS_SECRETS_KEYS": ""}, "KAIROS_SECRETS_KEYS"),
     "no Fernet key": ({"KAIROS_SECRETS_KEYS": SIGNING_KEY}, "KAIROS_SECRETS_KEYS"),
     "a short registration token": ({"KAIROS_REGISTRATION_TOKEN": "short"}, "KAIROS_REGISTRATION_TOKEN"),
+    "no webhook secret": (
+        {"KAIROS_WEBHOOK_URL": "https://x.org", "KAIROS_WEBHOOK_SECRET": "short"},
+        "KAIROS_WEBHOOK_URL",
+    ),
+    "a webhook without TLS": (
+        {"KAIROS_WEBHOOK_URL": "http://x.org", "KAIROS_WEBHOOK_SECRET": SIGNING_KEY},
+        "KAIROS_WEBHOOK_URL",
+    ),
+    "mail to nobody": ({"KAIROS_SMTP_HOST": "mail.x.org"}, "KAIROS_SMTP_HOST"),
+    "a mail password in clear": (
+        {"KAIROS_SMTP_TLS": "none", "KAIROS_SMTP_PASSWORD": "hidden-password"},
+        "KAIROS_SMTP_PASSWORD",
+    ),
+    "a short metrics token": ({"KAIROS_METRICS_TOKEN": "short"}, "KAIROS_METRICS_TOKEN"),
+    "silence sooner than life": ({"KAIROS_SILENCE_SECONDS": "60"}, "KAIROS_SILENCE_SECONDS"),
     "another database": ({"DATABASE_URL": "mysql://hidden-password@x/y"}, "DATABASE_URL"),
     "another broker": ({"BROKER_URL": "amqp://hidden-password@x"}, "BROKER_URL"),
     "an unknown mode": ({"KAIROS_MODE": "prod"}, "KAIROS_MODE"),

@@ -1,22 +1,36 @@
-"""The Celery application of the workers, and how they send ids to each other."""
+"""The Celery application of the workers, how they send ids to each other, and their log line per task."""
 
+import logging.config
+import math
 import os
+import time
 from typing import Any
 
-from celery import Celery
-from celery.signals import beat_init, celeryd_init, worker_process_init
+from celery import Celery, Task
+from celery.signals import (
+    beat_init,
+    celeryd_init,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_process_init,
+)
 from kombu.exceptions import ChannelError, KombuError
 from redis.exceptions import RedisError
 from structlog import get_logger
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 import logs
+from models import session
 from settings import settings
 
 PATIENCE = 10
+CHATTER = ("celery.worker.strategy", "celery.app.trace")  # a line of their own for what ours tells better
 app = Celery("kairos", include=["workers.tasks"])
 app.config_from_object("celeryconfig")
 logs.as_json()
 log = get_logger()
+_began: dict[str, float] = {}
 
 
 @celeryd_init.connect
@@ -26,16 +40,44 @@ def refuse_wrong_settings(**_: Any) -> None:
     settings()
 
 
+@setup_logging.connect
+def log_lines(**_: Any) -> None:
+    """Celery's own words are lines of JSON too; those about single tasks only where something is wrong."""
+    logging.config.dictConfig(logs.standard(dict.fromkeys(CHATTER, "WARNING")))
+
+
 @worker_process_init.connect
-def give_way(**_: Any) -> None:
-    """A fit may take every idle processor, and none that a decision needs."""
+def begin_anew(**_: Any) -> None:
+    """A fit may take every idle processor, and none that a decision needs; no connection is inherited."""
     os.nice(PATIENCE)
+    session.engine.cache_clear()
+
+
+@task_prerun.connect
+def begin_task(task_id: str, task: Task[Any, Any], args: Any, **_: Any) -> None:
+    """From here on every line of this task carries its ids."""
+    clear_contextvars()
+    bind_contextvars(task_id=task_id, request_id=task.request.get("request_id"))
+    if args:
+        name = "notification_id" if task.name == "kairos.notify" else "job_id"
+        bind_contextvars(**{name: args[0]})
+    _began[task_id] = time.perf_counter()
+
+
+@task_postrun.connect
+def end_task(task_id: str, task: Task[Any, Any], state: str | None, **_: Any) -> None:
+    """One line per task. Its outcome is Celery's, or `failed` where the job failed by a fault of ours."""
+    known = {"outcome": str(state).lower(), "study_id": None, **get_contextvars()}
+    seconds = time.perf_counter() - _began.pop(task_id, math.nan)
+    log.info("task", task=task.name, ms=round(1000 * seconds, 2), **known)
+    clear_contextvars()
 
 
 def send(kind: str, job_id: int) -> None:
-    """Send a committed job's id. Without a broker nothing is lost: the sweep sends it later."""
+    """Send a committed row's id. Without a broker nothing is lost: the sweep sends it later."""
     try:
-        app.send_task(f"kairos.{kind}", [job_id])
+        headers = {"request_id": get_contextvars().get("request_id")}
+        app.send_task(f"kairos.{kind}", [job_id], headers=headers)
     except (KombuError, RedisError, OSError) as error:
         log.warning("broker away", error=type(error).__name__, job_id=job_id)
 

@@ -1,15 +1,19 @@
 """A beat that may be started twice: only the one that holds a lock in PostgreSQL ticks."""
 
+import time
 from typing import Any
 
 import psycopg2
 from celery.beat import PersistentScheduler
 from sqlalchemy.engine import make_url
 
+from models import heartbeats
 from settings import settings
+from workers import sentry
 
 LOCK = 727_401  # any number, the same in every beat
 WAIT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 10.0
 
 
 class LockedScheduler(PersistentScheduler):
@@ -17,11 +21,14 @@ class LockedScheduler(PersistentScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._connection: Any = None
+        self._shown_at = -HEARTBEAT_SECONDS
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Seconds until the next tick; nothing is sent unless the lock is held."""
-        return float(super().tick(*args, **kwargs)) if self._holds_lock() else WAIT_SECONDS
+        if not (self._holds_lock() and self._shows_life()):
+            return WAIT_SECONDS
+        return float(super().tick(*args, **kwargs))
 
     def _holds_lock(self) -> bool:
         """The connection that took the lock still lives, or a new one takes it."""
@@ -33,6 +40,20 @@ class LockedScheduler(PersistentScheduler):
         except psycopg2.Error:
             self._drop()
             return False
+
+    def _shows_life(self) -> bool:
+        """Note that this beat ticks, often enough for who watches it."""
+        pause = min(HEARTBEAT_SECONDS, settings().silence_seconds / 6)
+        if time.monotonic() - self._shown_at < pause:
+            return True
+        try:
+            self._ask(heartbeats.STATEMENT)
+        except psycopg2.Error:
+            self._drop()
+            return False
+        self._shown_at = time.monotonic()
+        sentry.guard_workers()
+        return True
 
     def _take(self) -> bool:
         url = make_url(settings().database_url).set(drivername="postgresql")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
+from structlog.contextvars import bind_contextvars
 
 from logs import where
 from models import jobs, windows
@@ -21,6 +22,7 @@ def guarded(job: Job, work: Callable[[], None]) -> None:
     While the database is away nothing can be written: the claim expires and the sweep puts the job back. Any
     other error is no passing one and would come again: the job fails, and says of which kind it was.
     """
+    bind_contextvars(study_id=job.study_id)
     try:
         work()
     except LostClaim as lost:
@@ -28,6 +30,7 @@ def guarded(job: Job, work: Callable[[], None]) -> None:
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:
+        bind_contextvars(outcome="failed")
         log.error("job failed", job_id=job.id, study_id=job.study_id, error=where(error))
         reason = f"the service failed: {type(error).__name__}"
         transact(lambda session: _fail(session, job, reason))

@@ -1,6 +1,6 @@
 """Every task by its name. Routes, limits and schedules stand in celeryconfig.py."""
 
-from workers import ingest, refit, upkeep
+from workers import ingest, notify, refit, sentry, upkeep, watch
 from workers.app import app
 
 
@@ -28,7 +28,22 @@ def close_stale_windows() -> None:
     upkeep.close_stale_windows()
 
 
+@app.task(name="kairos.watch")
+def look_for_incidents() -> None:
+    """Record what did not happen, and have it told."""
+    watch.run()
+
+
+@app.task(name="kairos.notify")
+def send_notification(notification_id: int) -> None:
+    """Deliver one notification."""
+    notify.run(notification_id)
+
+
 @app.task(name="kairos.nightly")
 def nightly() -> None:
     """Ask for a refit of every study."""
     upkeep.nightly()
+
+
+sentry.guard_beat()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import uuid4
@@ -13,13 +14,14 @@ from psycopg2.errors import InsufficientPrivilege
 
 import models
 from local.embedded import Embedded
-from models import roles
+from models import circuits, roles
 from models.roles import SERVICE
+from models.session import transact
 from tests.api.configured import configured
 from tests.service import Service
 from tests.workers.backend import BackEnd, serving
 from tests.workers.test_ingest import decide_and_end, item
-from workers import ingest, refit, upkeep
+from workers import ingest, notify, refit, upkeep, watch
 
 APPEND_ONLY = {
     *("decisions", "answers", "discrepancies", "learning_rows", "protocols", "policies"),
@@ -73,6 +75,7 @@ def lived(embedded: Embedded, granted: Roles) -> Iterator[Service]:
         with configured(embedded, embedded.database_url(granted.database)) as owner:
             owner.study("trial", "refit.min_interval_minutes=0", ema_url=back_end.url)
         policy = {"KAIROS_REGISTRATION": "token", "KAIROS_REGISTRATION_TOKEN": JOIN}
+        policy |= {"KAIROS_WEBHOOK_URL": "http://127.0.0.1:9/x", "KAIROS_WEBHOOK_SECRET": JOIN}
         with configured(embedded, granted.url(granted.service), **policy) as service:
             service.tokens.update(owner.tokens)
             _live(service, back_end)
@@ -95,6 +98,10 @@ def _live(service: Service, back_end: BackEnd) -> None:
     assert service.call("POST", "/study/resume", {"reason": "a test"}, caller="admin").status_code == 200
     for task in (upkeep.sweep, upkeep.close_stale_windows, upkeep.nightly):
         task()
+    transact(lambda session: session.add(circuits.Circuit(study_id=1, state="open", failures=5)))
+    for _ in range(2):
+        watch.run(datetime.now(UTC) + timedelta(hours=1))
+    notify.deliver_due(datetime.now(UTC) + timedelta(hours=1))
     back_end.status = 403
     ingest.run(repeat.get_json()["job_id"])
     (window,) = service.call("GET", "/windows?state=failed", caller="admin").get_json()["windows"]

@@ -39,6 +39,8 @@ GET  /decisions                                401 403 200 200       403 200 200
 GET  /windows                                  401 403 200 200       -   -   -
 POST /windows/<int:window_id>/retry            401 403 403 202       403 403 404
 POST /participants/<int:participant_id>/withdraw  401 403 403 200    403 403 404
+GET  /incidents                                401 403 200 200       -   -   -
+POST /incidents/<int:incident_id>/acknowledge  401 403 403 200       403 403 404
 POST /study/pause                              401 403 403 200       -   -   -
 POST /study/resume                             401 403 403 200       -   -   -
 """
@@ -54,9 +56,10 @@ class Rows(NamedTuple):
     window_id: int
     job_id: int
     policy_id: int
+    incident_id: int
 
 
-NOBODY = Rows("nobody", 0, 0, 0, 0)
+NOBODY = Rows("nobody", 0, 0, 0, 0, 0)
 
 
 def rows_of(trial: Trial) -> Rows:
@@ -66,7 +69,18 @@ def rows_of(trial: Trial) -> Rows:
     (window,) = trial.rows("SELECT id FROM windows WHERE participant_id = %s", participant_id)
     (job,) = trial.rows("SELECT id FROM jobs WHERE window_id = %s", window["id"])
     trial.decide(user_id)
-    return Rows(user_id, participant_id, window["id"], job["id"], another_policy(trial))
+    return Rows(user_id, participant_id, window["id"], job["id"], another_policy(trial), incident(trial))
+
+
+def incident(trial: Trial) -> int:
+    """An incident that is open in this study; its id."""
+    found = trial.rows(
+        "INSERT INTO incidents (study_id, kind, level, detail, first_at, last_at) "
+        "VALUES (%s, %s, 'red', '{}', now(), now()) RETURNING id",
+        trial.study_id,
+        f"kind {next(numbers)}",
+    )
+    return int(found[0]["id"])
 
 
 def another_policy(trial: Trial) -> int:
@@ -111,6 +125,7 @@ REQUESTS: dict[str, Callable[[Rows], Request]] = {
     "/participants/<int:participant_id>/withdraw": lambda rows: Request(
         {"participant_id": rows.participant_id}, {"reason": "a test"}
     ),
+    "/incidents/<int:incident_id>/acknowledge": lambda rows: Request({"incident_id": rows.incident_id}),
     "/study/pause": lambda rows: Request(body={"reason": "a test"}),
     "/study/resume": lambda rows: Request(body={"reason": "a test"}),
 }
@@ -176,7 +191,16 @@ def test_no_token_reaches_another_studys_rows(
 
 def state_of(trial: Trial) -> dict[str, list[dict[str, Any]]]:
     """Everything in a study that a stray call could have changed."""
-    tables = ("participants", "decisions", "windows", "jobs", "answers", "audit", "idempotency_keys")
+    tables = (
+        "participants",
+        "decisions",
+        "windows",
+        "jobs",
+        "answers",
+        "audit",
+        "idempotency_keys",
+        "incidents",
+    )
     statement = "SELECT to_jsonb(t) AS row FROM {} t WHERE study_id = %s ORDER BY to_jsonb(t)::text"
     return {table: trial.rows(statement.format(table), trial.study_id) for table in tables}
 

@@ -1,0 +1,123 @@
+"""The numbers of /metrics, over all studies: one query each, which an index answers or a small table.
+
+Windows and jobs are counted by state out of an index alone; only those that are not done are read.
+"""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Row, func, select, text
+from sqlalchemy.orm import Session
+
+from models.circuits import Circuit
+from models.decisions import Decision
+from models.incidents import Incident
+from models.jobs import Job
+from models.notifications import Notification
+from models.policies import Policy
+from models.studies import Study
+from models.windows import FAILED, Window
+
+
+class Waiting(NamedTuple):
+    """Queued jobs of a kind that are due, and since when the oldest is."""
+
+    kind: str
+    number: int
+    oldest: datetime
+
+
+class Serving(NamedTuple):
+    """The policy that serves a study: when it was made, how long its fit took, its log evidence."""
+
+    study_id: int
+    created_at: datetime
+    rows: int
+    fit_seconds: float | None
+    log_evidence: float | None
+
+
+def jobs(session: Session) -> list[Row[int, str, int]]:
+    """(study, state, number) of jobs."""
+    return list(
+        session.execute(select(Job.study_id, Job.state, func.count()).group_by(Job.study_id, Job.state)).all()
+    )
+
+
+def waiting(session: Session, now: datetime) -> list[Waiting]:
+    """The queues as the database has them, by kind of job."""
+    found = session.execute(
+        select(Job.kind, func.count(), func.min(Job.run_after))
+        .where(text("state = 'queued'"), Job.run_after <= now)
+        .group_by(Job.kind)
+    )
+    return [Waiting(*row) for row in found]
+
+
+def windows(session: Session) -> list[Row[int, str, int]]:
+    """(study, state, number) of windows."""
+    return list(
+        session.execute(
+            select(Window.study_id, Window.state, func.count()).group_by(Window.study_id, Window.state)
+        ).all()
+    )
+
+
+def failures(session: Session) -> list[Row[int, int | None, int]]:
+    """(study, code, number) of windows whose survey data could not be had."""
+    return list(
+        session.execute(
+            select(Window.study_id, Window.code, func.count())
+            .where(Window.state == FAILED)
+            .group_by(Window.study_id, Window.code)
+        ).all()
+    )
+
+
+def serving(session: Session) -> list[Serving]:
+    """The serving policy of every study."""
+    found = session.execute(
+        select(Policy.study_id, Policy.created_at, Policy.row_count, Policy.report).join(
+            Study, (Study.id == Policy.study_id) & (Study.policy_id == Policy.policy_id)
+        )
+    )
+    return [
+        Serving(study, made, rows, report.get("fit_seconds"), report.get("log_evidence"))
+        for study, made, rows, report in found
+    ]
+
+
+def decisions(session: Session, since: datetime) -> list[Row[int, str, int]]:
+    """(study, fallback level, number) of decisions since `since`."""
+    return list(
+        session.execute(
+            select(Decision.study_id, Decision.fallback_level, func.count())
+            .where(Decision.act_gen_timestamp >= since)
+            .group_by(Decision.study_id, Decision.fallback_level)
+        ).all()
+    )
+
+
+def circuits(session: Session) -> list[Row[int, str]]:
+    """(study, state) of every circuit."""
+    return list(session.execute(select(Circuit.study_id, Circuit.state)).all())
+
+
+def incidents(session: Session) -> list[Row[int | None, str, str]]:
+    """(study or None, kind, level) of every open incident."""
+    return list(
+        session.execute(
+            select(Incident.study_id, Incident.kind, Incident.level).where(Incident.resolved_at.is_(None))
+        ).all()
+    )
+
+
+def notifications(session: Session) -> list[Row[str, str, int]]:
+    """(channel, state, number) of notifications."""
+    return list(
+        session.execute(
+            select(Notification.channel, Notification.state, func.count()).group_by(
+                Notification.channel, Notification.state
+            )
+        ).all()
+    )

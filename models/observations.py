@@ -1,0 +1,167 @@
+"""What the watchdog looks at in a study: one number or time per query, each by an index.
+
+The indexes stand here because only these queries need them. That of decisions is a BRIN index, which costs
+the insertion of a decision next to nothing.
+"""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Index, func, select, text
+from sqlalchemy.orm import Session
+
+from models.audit import RESUME, Act
+from models.decisions import Decision
+from models.jobs import DONE, QUEUED, REFIT, Job
+from models.participants import WITHDRAWN, Participant
+from models.rows import Row
+from models.windows import AWAITED, END_MISSING, FAILED, Window
+
+Index("ix_decisions_act_gen_timestamp", Decision.act_gen_timestamp, postgresql_using="brin")
+Index(
+    "ix_windows_end_missing",
+    Window.study_id,
+    Window.ended_at,
+    postgresql_where=text("kind = 'end_missing'"),
+)
+Index("ix_jobs_refits", Job.study_id, Job.claimed_at, postgresql_where=text("kind = 'refit'"))
+
+EXPECTED = """
+SELECT count(*) FROM participants p
+WHERE p.study_id = :study_id AND p.phase IN ('REGISTERED', 'STARTED') AND p.created_at < :since
+  AND p.rl_start_date <= (CAST(:since AS timestamptz) AT TIME ZONE p.timezone)::date
+  AND p.rl_end_date >= (CAST(:now AS timestamptz) AT TIME ZONE p.timezone)::date
+"""
+
+
+class Age(NamedTuple):
+    """How many wait, and since when the oldest does (None where none waits)."""
+
+    number: int
+    oldest: datetime | None
+
+
+class Recent(NamedTuple):
+    """Randomised decisions of a span of time: all, those of a fallback, those with act_prob at a bound."""
+
+    decisions: int
+    fallbacks: int
+    at_bound: int
+
+
+def expected(session: Session, study_id: int, since: datetime, now: datetime) -> int:
+    """Participants who by their dates were in the trial from `since` to `now`, with points before them."""
+    return session.scalar(text(EXPECTED), {"study_id": study_id, "since": since, "now": now}) or 0
+
+
+def last_decision(session: Session, study_id: int) -> datetime | None:
+    """When the study's last decision was made."""
+    return session.scalar(
+        select(Decision.act_gen_timestamp)
+        .where(Decision.study_id == study_id)
+        .order_by(Decision.id.desc())
+        .limit(1)
+    )
+
+
+def last_resumed(session: Session, study_id: int) -> datetime | None:
+    """When a pause of the study last ended."""
+    return session.scalar(select(func.max(Act.created_at)).where(Act.study_id == study_id, Act.act == RESUME))
+
+
+def open_windows(session: Session, study_id: int, before: datetime) -> Age:
+    """Open decisions that were generated before `before`."""
+    open_decision = (Decision.participant_id == Participant.id) & (
+        Decision.decision_index == Participant.decision_index + 1
+    )
+    return Age(
+        *session.execute(
+            select(func.count(), func.min(Decision.act_gen_timestamp))
+            .select_from(Participant)
+            .join(Decision, open_decision)
+            .where(Participant.study_id == study_id, Decision.act_gen_timestamp < before)
+        ).one()
+    )
+
+
+def closed_for_the_app(session: Session, study_id: int, since: datetime) -> Age:
+    """Windows that nobody ended, but for those of participants who were withdrawn."""
+    return Age(
+        *session.execute(
+            select(func.count(), func.min(Window.ended_at))
+            .join(Participant, Participant.id == Window.participant_id)
+            .where(Window.study_id == study_id, Window.kind == END_MISSING, Window.ended_at >= since)
+            .where(Participant.phase != WITHDRAWN)
+        ).one()
+    )
+
+
+def awaited(session: Session, study_id: int, before: datetime) -> Age:
+    """Windows that ended before `before` and whose survey data has not come."""
+    return _windows(session, study_id, AWAITED, Window.ended_at < before)
+
+
+def failed(session: Session, study_id: int, since: datetime) -> Age:
+    """Windows that ended since `since` and whose survey data could not be had."""
+    return _windows(session, study_id, FAILED, Window.ended_at >= since)
+
+
+def _windows(session: Session, study_id: int, state: str, condition: ColumnElement[bool]) -> Age:
+    return Age(
+        *session.execute(
+            select(func.count(), func.min(Window.ended_at)).where(
+                Window.study_id == study_id, Window.state == state, condition
+            )
+        ).one()
+    )
+
+
+def last_fit(session: Session, study_id: int) -> datetime | None:
+    """When the last refit that came to its end began."""
+    return session.scalar(
+        select(func.max(Job.claimed_at)).where(Job.study_id == study_id, Job.kind == REFIT, Job.state == DONE)
+    )
+
+
+def pairs_since(session: Session, study_id: int, since: datetime, before: datetime) -> Age:
+    """Decisions of a span of time that were not their participant's first: they report an outcome."""
+    return Age(
+        *session.execute(
+            select(func.count(), func.min(Decision.act_gen_timestamp))
+            .where(Decision.study_id == study_id, Decision.decision_index > 1)
+            .where(Decision.act_gen_timestamp >= since, Decision.act_gen_timestamp < before)
+        ).one()
+    )
+
+
+def last_row(session: Session, study_id: int) -> datetime | None:
+    """When the study's last learning row was collected."""
+    return session.scalar(
+        select(Row.created_at).where(Row.study_id == study_id).order_by(Row.row_seq.desc()).limit(1)
+    )
+
+
+def queue(session: Session, study_id: int, now: datetime) -> Age:
+    """Queued jobs of the study that are due, and since when."""
+    return Age(
+        *session.execute(
+            select(func.count(), func.min(Job.run_after)).where(
+                Job.study_id == study_id, Job.state == QUEUED, Job.run_after <= now
+            )
+        ).one()
+    )
+
+
+def recent(session: Session, study_id: int, since: datetime, lower: float, upper: float) -> Recent:
+    """Decisions since `since`; at a bound are those of a policy, at most `lower` or at least `upper`."""
+    is_fallback = Decision.fallback_level != "F0"
+    is_at_bound = (Decision.act_prob <= lower) | (Decision.act_prob >= upper)
+    return Recent(
+        *session.execute(
+            select(
+                func.count(),
+                func.count().filter(is_fallback),
+                func.count().filter(is_at_bound, Decision.policy_id.is_not(None)),
+            ).where(Decision.study_id == study_id, Decision.act_gen_timestamp >= since, Decision.available)
+        ).one()
+    )

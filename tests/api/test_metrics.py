@@ -1,0 +1,226 @@
+"""/metrics: what it counts over all processes, who may read it, and what docs/ops says of it."""
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from api import metrics, queue
+from local.embedded import Embedded
+from local.stack import Stack
+from models import circuits, heartbeats
+from models.session import transact
+from tests.api.configured import configured
+from tests.api.trial import Trial
+from tests.service import Service
+from tests.workers.test_refit import play, run
+from workers import watch
+
+ROOT = Path(__file__).parent.parent.parent
+OPS = ROOT / "docs" / "ops"
+TOKEN = "a-token-of-the-scraper"
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples(text: str) -> Samples:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def of(found: Samples, name: str, **labels: str) -> float:
+    return found[f"kairos_{name}", tuple(sorted(labels.items()))]
+
+
+def read(service: Service) -> Samples:
+    metrics.forget()
+    answer = service.call("GET", "/metrics", caller=None)
+    assert answer.status_code == 200
+    return samples(answer.text)
+
+
+@pytest.fixture
+def lived(service: Service) -> Service:
+    """A study with decisions, windows, a policy, a circuit and an incident."""
+    play(service, people=3, points=4)
+    run(service)
+    service.end("p0")
+    transact(lambda session: session.add(circuits.Circuit(study_id=1, state="half_open", failures=3)))
+    transact(lambda session: heartbeats.touch(session, heartbeats.BEAT, datetime.now(UTC)))
+    watch.run()
+    return service
+
+
+def test_the_database_is_told_in_numbers(lived: Service) -> None:
+    found = read(lived)
+    assert of(found, "database_up") == of(found, "broker_up") == 1
+    assert of(found, "jobs", study="1", state="done") == 1
+    assert of(found, "jobs_due", kind="ingest") == 10
+    assert 0 <= of(found, "jobs_due_oldest_seconds", kind="ingest") < 60
+    assert of(found, "windows", study="1", state="ended") == 10
+    assert of(found, "policy_rows", study="1") == 9
+    assert 0 <= of(found, "policy_age_seconds", study="1") < 60
+    assert of(found, "fit_seconds", study="1") > 0
+    assert of(found, "fit_log_evidence", study="1") < 0
+    assert of(found, "decisions_day", study="1", level="F0") == 12
+    assert of(found, "fallback_share", study="1") == 0
+    assert of(found, "circuit_open", study="1") == 0.5
+    assert of(found, "incident_open", study="1", kind="circuit_open", level="yellow") == 1
+    assert 0 <= of(found, "heartbeat_age_seconds", part="beat") < 60
+    assert of(found, "queue_messages", queue="refit") >= 0
+
+
+def test_failed_windows_are_counted_by_code(trial: Trial) -> None:
+    trial.enrol("ann")
+    trial.live("ann", 1)
+    trial.tamper("UPDATE windows SET state = 'failed', code = 317 WHERE study_id = %s", trial.study_id)
+    found = read(trial.service)
+    assert of(found, "ingest_failures", study=str(trial.study_id), code="317") == 1
+
+
+def test_requests_are_counted_by_route_and_status(service: Service) -> None:
+    def counts() -> Samples:
+        return {key: value for key, value in read(service).items() if key[0].endswith("_count")}
+
+    before = counts()
+    service.call("GET", "/jobs/123456")
+    service.call("GET", "/nowhere/ann", caller=None)
+    after = counts()
+    for route, status in (("/jobs/<int:job_id>", "404"), ("none", "404")):
+        key = "kairos_request_seconds_count", (("route", route), ("status", status))
+        assert after[key] == before.get(key, 0) + 1
+    assert not any("ann" in value for _, labels in after for _, value in labels)
+
+
+def test_without_a_database_the_requests_are_still_told(embedded: Embedded) -> None:
+    with configured(embedded, "postgresql://nobody@127.0.0.1:1/none") as service:
+        found = read(service)
+    assert of(found, "database_up") == 0
+    assert ("kairos_jobs", ()) not in found
+
+
+def test_without_a_broker_the_database_is_still_told(service: Service) -> None:
+    queue.producer().conf.update(dict.fromkeys(("broker_url", "broker_read_url"), "redis://127.0.0.1:1/0"))
+    found = read(service)
+    assert (of(found, "database_up"), of(found, "broker_up")) == (1, 0)
+
+
+PRODUCTION = {
+    "KAIROS_MODE": "production",
+    "KAIROS_REGISTRATION": "closed",
+    "KAIROS_TLS_TERMINATED": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "header", "status"),
+    [
+        ({}, None, 200),
+        ({"KAIROS_API_BIND": "0.0.0.0:8000"}, None, 404),
+        ({"KAIROS_PROXY_HOPS": "1"}, None, 404),
+        ({"KAIROS_METRICS_TOKEN": TOKEN}, None, 401),
+        ({"KAIROS_METRICS_TOKEN": TOKEN}, "Bearer wrong", 401),
+        ({"KAIROS_METRICS_TOKEN": TOKEN}, f"Basic {TOKEN}", 401),
+        ({"KAIROS_METRICS_TOKEN": TOKEN}, "Bearer \u00e9", 401),
+        ({"KAIROS_METRICS_TOKEN": TOKEN, "KAIROS_API_BIND": "0.0.0.0:8000"}, f"Bearer {TOKEN}", 200),
+    ],
+)
+def test_who_may_read_them(
+    embedded: Embedded, fresh_database: str, settings: dict[str, str], header: str | None, status: int
+) -> None:
+    with configured(embedded, fresh_database, **PRODUCTION | settings) as service:
+        headers = {"Authorization": header} if header else {}
+        answer = service.call("GET", "/metrics", caller=None, **headers)
+    assert answer.status_code == status
+
+
+def total(stack: Stack) -> float:
+    text = requests.get(f"{stack.api_url}/metrics", timeout=60).text
+    return of(samples(text), "request_seconds_count", route="/version", status="200")
+
+
+def ask(stack: Stack, times: int) -> None:
+    for _ in range(times):  # each by a new connection, which any of the processes may take
+        requests.get(f"{stack.api_url}/version", timeout=60)
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_the_totals_of_all_processes_only_grow(stack: Stack) -> None:
+    ask(stack, 40)
+    before = total(stack)
+    assert before >= 40
+    ask(stack, 60)
+    assert total(stack) == before + 60
+    seen = [total(stack) for _ in range(10)]  # whichever process answers
+    assert set(seen) == {before + 60}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+def test_a_dead_childs_counts_stay(stack: Stack) -> None:
+    ask(stack, 30)
+    before = total(stack)
+    (victim, *_), known = children(stack.pids["api"]), set(children(stack.pids["api"]))
+    os.kill(victim, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while set(children(stack.pids["api"])) == known and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ask(stack, 20)
+    assert total(stack) == before + 20
+
+
+@pytest.fixture(scope="module")
+def exported(stack: Stack) -> set[str]:
+    """Every name that /metrics may have: of the families, also of those without a sample just now."""
+    text = requests.get(f"{stack.api_url}/metrics", timeout=60).text
+    families = re.findall(r"^# TYPE (\S+) (\S+)$", text, flags=re.MULTILINE)
+    parts = {"histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+    return {name + part for name, kind in families for part in parts[kind]}
+
+
+def expressions(node: Any) -> Iterator[str]:
+    """Every PromQL expression of a dashboard or a file of rules."""
+    if isinstance(node, dict):
+        yield from (value for key, value in node.items() if key == "expr")
+        node = list(node.values())
+    if isinstance(node, list):
+        for one in node:
+            yield from expressions(one)
+
+
+@pytest.mark.parametrize("name", ["grafana.json", "alerts.yml"])
+def test_every_metric_of_the_file_is_exported(exported: set[str], name: str) -> None:
+    text = (OPS / name).read_text(encoding="utf-8")
+    found = list(expressions(json.loads(text) if name.endswith("json") else yaml.safe_load(text)))
+    named = {metric for expression in found for metric in re.findall(r"\bkairos_\w+", expression)}
+    assert len(named) >= 8
+    assert named <= exported
+
+
+def test_every_metric_is_explained_to_operators(exported: set[str]) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    bases = {re.sub(r"(?<=request_seconds)_(bucket|count|sum)$", "", name) for name in exported}
+    assert [name for name in sorted(bases) if f"`{name}`" not in page] == []
+
+
+def test_every_alert_says_what_to_do() -> None:
+    rules = yaml.safe_load((OPS / "alerts.yml").read_text(encoding="utf-8"))
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    assert len(alerts) >= 8
+    for alert in alerts:
+        assert alert["labels"]["severity"] in {"red", "yellow"}
+        assert alert["annotations"].keys() >= {"summary", "description"}

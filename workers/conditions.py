@@ -1,0 +1,183 @@
+"""What the watchdog looks for in a study, one condition each: what it is seen by, and how bad it is."""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from algorithm import randomisation as draws
+from algorithm.protocol import Protocol
+from models import circuits, incidents, observations, randomisation
+from models.incidents import RED, YELLOW, Condition
+from models.studies import Study
+from settings import settings
+
+DAY = timedelta(days=1)
+LATE_CLOSING = timedelta(minutes=15)  # the beat closes stale windows every five
+LONG_OPEN = timedelta(hours=1)
+FEWEST = 20  # decisions a day below which shares say nothing
+MUCH = 5  # so many times a limit is red
+BOUND_MARGIN = 0.01  # of the span between the bounds
+
+
+class Look(NamedTuple):
+    """A study as the watchdog finds it."""
+
+    study: Study
+    protocol: Protocol
+    now: datetime
+
+
+Check = Callable[[Session, Look], Condition | None]
+
+
+def _hours(span: timedelta) -> float:
+    return round(span / timedelta(hours=1), 2)
+
+
+def no_decision(session: Session, look: Look) -> Condition | None:
+    """Participants are in the trial by their dates, and none had a decision in the quiet hours."""
+    quiet = max(settings().quiet_hours, 36 / look.protocol.schedule.points_per_day)
+    since = look.now - timedelta(hours=quiet)
+    if look.study.paused:
+        return None
+    expected = observations.expected(session, look.study.id, since, look.now)
+    last = observations.last_decision(session, look.study.id)
+    resumed = observations.last_resumed(session, look.study.id)
+    if not expected or any(moment is not None and moment >= since for moment in (last, resumed)):
+        return None
+    return Condition(incidents.NO_DECISION, RED, {"participants": expected, "hours": quiet})
+
+
+def window_not_ended(session: Session, look: Look) -> Condition | None:
+    """The service had to close a day's windows itself (yellow), or does not even do that (red)."""
+    longest = timedelta(hours=look.protocol.schedule.window_hours) + LATE_CLOSING
+    open_ones = observations.open_windows(session, look.study.id, look.now - longest)
+    closed = observations.closed_for_the_app(session, look.study.id, look.now - DAY)
+    if not open_ones.number and not closed.number:
+        return None
+    level = RED if open_ones.number else YELLOW
+    return Condition(
+        incidents.WINDOW_NOT_ENDED, level, {"open": open_ones.number, "closed_for_the_app": closed.number}
+    )
+
+
+def window_not_ingested(session: Session, look: Look) -> Condition | None:
+    """Survey data is awaited for too long, or could not be had for windows of the last day."""
+    late = timedelta(minutes=settings().ingest_late_minutes)
+    waiting = observations.awaited(session, look.study.id, look.now - late)
+    failed = observations.failed(session, look.study.id, look.now - DAY)
+    if not waiting.number and not failed.number:
+        return None
+    age = look.now - (waiting.oldest or look.now)
+    level = RED if age > MUCH * late else YELLOW
+    return Condition(
+        incidents.WINDOW_NOT_INGESTED,
+        level,
+        {"waiting": waiting.number, "failed": failed.number, "hours": _hours(age)},
+    )
+
+
+def refit_late(session: Session, look: Look) -> Condition | None:
+    """Decisions that report an outcome are older than a refit may take, and none came to its end since."""
+    if look.study.learning_frozen:
+        return None
+    late = timedelta(hours=settings().refit_late_hours)
+    since = observations.last_fit(session, look.study.id) or look.study.created_at
+    unlearnt = observations.pairs_since(session, look.study.id, since, look.now - late)
+    if unlearnt.oldest is None:
+        return None
+    age = look.now - unlearnt.oldest
+    level = RED if age > 2 * late else YELLOW
+    return Condition(incidents.REFIT_LATE, level, {"decisions": unlearnt.number, "hours": _hours(age)})
+
+
+def refit_without_rows(session: Session, look: Look) -> Condition | None:
+    """Refits come to their end and decisions report outcomes, yet no learning row has come for long."""
+    since = look.now - timedelta(hours=settings().refit_late_hours)
+    fit = observations.last_fit(session, look.study.id)
+    row = observations.last_row(session, look.study.id)
+    if fit is None or fit < since or (row is not None and row >= since):
+        return None
+    reporting = observations.pairs_since(session, look.study.id, since, fit)
+    if not reporting.number:
+        return None
+    return Condition(incidents.REFIT_WITHOUT_ROWS, YELLOW, {"decisions": reporting.number})
+
+
+def queue_old(session: Session, look: Look) -> Condition | None:
+    """A job is due and nobody takes it."""
+    late = timedelta(minutes=settings().queue_late_minutes)
+    queue = observations.queue(session, look.study.id, look.now)
+    age = look.now - (queue.oldest or look.now)
+    if age < late:
+        return None
+    level = RED if age > MUCH * late else YELLOW
+    return Condition(incidents.QUEUE_OLD, level, {"jobs": queue.number, "hours": _hours(age)})
+
+
+def circuit_open(session: Session, look: Look) -> Condition | None:
+    """The study's back end failed so often that it is left in peace."""
+    circuit = circuits.of_study(session, look.study.id)
+    if circuit is None or circuit.state == circuits.CLOSED:
+        return None
+    age = look.now - (circuit.opened_at or look.now)
+    level = RED if age > LONG_OPEN else YELLOW
+    return Condition(incidents.CIRCUIT_OPEN, level, {"failures": circuit.failures, "hours": _hours(age)})
+
+
+def fallbacks(session: Session, look: Look) -> Condition | None:
+    """The active policy could not serve too many of a day's decisions."""
+    found = observations.recent(session, look.study.id, look.now - DAY, 0, 1)
+    limit = settings().fallback_share
+    return _share(incidents.FALLBACKS, found.fallbacks, found.decisions, limit)
+
+
+def at_bound(session: Session, look: Look) -> Condition | None:
+    """Too many of a day's probabilities are as low or as high as the protocol allows."""
+    allocation = look.protocol.allocation
+    margin = BOUND_MARGIN * (allocation.upper - allocation.lower)
+    if margin == 0 or look.protocol.probability is not None:
+        return None
+    found = observations.recent(
+        session, look.study.id, look.now - DAY, allocation.lower + margin, allocation.upper - margin
+    )
+    condition = _share(incidents.AT_BOUND, found.at_bound, found.decisions, settings().bound_share)
+    return condition._replace(level=YELLOW) if condition else None
+
+
+def _share(kind: str, some: int, of_all: int, limit: float) -> Condition | None:
+    if of_all < FEWEST or some <= limit * of_all:
+        return None
+    level = RED if some > MUCH * limit * of_all else YELLOW
+    return Condition(kind, level, {"decisions": some, "of": of_all, "share": round(some / of_all, 4)})
+
+
+def randomisation_off(session: Session, look: Look) -> Condition | None:
+    """A draw is not what its seed says, or the draws as a whole do not fit their probabilities."""
+    state = randomisation.state(session, look.study.id)
+    evidence = draws.combined(state.log_evidence, state.shares)
+    if not state.mismatched and evidence < math.log(1 / settings().randomisation_alpha):
+        return None
+    detail = {
+        "decisions": state.decisions,
+        "mismatched": state.mismatched,
+        "log_evidence": round(evidence, 3),
+    }
+    return Condition(incidents.RANDOMISATION, RED, detail)
+
+
+CHECKS: Mapping[str, Check] = {
+    incidents.NO_DECISION: no_decision,
+    incidents.WINDOW_NOT_ENDED: window_not_ended,
+    incidents.WINDOW_NOT_INGESTED: window_not_ingested,
+    incidents.REFIT_LATE: refit_late,
+    incidents.REFIT_WITHOUT_ROWS: refit_without_rows,
+    incidents.QUEUE_OLD: queue_old,
+    incidents.CIRCUIT_OPEN: circuit_open,
+    incidents.FALLBACKS: fallbacks,
+    incidents.AT_BOUND: at_bound,
+    incidents.RANDOMISATION: randomisation_off,
+}

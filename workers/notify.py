@@ -1,0 +1,152 @@
+"""Notifications on their way out: a webhook and e-mail, each claimed, tried and tried again by its row."""
+
+import hashlib
+import hmac
+import json
+import smtplib
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from functools import partial
+
+import requests
+from sqlalchemy.orm import Session
+
+from models import notifications
+from models.notifications import EMAIL, WEBHOOK, Notification
+from models.session import transact
+from settings import settings
+from workers import backend
+from workers.app import log, send
+from workers.backend import BackEndFailed
+
+TRIES = 12
+LONGEST_PAUSE = timedelta(hours=1)
+CLAIM = timedelta(minutes=15)  # longer than a task may take: what is being sent is sent by one
+BATCH = 100
+TIMEOUT = (3.05, 10)
+
+
+class NotDelivered(Exception):
+    """The other side did not take a notification; the message says why, without a word of its own."""
+
+
+def channels() -> list[str]:
+    """Where this deployment wants to be told."""
+    told = settings()
+    return [WEBHOOK] * bool(told.webhook_url) + [EMAIL] * bool(told.smtp_host)
+
+
+def send_due(now: datetime) -> None:
+    """Give every notification that is due to the workers. A message that comes twice finds it claimed."""
+    for notification_id in _due(now):
+        send("notify", notification_id)
+
+
+def deliver_due(now: datetime) -> None:
+    """Deliver them here, where the workers or the clock that drives them are gone."""
+    for notification_id in _due(now):
+        run(notification_id)
+
+
+def _due(now: datetime) -> list[int]:
+    def work(session: Session) -> list[int]:
+        notifications.put_back(session, now, CLAIM)
+        return notifications.due(session, now, BATCH)
+
+    return transact(work)
+
+
+def run(notification_id: int) -> None:
+    """Claim, deliver with no transaction open, write down how it came out."""
+    claimed = transact(lambda session: notifications.claim(session, notification_id, datetime.now(UTC)))
+    if claimed is None:
+        return
+    try:
+        DELIVER[claimed.channel](claimed)
+    except NotDelivered as failure:
+        log.warning("notification not delivered", notification_id=claimed.id, reason=str(failure))
+        transact(partial(_try_later, claimed, str(failure), datetime.now(UTC)))
+    else:
+        transact(lambda session: notifications.finish(session, claimed, datetime.now(UTC)))
+
+
+def _try_later(claimed: Notification, reason: str, now: datetime, session: Session) -> None:
+    if claimed.attempts >= TRIES:
+        notifications.fail(session, claimed, now, reason)
+        return
+    pause = timedelta(seconds=settings().retry_seconds * 2 ** (claimed.attempts - 1))
+    notifications.postpone(session, claimed, now + min(pause, LONGEST_PAUSE), reason)
+
+
+def signature(secret: str, moment: int, body: bytes) -> str:
+    """The header that proves who sent a body and when: t=seconds,v1=HMAC-SHA256 of "seconds.body" in hex."""
+    digest = hmac.new(secret.encode(), f"{moment}.".encode() + body, hashlib.sha256)
+    return f"t={moment},v1={digest.hexdigest()}"
+
+
+def _webhook(claimed: Notification) -> None:
+    """POST it, signed; only an answer of 2xx counts. The answer's body is not read. Raises NotDelivered."""
+    url = settings().webhook_url
+    body = json.dumps({"notification_id": claimed.id, **claimed.message}).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "Kairos-Delivery": str(claimed.id),
+        "Kairos-Signature": signature(settings().webhook_secret, int(time.time()), body),
+    }
+    try:
+        backend._check_target(url)
+        with requests.post(
+            url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
+        ) as response:
+            status = response.status_code
+    except BackEndFailed as refused:
+        raise NotDelivered(refused.reason) from None
+    except requests.RequestException as error:
+        raise NotDelivered(f"no answer: {type(error).__name__}") from None
+    if not 200 <= status < 300:
+        raise NotDelivered(f"HTTP status {status}")
+
+
+def _email(claimed: Notification) -> None:
+    """Hand it to the mail server. Raises NotDelivered."""
+    told = settings()
+    context = ssl.create_default_context()
+    try:
+        with _server(context) as server:
+            if told.smtp_tls == "starttls":
+                server.starttls(context=context)
+            if told.smtp_user:
+                server.login(told.smtp_user, told.smtp_password)
+            server.send_message(_mail(claimed))
+    except (smtplib.SMTPException, OSError) as error:
+        raise NotDelivered(f"the mail server failed: {type(error).__name__}") from None
+
+
+def _server(context: ssl.SSLContext) -> smtplib.SMTP:
+    told = settings()
+    if told.smtp_tls == "tls":
+        return smtplib.SMTP_SSL(told.smtp_host, told.smtp_port, timeout=TIMEOUT[1], context=context)
+    return smtplib.SMTP(told.smtp_host, told.smtp_port, timeout=TIMEOUT[1])
+
+
+def _mail(claimed: Notification) -> EmailMessage:
+    told, message = settings(), claimed.message
+    study = "the deployment" if message["study_id"] is None else f"study {message['study_id']}"
+    kind = message["kind"].replace("_", " ")
+    mail = EmailMessage()
+    mail["Subject"] = f"[Kairos] {message['level']}: {kind}, {study} ({message['change']})"
+    mail["From"], mail["To"] = told.smtp_from, ", ".join(told.smtp_to)
+    mail["Message-ID"] = f"<kairos-{claimed.id}@{told.smtp_from.rpartition('@')[2]}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content("".join(f"{name}: {_shown(value)}\n" for name, value in message.items()))
+    return mail
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+DELIVER: Mapping[str, Callable[[Notification], None]] = {WEBHOOK: _webhook, EMAIL: _email}

@@ -1,0 +1,72 @@
+"""Beat and workers watch each other, each in a thread of the other one's process.
+
+The watchdog is a task that beat sends and a worker runs: it cannot tell that one of the two is gone. Who is
+left records it and delivers what is to be told itself. Where both are gone, /healthcheck and /metrics say so.
+"""
+
+import functools
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery.signals import worker_ready
+
+from models import heartbeats, incidents
+from models import session as database
+from models.heartbeats import BEAT, WORKERS
+from models.incidents import RED, Condition
+from models.session import transact
+from settings import settings
+from workers import notify, watch
+from workers.app import log
+
+KINDS = {BEAT: incidents.BEAT_SILENT, WORKERS: incidents.WORKERS_SILENT}
+
+
+def guard_beat() -> None:
+    """Have this process watch beat, if it becomes a worker."""
+    worker_ready.connect(_worker_is_ready)
+
+
+def _worker_is_ready(**_: Any) -> None:
+    _start(BEAT)
+
+
+def guard_workers() -> None:
+    """Have this process, which is beat, watch the workers."""
+    _start(WORKERS)
+
+
+@functools.cache
+def _start(other: str) -> None:
+    threading.Thread(target=_keep_looking, args=(other,), daemon=True).start()
+
+
+def _keep_looking(other: str) -> None:
+    since = datetime.now(UTC)
+    while True:
+        time.sleep(settings().watch_seconds)
+        try:
+            look(other, since, datetime.now(UTC))
+        except Exception as error:  # nothing may end this thread
+            log.warning("sentry cannot look", of=other, error=type(error).__name__)
+        finally:  # a child that is forked meanwhile must not inherit a connection
+            database.engine().dispose()
+            database.engine.cache_clear()
+
+
+def look(other: str, since: datetime, now: datetime) -> bool:
+    """Record that `other` has given no sign of life for too long, and tell it; whether that is so.
+
+    since: when this watch began, for what was silent before may only just have been started.
+    """
+    last = transact(lambda session: heartbeats.last(session, other))
+    silence = now - max(last or since, since)
+    if silence < timedelta(seconds=settings().silence_seconds):
+        return False
+    kind = KINDS[other]
+    condition = Condition(kind, RED, {"seconds": round(silence.total_seconds())})
+    watch.record(None, (kind,), [condition], now)
+    notify.deliver_due(now)
+    return True
