@@ -18,6 +18,7 @@ from api import (
     docs,
     dump,
     errors,
+    exports,
     health,
     jobs,
     participants,
@@ -40,6 +41,7 @@ DOMAINS: tuple[Domain, ...] = (
     conduct.domain,
     jobs.domain,
     policies.domain,
+    exports.domain,
     studies.domain,
 )
 LARGEST_BODY = 64 * 1024
@@ -66,6 +68,7 @@ def create_app() -> Flask:
     for commands in (studies.commands, clients.commands, secrets.commands, roles.commands):
         app.cli.add_command(commands)
     app.cli.add_command(dump.command)
+    app.cli.add_command(exports.command)
     return app
 
 

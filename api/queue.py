@@ -12,9 +12,10 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 from structlog import get_logger
 
+from models.exports import EXPORT
 from models.jobs import INGEST, REFIT
 
-TASKS = {INGEST: "kairos.ingest", REFIT: "kairos.refit"}
+TASKS = {INGEST: "kairos.ingest", REFIT: "kairos.refit", EXPORT: "kairos.export"}
 AWAY = (KombuError, RedisError, OSError)
 log = get_logger()
 
