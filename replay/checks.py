@@ -42,8 +42,9 @@ def whole(
         hashes = {str(version["id"]): version["hash"] for version in study.tables["protocols"]}
         report.compare("protocol", "the manifest's hashes", facts.protocol_hashes, hashes)
     references.whole(study, report)
-    some(study, key, report)
     fits.check(study, report)
+    some(study, key, report)
+    fits.faults(study, report)
     rows.complete(study, report)
     reports.long_table(study, long, report)
 

@@ -1,7 +1,8 @@
 """Every decision again: reward and state from the answers, the rung and its probability, the draw."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice, product
+from itertools import combinations, islice, product
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from algorithm.protocol import Protocol
 from algorithm.protocols.design import Point, State
 from replay.knowledge import possible_rewards
 from replay.report import Report
-from replay.study import Study, own, population
+from replay.study import BLOCK, POPULATION, Source, Study, population
 from replay.trial import Row
 
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError)
@@ -90,6 +91,9 @@ def _states(study: Study, decision: Row, protocol: Protocol) -> Iterator[State |
     earlier = [point for point in points if point is not None]
     known = [possible_rewards(study, point, decision["act_gen_timestamp"]) for point in earlier]
     for rewards in product(*known):
+        if not all(reward is None or np.isfinite(reward) for reward in rewards):
+            yield None  # the JSON that serving reads them from has no such numbers
+            continue
         try:
             asked = Point(
                 index,
@@ -139,18 +143,40 @@ def _probability(study: Study, decision: Row, protocol: Protocol, report: Report
 
 
 def _chosen(study: Study, decision: Row, protocol: Protocol, features: Floats) -> Choice:
-    """The choice under the policy that served then; where several may have, under the one that fits."""
-    stored = (decision["fallback_level"], decision["policy_id"])
-    first: Choice | None = None
+    """The choice under the policy that served then. Where several may have served, and where a block that is
+    unusable now may have been sound then, it is the one that fits."""
+    stored = (decision["fallback_level"], decision["policy_id"], decision["act_prob"])
+    found = []
     for active in _may_have_served(study, decision):
-        tried: list[tuple[object, ...]] = []
-        rungs = _rungs(study, active, decision["participant_id"], tried)
-        choice = ladder.choose(features, rungs, protocol)
-        if (choice.level, choice.policy_id) == stored:
-            study.damaged.update(tried if choice.level == "F3" else tried[:-1])
-            return choice
-        first = first or choice
-    return first or ladder.choose(features, (), protocol)
+        for sound in _subsets(study, active, decision["participant_id"]):
+            tried: list[Source] = []
+            rungs = _rungs(study, active, decision["participant_id"], sound, tried)
+            choice = ladder.choose(features, rungs, protocol)
+            found.append(choice)
+            if _fits(choice, stored):
+                study.damaged.update(tried if choice.level == "F3" else tried[:-1])
+                return choice
+    same_rung = [choice for choice in found if (choice.level, choice.policy_id) == stored[:2]]
+    return (same_rung or found or [ladder.choose(features, (), protocol)])[0]
+
+
+def _fits(choice: Choice, stored: tuple[Any, ...]) -> bool:
+    same_rung = (choice.level, choice.policy_id) == stored[:2]
+    return same_rung and abs(choice.probability - stored[2]) <= TOLERANCE
+
+
+def _subsets(study: Study, active: int, person: int) -> Iterator[set[Source]]:
+    """Every set of the blocks that serving looks at and that are unusable now: those that were sound then."""
+    numbers = (active, study.below(active))
+    looked_at = [(kind, number, person) for number in numbers for kind in (BLOCK, POPULATION)]
+    unusable = [source for source in map(_source, looked_at) if source in study.sound]
+    for count in range(len(unusable) + 1):
+        yield from map(set, combinations(unusable, count))
+
+
+def _source(looked_at: tuple[str, int | None, int]) -> Source:
+    kind, number, person = looked_at
+    return (kind, number or 0, person if kind == BLOCK else 0)
 
 
 def _may_have_served(study: Study, decision: Row) -> Iterable[int]:
@@ -160,7 +186,7 @@ def _may_have_served(study: Study, decision: Row) -> Iterable[int]:
     if level == "F1":
         return [number for number in (*study.policies, _next(study)) if study.below(number) == policy_id]
     if level == "F3":
-        return [_next(study), *sorted(study.policies, reverse=True)]
+        return [*sorted(study.policies, reverse=True), _next(study)]
     return [] if policy_id is None else [policy_id]
 
 
@@ -169,29 +195,23 @@ def _next(study: Study) -> int:
     return max(study.policies, default=-1) + 1
 
 
-def _rungs(study: Study, active: int, person: int, tried: list[tuple[object, ...]]) -> Iterator[Rung]:
-    """F0, F2 and F1 in the order in which serving tries them; `tried` gathers which blocks were looked at."""
-    policy = study.policies.get(active)
-    if policy is not None and person in policy["participants"]:
-        yield from _own(study, "F0", active, person, tried)
+def _rungs(study: Study, active: int, person: int, sound: set[Source], tried: list[Source]) -> Iterator[Rung]:
+    """F0, F2 and F1 in the order in which serving tries them. `sound` are blocks that are taken as they were
+    computed; `tried` gathers the others that were looked at."""
+
+    def rung(level: Level, source: Source, stored: Block | None) -> Iterator[Rung]:
+        block = study.sound[source] if source in sound else stored
+        tried.append(source)
+        if block is not None:
+            yield Rung(level, source[1], block)
+
+    policy, number = study.policies.get(active), study.below(active)
     if policy is not None:
         member = person in policy["participants"]
-        tried.append(("population", active))
-        yield Rung("F2" if member else "F0", active, population(policy))
-    number = study.below(active)
-    if number is None:
-        return
-    if (number, person) in study.blocks:
-        yield from _own(study, "F1", number, person, tried)
-    tried.append(("population", number))
-    yield Rung("F1", number, population(study.policies[number]))
-
-
-def _own(
-    study: Study, level: Level, number: int, person: int, tried: list[tuple[object, ...]]
-) -> Iterator[Rung]:
-    tried.append(("block", number, person))
-    stored = study.blocks.get((number, person))
-    block: Block | None = None if stored is None else own(stored)
-    if block is not None:
-        yield Rung(level, number, block)
+        if member:
+            yield from rung("F0", (BLOCK, active, person), study.own(active, person))
+        yield from rung("F2" if member else "F0", (POPULATION, active, 0), population(policy))
+    if number is not None:
+        if (number, person) in study.blocks or (BLOCK, number, person) in sound:
+            yield from rung("F1", (BLOCK, number, person), study.own(number, person))
+        yield from rung("F1", (POPULATION, number, 0), population(study.policies[number]))

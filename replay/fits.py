@@ -8,13 +8,14 @@ import numpy as np
 from algorithm import learner
 from algorithm.arrays import Floats, Ints
 from algorithm.hyperparameters import HyperparameterFit, fit_hyperparameters
+from algorithm.ladder import Block
 from algorithm.learner import Fit, NothingToLearn, Refused
 from algorithm.posterior import Hyperparameters
 from algorithm.protocol import Protocol
 from algorithm.rows import BadRows, Rows
 from replay.report import Report
 from replay.rows import is_learnt_from
-from replay.study import Study, floats
+from replay.study import BLOCK, POPULATION, Source, Study, floats, population, unpacked
 from replay.trial import Row
 
 TOLERANCE = 1e-9
@@ -198,12 +199,12 @@ def _reported(
         "fit report", f"{where}, log_evidence", told.get("log_evidence"), fit.log_evidence, TOLERANCE
     )
     before = known.get(replayed.row["policy_id"] - 1)
-    damaged = before is not None and _is_damaged(study, before.row["policy_id"])
-    if before is None or damaged:
+    if before is None:
         return
     found = learner.largest_change(_served(before, replayed.members), (fit.beta, fit.V), protocol)
     stored = told.get("largest_change")
-    if stored != found and not _is_next(study, replayed.row):
+    damaged = any(source[1] == before.row["policy_id"] for source in study.sound)
+    if stored != found and (damaged or not _is_next(study, replayed.row)):
         return
     report.close("fit report", f"{where}, largest_change", stored, found, SEARCH_TOLERANCE)
 
@@ -212,10 +213,6 @@ def _is_next(study: Study, policy: Row) -> bool:
     """Whether the policy before was the one that served: nobody let an older one serve meanwhile."""
     acts = {act["act"] for act in study.tables["audit"] if act["created_at"] <= policy["created_at"]}
     return not acts & {"rollback", "activate", "roll_back"}
-
-
-def _is_damaged(study: Study, number: int) -> bool:
-    return any(found[1] == number for found in study.damaged)
 
 
 def _served(policy: Replayed, people: list[int]) -> tuple[Floats, Floats]:
@@ -249,31 +246,78 @@ def _numbers(study: Study, replayed: Replayed, report: Report) -> None:
         report.approximate("statistics hash", where, policy["statistics_hash"], fit.statistics_hash)
     else:
         report.compare("statistics hash", where, policy["statistics_hash"], fit.statistics_hash)
-    if ("population", policy["policy_id"]) in study.damaged:
-        report.faults.append(f"{where}: its population block is unusable; decisions fell back from it")
-        return
-    advantage = {"advantage_mean": fit.block.mean, "advantage_covariance": fit.block.covariance.ravel()}
-    for column, value in advantage.items():
-        report.close("posterior", f"{where}, {column}", policy[column], value, TOLERANCE)
+    _block(
+        study,
+        (POPULATION, policy["policy_id"], 0),
+        fit.block,
+        population(policy),
+        {"advantage_mean": fit.block.mean, "advantage_covariance": fit.block.covariance.ravel()},
+        policy,
+        report,
+    )
 
 
 def _blocks(study: Study, replayed: Replayed, report: Report) -> None:
     """The stored block of each participant. Those of policies that never decided may have been dropped."""
-    number = replayed.row["policy_id"]
-    upper = np.triu_indices(len(replayed.fit.block.mean))
+    number, fit = replayed.row["policy_id"], replayed.fit
+    upper = np.triu_indices(len(fit.block.mean))
     served = any(decision["policy_id"] == number for decision in study.tables["decisions"])
     for at, person in enumerate(replayed.members):
-        where = f"{name(replayed.row)}, participant {person}"
         stored = study.blocks.get((number, person))
-        if ("block", number, person) in study.damaged:
-            report.faults.append(f"{where}: the block is unusable or gone; a decision fell back from it")
-        elif stored is not None:
-            V = replayed.fit.V[at][upper]
-            report.close("block", f"{where}, mean", stored["mean"], replayed.fit.beta[at], TOLERANCE)
-            report.close("block", f"{where}, covariance", stored["covariance"], V, TOLERANCE)
-        elif served:
-            report.diverge("block", where, "none", "a block: the policy has decided")
+        computed = Block(fit.beta[at], fit.V[at])
+        if stored is None:
+            if served:
+                study.sound[BLOCK, number, person] = computed
+            continue
+        numbers = {"mean": computed.mean, "covariance": computed.covariance[upper]}
+        _block(study, (BLOCK, number, person), computed, unpacked(stored), numbers, stored, report)
     strangers = sorted(
         person for policy, person in study.blocks if policy == number and person not in replayed.members
     )
     report.compare("block", f"{name(replayed.row)}, participants not in the fit", strangers, [])
+
+
+def _block(
+    study: Study,
+    source: Source,
+    computed: Block,
+    stored: Block | None,
+    numbers: dict[str, Floats],
+    row: Row,
+    report: Report,
+) -> None:
+    """Compare a stored block, unless it is unusable: then `faults` has the last word."""
+    if not _is_usable(stored, computed):
+        study.sound[source] = computed
+        return
+    kind = "block" if source[0] == BLOCK else "posterior"
+    for column, value in numbers.items():
+        report.close(kind, f"{told(source)}, {column}", row[column], value, TOLERANCE)
+
+
+def _is_usable(stored: Block | None, computed: Block) -> bool:
+    """Whether serving would have let the block decide, in some state at least."""
+    if stored is None or stored.mean.shape != computed.mean.shape:
+        return False
+    if stored.covariance.shape != computed.covariance.shape:
+        return False
+    finite = np.isfinite(stored.mean).all() and np.isfinite(stored.covariance).all()
+    return bool(finite and (np.diag(stored.covariance) >= 0).all())
+
+
+def told(source: Source) -> str:
+    """How the report names a block."""
+    kind, policy, person = source
+    return f"policy {policy}, participant {person}" if kind == BLOCK else f"policy {policy}, its population"
+
+
+def faults(study: Study, report: Report) -> None:
+    """Blocks that are unusable or gone: faults of the service where a decision fell back from them, else
+    somebody has altered them since."""
+    for source in study.sound:
+        if source in study.damaged:
+            report.faults.append(
+                f"{told(source)}: the block is unusable or gone; a decision fell back from it"
+            )
+        else:
+            report.diverge("block", told(source), "unusable or gone", "a block that decides")

@@ -107,9 +107,9 @@ def _window(study: Study, window: Row, report: Report) -> None:
         return
     hours = {loaded.schedule.look_back_hours for loaded in study.protocols.values() if loaded}
     begins = [decision["act_gen_timestamp"] - timedelta(hours=back) for back in sorted(hours)]
-    expected = window["query_start"] if window["query_start"] in begins else begins[0]
+    begin = next((one for one in begins if one == window["query_start"]), begins[0] if begins else None)
     stored = [window["query_start"], window["query_end"]]
-    report.compare("window", f"{where}, query", stored, [expected, window["ended_at"]])
+    report.compare("window", f"{where}, query", stored, [begin, window["ended_at"]])
     settled = window["state"] == "ingested"
     report.compare("window", f"{where}, ingested_at", window["ingested_at"] is not None, settled)
 

@@ -18,11 +18,16 @@ TABLES = (
 )
 
 
+BLOCK, POPULATION = "block", "population"
+Source = tuple[str, int, int]
+"""(BLOCK, policy, participant), or a policy's block for all others: (POPULATION, policy, 0)."""
+
+
 class Study:
     """The tables of a study, or of some of its participants, by what they are asked for with.
 
-    `checked` are the decisions to replay; the others are what they look back on. `damaged` collects the
-    blocks that decisions fell back from: ("block", policy, participant) and ("population", policy)."""
+    `checked` are the decisions to replay; the others are what they look back on. `sound` collects the stored
+    blocks that are unusable or gone, as computed again; `damaged` those that a decision fell back from."""
 
     def __init__(
         self,
@@ -45,7 +50,8 @@ class Study:
         self.zones = _grouped(tables["participant_zones"], "participant_id", "decision_index")
         self.policies = {row["policy_id"]: row for row in tables["policies"]}
         self.blocks = {(row["policy_id"], row["participant_id"]): row for row in tables["policy_blocks"]}
-        self.damaged: set[tuple[Any, ...]] = set()
+        self.sound: dict[Source, Block] = {}
+        self.damaged: set[Source] = set()
 
     def protocol(self, row: Row) -> Protocol | None:
         """The protocol of a decision or policy; None where the export has none, which is a divergence."""
@@ -59,6 +65,11 @@ class Study:
     def below(self, policy_id: int) -> int | None:
         """The highest policy number below `policy_id`."""
         return max((number for number in self.policies if number < policy_id), default=None)
+
+    def own(self, policy_id: int, participant_id: int) -> Block | None:
+        """A participant's stored block under a policy; None where it is gone or its numbers make none."""
+        stored = self.blocks.get((policy_id, participant_id))
+        return None if stored is None else unpacked(stored)
 
     def zone(self, participant_id: int, decision_index: int) -> str | None:
         """The zone that a participant lived in at a decision point."""
@@ -88,7 +99,7 @@ def population(policy: Row) -> Block:
     return Block(mean, covariance.reshape(mean.size, mean.size) if square else covariance)
 
 
-def own(block: Row) -> Block | None:
+def unpacked(block: Row) -> Block | None:
     """A participant's stored block; None where the numbers make none."""
     mean, packed = floats(block["mean"]), floats(block["covariance"])
     rows, columns = np.triu_indices(mean.size)

@@ -50,13 +50,13 @@ class Rehearsal:
     back_end: BackEnd
     chance: random.Random
     missed: set[tuple[str, int]] = field(default_factory=set)
+    awaited: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
     def enrol(self) -> dict[str, int]:
         """Everybody's opaque id by name."""
-        zones = ({}, {"timezone": "America/New_York"})
-        return {
-            f"person-{n}": self.trial.enrol(f"person-{n}", **zones[n % 5 == 0]) for n in range(1, PEOPLE + 1)
-        }
+        names = [f"person-{number}" for number in range(PEOPLE)]
+        zones = ("UTC", "America/New_York")
+        return {name: self.trial.enrol(name, timezone=zones[name.endswith("5")]) for name in names}
 
     def play(self, people: list[str], first: int, last: int) -> None:
         """Let these people pass the decision points from `first` to `last`."""
@@ -85,9 +85,21 @@ class Rehearsal:
             item |= survey(self.chance) | {"timestamp_finished_ema": EARLIER}
         elif fate < 0.35:
             item |= {"seed": 7, "act_prob": 0.5}
-        self.back_end.has(*([] if fate > 0.93 else [item]))
+        self.back_end.has(*([] if fate > 0.9 else [item]))
         ended = self.trial.end(user_id, decision_index=decided["decision_index"])
         ingest.run(ended["job_id"])
+        if fate > 0.9:
+            self.awaited.append((ended["job_id"], item))
+
+    def catch_up(self) -> None:
+        """Survey data that come after fits have learnt from the first answers, and correct them."""
+        for job_id, item in self.awaited:
+            changed = {"finished_ema": not item["finished_ema"], "timestamp_finished_ema": EARLIER}
+            self.back_end.has(item | {"activity_question_response": False, "cannabis_use": []} | changed)
+            (job,) = self.trial.rows("SELECT window_id FROM jobs WHERE id = %s", job_id)
+            self.trial.call("POST", f"/windows/{job['window_id']}/retry", role="admin")
+            ingest.run(job_id)
+        self.awaited.clear()
 
     def fit(self, path: str = "/update_parameters") -> int:
         """Refit; the number of the policy that serves now."""
@@ -118,6 +130,7 @@ def play(trial: Trial, back_end: BackEnd) -> None:
     rehearsal.play([leaver, *rest], 1, 3)
     assert rehearsal.fit() == 1
     rehearsal.play([leaver, *rest], 4, 6)
+    rehearsal.catch_up()
     assert rehearsal.fit("/update_hyperparameters") == 2  # too few rows
     assert trial.call("POST", f"/participants/{ids[leaver]}/withdraw", WHY, role="admin").status_code == 200
     rehearsal.play(rest, 7, 11)
