@@ -1,26 +1,23 @@
 """Every policy again, from the learning rows that it contains and the original prior."""
 
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from algorithm import learner
 from algorithm.arrays import Floats, Ints
-from algorithm.hyperparameters import HyperparameterFit, fit_hyperparameters
 from algorithm.ladder import Block
 from algorithm.learner import Fit, NothingToLearn, Refused
 from algorithm.posterior import Hyperparameters
 from algorithm.protocol import Protocol
 from algorithm.rows import BadRows, Rows
+from replay import searches
 from replay.report import Report
 from replay.rows import is_learnt_from
 from replay.study import BLOCK, POPULATION, Source, Study, floats, population, unpacked
 from replay.trial import Row
 
 TOLERANCE = 1e-9
-SEARCH_TOLERANCE = 1e-5  # a search for a maximum ends a little elsewhere under another arithmetic
-SKIPPED = {"fit_seconds"}  # of a report: the time that the fit took
 
 
 class Learnt(NamedTuple):
@@ -116,77 +113,9 @@ def _policy(
         report.diverge("posterior", name(policy), "a policy", f"{type(error).__name__}: {error}")
         return None
     replayed = Replayed(policy, fitted, members.tolist())
-    base = _base(study, policy, known)
-    _hyperparameters(policy, base, protocol, rows, len(members), report)
+    searches.check(study, policy, protocol, rows, len(members), report)
     _reported(study, replayed, known, protocol, report)
     return replayed
-
-
-def _base(study: Study, policy: Row, known: dict[int, Replayed]) -> Row | None:
-    """The policy that served while this one was fitted: the one before, or, where the study went back to an
-    older one, the latest with the hyper-parameters that were used on."""
-    before = [number for number in sorted(study.policies, reverse=True) if number < policy["policy_id"]]
-    fitted = "hyperparameters" in policy["report"] and policy["report"]["hyperparameters"].get("accepted")
-    if not fitted:
-        for number in before:
-            other = study.policies[number]
-            if _of(other) == _of(policy):
-                return other
-    return study.policies[before[0]] if before else None
-
-
-def _of(policy: Row) -> tuple[Any, ...]:
-    return policy["noise_variance"], policy["sigma_u"]
-
-
-def _hyperparameters(
-    policy: Row, base: Row | None, protocol: Protocol, rows: Rows, participants: int, report: Report
-) -> None:
-    where = f"{name(policy)}, hyper-parameters"
-    if base is None:
-        report.diverge("hyper-parameters", where, "a policy", "no policy before it")
-        return
-    asked = policy["report"].get("hyperparameters")
-    p = len(protocol.prior.mean)
-    if asked is None:
-        report.compare("hyper-parameters", where, list(_of(policy)), list(_of(base)))
-        return
-    before = Hyperparameters(floats(base["sigma_u"]).reshape(p, p), base["noise_variance"])
-    found = fit_hyperparameters(protocol, rows, participants, before)
-    used, stored = found.hyperparameters, floats(policy["sigma_u"])
-    report.close("hyper-parameters", f"{where}, sigma_u", stored, used.sigma_u.ravel(), SEARCH_TOLERANCE)
-    report.close(
-        "hyper-parameters",
-        f"{where}, noise_variance",
-        policy["noise_variance"],
-        used.noise_variance,
-        SEARCH_TOLERANCE,
-    )
-    _evidence(where, asked, found, report)
-
-
-def _evidence(where: str, asked: dict[str, Any], found: HyperparameterFit, report: Report) -> None:
-    told = {"accepted": found.accepted, "reason": found.reason}
-    report.compare("fit report", where, {name: asked.get(name) for name in told}, told)
-    evidence = asdict(found.evidence) if found.evidence else {}
-    stored = asked.get("evidence") or {}
-    for name_, value in evidence.items():
-        if isinstance(value, tuple):
-            _path(f"{where}, {name_}", stored.get(name_), list(value), report)
-        elif isinstance(value, float):
-            # the gradient at the end is all rounding: only its size can be asked for
-            tolerance = 1.0 if name_ == "scaled_gradient" else SEARCH_TOLERANCE
-            report.close("fit report", f"{where}, {name_}", stored.get(name_), value, tolerance)
-        else:
-            report.compare("fit report", f"{where}, {name_}", stored.get(name_), value)
-
-
-def _path(where: str, stored: Any, found: list[float], report: Report) -> None:
-    """The way to the maximum: under another arithmetic it may have other steps, but the same ends."""
-    if not isinstance(stored, list) or len(stored) != len(found):
-        report.approximate("fit report", where, stored, found)
-    else:
-        report.close("fit report", where, stored, found, SEARCH_TOLERANCE)
 
 
 def _reported(
@@ -206,7 +135,7 @@ def _reported(
     damaged = any(source[1] == before.row["policy_id"] for source in study.sound)
     if stored != found and (damaged or not _is_next(study, replayed.row)):
         return
-    report.close("fit report", f"{where}, largest_change", stored, found, SEARCH_TOLERANCE)
+    report.close("fit report", f"{where}, largest_change", stored, found, searches.TOLERANCE)
 
 
 def _is_next(study: Study, policy: Row) -> bool:

@@ -92,6 +92,20 @@ def test_every_column_has_a_meaning_in_the_dictionary() -> None:
     assert set(MEANINGS) - known - ahead == set()
 
 
+def test_the_size_of_the_chunks_changes_nothing(
+    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(service, people=3, points=4)
+    written = []
+    for chunk, people in ((2000, 100), (2, 1)):
+        monkeypatch.setattr(exports, "CHUNK", chunk)
+        monkeypatch.setattr(exports, "PEOPLE", people)
+        found = exported(service)
+        with zipfile.ZipFile(folder / f"{found['sha256']}.zip") as archive:
+            written.append([archive.read(f"{name}.csv") for name in ("trial", "decisions", "learning_rows")])
+    assert written[0] == written[1]
+
+
 @pytest.mark.usefixtures("folder")
 def test_progress_keeps_the_claim_and_a_lost_claim_ends_the_work(service: Service) -> None:
     job_id = service.call("POST", "/exports", caller="admin").get_json()["job_id"]
