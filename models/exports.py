@@ -25,7 +25,10 @@ from models.studies import ProtocolVersion, Study
 from settings import settings
 
 EXPORT = "export"
-WITHHELD_TABLES = {"studies", "clients", "revoked_tokens", "idempotency_keys"}
+WITHHELD_TABLES = {
+    *("studies", "clients", "revoked_tokens", "idempotency_keys"),
+    *("statistics", "circuits", "heartbeats", "notifications"),  # derived, or of the deployment
+}
 WITHHELD_COLUMNS = {"study_id", "user_id", "registration"}
 CHUNK = 2000  # rows in memory at once
 PEOPLE = 100  # participants in memory at once

@@ -12,6 +12,8 @@ from replay.study import TABLES, Study
 from replay.trial import Row
 from replay.writing import MANIFEST, sha256
 
+DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+
 
 def replay(path: Path, key: bytes | None = None, anchor: str | None = None) -> Report:
     """Replay the export at `path`, a folder or a zip. Raises Unreadable.
@@ -27,7 +29,10 @@ def replay(path: Path, key: bytes | None = None, anchor: str | None = None) -> R
         folder.check_files(opened, facts, report)
         tables = {name: folder.table(opened, name, facts, report) for name in facts.tables}
     _need(tables)
-    study = Study(tables, facts.study.model_dump(), _as_of(facts))
+    try:
+        study = Study(tables, facts.study.model_dump(), _as_of(facts))
+    except DAMAGE as error:
+        raise Unreadable(f"a row cannot be used: {type(error).__name__}: {error}") from None
     whole(study, tables["trial"], key or _revealed(facts), report, facts)
     report.conclude()
     return report
@@ -36,7 +41,14 @@ def replay(path: Path, key: bytes | None = None, anchor: str | None = None) -> R
 def whole(
     study: Study, long: list[Row], key: bytes | None, report: Report, facts: Manifest | None = None
 ) -> None:
-    """Every check of a whole study."""
+    """Every check of a whole study. Rows with which no check can go on are a divergence too."""
+    try:
+        _whole(study, long, key, report, facts)
+    except DAMAGE as error:
+        report.diverge("reference", "a row", f"{type(error).__name__}: {error}", "rows that can be replayed")
+
+
+def _whole(study: Study, long: list[Row], key: bytes | None, report: Report, facts: Manifest | None) -> None:
     if facts is not None:
         _key(facts, key, report)
         hashes = {str(version["id"]): version["hash"] for version in study.tables["protocols"]}

@@ -30,8 +30,9 @@ def check(study: Study, report: Report, key: bytes | None) -> None:
             continue  # a divergence of the protocols, told there
         _reward(study, decision, protocol, report)
         _draw(decision, report, key)
-        if decision["available"]:
+        if decision["available"] or decision["state"] is not None:
             _state(study, decision, protocol, report)
+        if decision["available"]:
             _probability(study, decision, protocol, report)
 
 

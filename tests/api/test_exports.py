@@ -12,7 +12,7 @@ from models.session import transact
 from replay.checks import replay
 from settings import settings
 from tests.api.trial import Trial
-from workers import export
+from workers import export, refit
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +127,24 @@ def test_a_folder_with_something_in_it_is_left_alone(trial: Trial, tmp_path: Pat
     (tmp_path / "mine").touch()
     assert "is not empty" in command(trial, str(tmp_path), "--account", f"admin@{trial.name}").output
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("algorithm=pooled",), ("algorithm=fixed_probability",), ("hyperparameters.rule=fixed",)],
+    ids=str,
+)
+def test_a_trial_under_another_algorithm_replays(
+    new_trial: Callable[..., Trial], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    trial = new_trial(*words)
+    for name in ("ann", "ben"):
+        trial.enrol(name)
+        trial.live(name, 4)
+    for path in ("/update_hyperparameters", "/update_parameters"):
+        refit.run(trial.call("POST", path).json["job_id"])  # type: ignore[index]
+        trial.live("ann", 2)
+    told = json.loads(command(trial, str(tmp_path / "out"), "--account", f"admin@{trial.name}").output)
+    report = replay(tmp_path / "out")
+    assert not report.first, "\n".join(report.lines())
+    assert told["rows"]["policies"] == (1 if "fixed_probability" in words[0] else 3)

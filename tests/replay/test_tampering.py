@@ -135,6 +135,21 @@ def test_a_number_altered_in_the_report_of_a_fit_is_found(
     assert "fit report" in diverged(rehearsed, forged).first
 
 
+@pytest.mark.parametrize("table", sorted(DERIVED))
+def test_a_value_taken_away_is_found_and_never_a_crash(
+    rehearsed: Rehearsed, tables: dict[str, list[Row]], table: str
+) -> None:
+    columns = [name for name in DERIVED[table] if "." not in name]
+    for column in random.Random(5).sample(columns, min(4, len(columns))):
+        rows = copy.deepcopy(tables[table])
+        place = next(row for row in rows if row[column] is not None)
+        place[column] = None
+        try:
+            assert diverged(rehearsed, {**tables, table: rows}).first, column
+        except checks.DAMAGE:
+            continue  # what `replay` calls unreadable
+
+
 def test_a_row_taken_away_is_found(rehearsed: Rehearsed, tables: dict[str, list[Row]]) -> None:
     for table in (
         "decisions",
