@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import CheckConstraint, Column, ColumnElement, Table, func, select, update
+from sqlalchemy import CheckConstraint, Column, ColumnElement, Table, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Boolean, Date, DateTime, Float, Integer
@@ -136,13 +136,14 @@ class Snapshot:
         return studies.protocol(self.session, self.study).document
 
     def chunks(self, table: str) -> Iterator[list[Sequence[Any]]]:
-        """The rows of a table, some at a time, through a cursor in the server."""
-        found = self.session.execute(
-            _of_study(tables()[table], self.study.id),
-            execution_options={"stream_results": True, "yield_per": CHUNK},
-        )
-        for part in found.partitions():
-            yield [tuple(row) for row in part]
+        """The rows of a table, some at a time: each statement goes on after the key where one ended."""
+        keys = _keys(tables()[table])
+        query = _of_study(tables()[table], self.study.id).limit(CHUNK)
+        found = self.session.execute(query).all()
+        while found:
+            yield [tuple(row) for row in found]
+            last = [getattr(found[-1], key.name) for key in keys]
+            found = self.session.execute(query.where(tuple_(*keys) > tuple_(*last))).all()
 
     def people(self) -> Iterator[dict[str, list[Row]]]:
         """Participants and what is theirs, some participants at a time, by participant."""
@@ -160,8 +161,12 @@ def _next_ids(session: Session, study_id: int, after: int) -> list[int]:
 
 
 def _of_study(table: Table, study_id: int) -> Any:
-    keys = [column for column in table.primary_key.columns if column.name != "study_id"]
-    return select(*columns(table)).where(table.c.study_id == study_id).order_by(*keys)
+    return select(*columns(table)).where(table.c.study_id == study_id).order_by(*_keys(table))
+
+
+def _keys(table: Table) -> list[Column[Any]]:
+    """What tells a study's rows of a table apart, and orders them."""
+    return [column for column in table.primary_key.columns if column.name != "study_id"]
 
 
 def rows(
