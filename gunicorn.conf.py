@@ -1,5 +1,6 @@
 """gunicorn reads this by itself when it is started in this folder."""
 
+import gc
 from typing import Any
 
 from models import deadline, session
@@ -19,5 +20,11 @@ LONGEST_TRANSACTION_SECONDS = 8.0
 
 
 def post_worker_init(_worker: Any) -> None:
-    """A database that hangs must not take all threads with it."""
+    """A database that hangs must not take all threads with it; nor must the collection of garbage.
+
+    What was imported lives as long as the process: looking through it again and again would only make
+    some calls wait.
+    """
+    gc.collect()
+    gc.freeze()
     deadline.limit(session.engine(), LONGEST_TRANSACTION_SECONDS)

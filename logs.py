@@ -1,17 +1,15 @@
 """One JSON object a line, on standard error, from every process; it names no person and no secret."""
 
-import json
 import logging
 import sys
 from traceback import extract_tb
 
+import orjson
 import structlog
-
-_encoder = json.JSONEncoder(default=repr)
 
 
 def _encoded(event: dict[str, object], **_options: object) -> str:
-    return _encoder.encode(event)
+    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def where(error: BaseException | None) -> list[str]:

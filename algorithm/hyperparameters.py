@@ -13,7 +13,6 @@ the logarithm of 1e-4 s0."""
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from algorithm.learner import start
 from algorithm.posterior import Hyperparameters
 from algorithm.protocol import Protocol
 from algorithm.rows import Rows
-from algorithm.statistics import Statistics, Trial, arrange, blocks, statistics
+from algorithm.statistics import Source, Statistics, arrange, blocks
 
 LEAST_PARTICIPANTS = 10
 LEAST_ROWS = 100
@@ -88,10 +87,18 @@ def fit_hyperparameters(
     `previous` (None: the start) are returned where the rule fixes them, where fewer than 10 participants
     or 100 rows exist, and where the fit is refused: not finite, or a lower penalised evidence than at the
     start. Of `pooled` only the noise variance is fitted. Raises BadRows."""
+    source = arrange(protocol.design, rows, participants)
+    return hyperparameters_of(protocol, source, previous, parallel)
+
+
+def hyperparameters_of(
+    protocol: Protocol, source: Source, previous: Hyperparameters | None = None, parallel: Mapper = map
+) -> HyperparameterFit:
+    """The same from statistics."""
     stay = previous or start(protocol)
     if protocol.hyperparameters.rule == "fixed" or protocol.algorithm == "fixed_probability":
         return HyperparameterFit(stay, False, "the protocol fixes the hyper-parameters", None)
-    chosen = sample(protocol, arrange(protocol.design, rows, participants), parallel)
+    chosen = sample(protocol, source, parallel)
     if chosen.participants < LEAST_PARTICIPANTS or chosen.rows < LEAST_ROWS:
         least = f"needs {LEAST_PARTICIPANTS} participants and {LEAST_ROWS} rows"
         return HyperparameterFit(stay, False, f"{least}, has {chosen.participants} and {chosen.rows}", None)
@@ -104,16 +111,16 @@ def fit_hyperparameters(
     return HyperparameterFit(found, True, None, evidence)
 
 
-def sample(protocol: Protocol, trial: Trial, parallel: Mapper) -> Sample:
-    """The statistics of all members of `trial`, or of the protocol's number of them: those whose codes
+def sample(protocol: Protocol, source: Source, parallel: Mapper) -> Sample:
+    """The statistics of all members of `source`, or of the protocol's number of them: those whose codes
     have the smallest entries in the raw stream of PCG64 with seed 0, which is uniform, and the same
     subset whoever draws it."""
-    members, size = trial.members, protocol.hyperparameters.subsample
+    members, size = source.members, protocol.hyperparameters.subsample
     if len(members) > size:
-        keys = np.random.PCG64(0).random_raw(len(trial.counts))[members]
+        keys = np.random.PCG64(0).random_raw(len(source.counts))[members]
         members = np.sort(members[np.argpartition(keys, size)[:size]])
-    found = list(parallel(partial(statistics, trial), blocks(members)))
-    return Sample(found, len(members), int(trial.counts[members].sum()))
+    found = list(parallel(source.block, blocks(members)))
+    return Sample(found, len(members), int(source.counts[members].sum()))
 
 
 class _Search:

@@ -29,9 +29,9 @@ from algorithm.posterior import (
     slices,
     sums,
 )
-from algorithm.protocol import Prior, Protocol
+from algorithm.protocol import Protocol
 from algorithm.rows import Rows
-from algorithm.statistics import Trial, arrange, blocks, fingerprint, statistics
+from algorithm.statistics import Source, arrange, blocks, fingerprint
 
 KEPT = 50_000
 """Up to this many participants, what serving needs is kept between the two passes (2 kB each); beyond,
@@ -109,25 +109,33 @@ def fit(
 
     Raises NothingToLearn, BadRows for rows that cannot be used, ValueError for hyper-parameters that
     cannot be."""
+    return fit_statistics(protocol, arrange(protocol.design, rows, participants), hyperparameters, parallel)
+
+
+def fit_statistics(
+    protocol: Protocol, source: Source, hyperparameters: Hyperparameters | None = None, parallel: Mapper = map
+) -> Fit:
+    """The same from statistics: those of stored rows, or those that were stored themselves."""
     if protocol.algorithm == "fixed_probability":
         raise NothingToLearn("nothing to learn from: the algorithm fixed_probability does not learn")
-    trial = arrange(protocol.design, rows, participants)
-    if not len(trial.members):
+    if not len(source.members):
         raise NothingToLearn("nothing to learn from: no participant has a learning row")
-    return _policy(trial, protocol.prior, _usable(protocol, hyperparameters or start(protocol)), parallel)
+    used = _usable(protocol, hyperparameters or start(protocol))
+    return _policy(source, protocol, used, parallel)
 
 
-def _policy(trial: Trial, prior: Prior, used: Hyperparameters, parallel: Mapper) -> Fit:
+def _policy(source: Source, protocol: Protocol, used: Hyperparameters, parallel: Mapper) -> Fit:
     """Two passes over blocks of participants: what they add to the population, and what serves each of
     them."""
-    L, s2 = factor(used.sigma_u), used.noise_variance
-    parts = blocks(trial.members)
-    firsts = list(parallel(partial(_first, trial, L, s2, len(trial.members) <= KEPT), parts))
+    L, s2, q = factor(used.sigma_u), used.noise_variance, len(protocol.design.feature_names)
+    parts = blocks(source.members)
+    width = q if len(source.members) <= KEPT else 0
+    firsts = list(parallel(partial(_first, source, L, s2, width), parts))
     total = reduce(add, (first.sums for first in firsts))
-    found = population(total, prior, s2)
-    block = _new_participant(found, used.sigma_u, len(trial.design.feature_names))
-    beta, V = _everybody(block, len(trial.counts))
-    seconds = parallel(partial(_second, trial, L, s2, found), parts, (first.serving for first in firsts))
+    found = population(total, protocol.prior, s2)
+    block = _new_participant(found, used.sigma_u, q)
+    beta, V = _everybody(block, len(source.counts))
+    seconds = parallel(partial(_second, source, L, s2, q, found), parts, (first.serving for first in firsts))
     for members, (means, covariances) in zip(parts, seconds, strict=True):
         beta[members], V[members] = means, covariances
     return Fit(
@@ -138,7 +146,7 @@ def _policy(trial: Trial, prior: Prior, used: Hyperparameters, parallel: Mapper)
         block=block,
         beta=beta,
         V=V,
-        counts=trial.counts,
+        counts=source.counts,
         rows=total.rows,
         participants=total.participants,
         log_evidence=found.log_evidence,
@@ -196,18 +204,19 @@ class _First:
     serving: Serving | None
 
 
-def _first(trial: Trial, L: Floats, s2: float, keep: bool, members: Ints) -> _First:
-    block = statistics(trial, members)
+def _first(source: Source, L: Floats, s2: float, width: int, members: Ints) -> _First:
+    """`width`: of the block that serving needs, 0 where it is not kept."""
+    block = source.block(members)
     half = halves(block, L, s2)
-    kept = serving(half, len(trial.design.feature_names)) if keep else None
+    kept = serving(half, width) if width else None
     return _First(sums(block, half, information(block, half, s2), s2), fingerprint(block), kept)
 
 
 def _second(
-    trial: Trial, L: Floats, s2: float, found: Population, members: Ints, kept: Serving | None
+    source: Source, L: Floats, s2: float, q: int, found: Population, members: Ints, kept: Serving | None
 ) -> tuple[Floats, Floats]:
     if kept is None:
-        kept = serving(halves(statistics(trial, members), L, s2), len(trial.design.feature_names))
+        kept = serving(halves(source.block(members), L, s2), q)
     return slices(kept, found, s2)
 
 

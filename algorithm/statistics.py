@@ -6,8 +6,10 @@ count n alone. A participant's statistics are computed from that participant's r
 to the last bit they do not depend on who else is in the trial."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -29,6 +31,19 @@ class Statistics:
     n: Ints
 
 
+class Source(Protocol):
+    """Where a fit gets statistics from: participant i has `counts[i]` rows, and `members` are the codes of
+    those with at least one."""
+
+    @property
+    def counts(self) -> Ints: ...
+    @property
+    def members(self) -> Ints: ...
+
+    def block(self, members: Ints) -> Statistics:
+        """The statistics of some members, in their order."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
     """Checked learning rows, sorted by participant: participant i has the `counts[i]` rows from `starts[i]`.
@@ -39,6 +54,39 @@ class Trial:
     starts: Ints
     counts: Ints
     members: Ints
+
+    def block(self, members: Ints) -> Statistics:
+        """Their statistics, from their rows."""
+        return statistics(self, members)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """Statistics of k participants with at least one row each, as they are stored: `packed` (k, e) holds
+    the elements that `elements` names, `c` (k,) and `counts` (k,)."""
+
+    packed: Floats
+    c: Floats
+    counts: Ints
+
+    @property
+    def members(self) -> Ints:
+        """Everybody: 0 to k - 1."""
+        return np.arange(len(self.counts))
+
+    def block(self, members: Ints) -> Statistics:
+        """Their statistics, unpacked."""
+        return Statistics(unpack(self.packed[members]), self.c[members], self.counts[members])
+
+
+def stored(source: Source) -> Stored:
+    """The statistics of all members of `source`, packed."""
+    parts = [source.block(members) for members in blocks(source.members)]
+    return Stored(
+        np.concatenate([pack(part.Ab) for part in parts]),
+        np.concatenate([part.c for part in parts]),
+        np.concatenate([part.n for part in parts]),
+    )
 
 
 def blocks(members: Ints) -> list[Ints]:
@@ -88,10 +136,29 @@ def observations(trial: Trial, places: Ints) -> Floats:
 def fingerprint(block: Statistics) -> bytes:
     """SHA-256 of a block's statistics: of each participant, as little-endian float64, n, c, the lower
     triangle of A by rows, and b."""
-    p = block.Ab.shape[1]
-    numbers = block.Ab.reshape(len(block.n), -1).take(elements(p), axis=1)
-    packed = np.concatenate([block.n[:, None], block.c[:, None], numbers], axis=1, dtype="<f8")
-    return hashlib.sha256(packed.tobytes()).digest()
+    numbers = [block.n[:, None], block.c[:, None], pack(block.Ab)]
+    return hashlib.sha256(np.concatenate(numbers, axis=1, dtype="<f8").tobytes()).digest()
+
+
+def pack(Ab: Floats) -> Floats:
+    """Of each (p, p + 1) matrix [A b]: the elements that `elements` names, (k, p (p + 3) / 2)."""
+    return Ab.reshape(len(Ab), -1).take(elements(Ab.shape[1]), axis=1)
+
+
+def unpack(packed: Floats) -> Floats:
+    """[A b], (k, p, p + 1), from their packed elements."""
+    return packed.take(_sources(packed.shape[1]), axis=1)
+
+
+@lru_cache(maxsize=8)
+def _sources(size: int) -> Ints:
+    """(p, p + 1): where each element of [A b] stands among its `size` = p (p + 3) / 2 packed ones."""
+    p = (math.isqrt(9 + 8 * size) - 3) // 2
+    place = np.empty((p, p + 1), dtype=np.int64)
+    place.reshape(-1)[elements(p)] = np.arange(size)
+    rows, columns = np.tril_indices(p, -1)
+    place[columns, rows] = place[rows, columns]
+    return place
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,6 @@ from models import answers, decisions, jobs, participants, windows
 from models.decisions import Point
 from models.keys import ACTIONS, keep
 from models.participants import COMPLETED_AWAITING_REVIEW, REGISTERED, STARTED
-from models.secrets import decrypt
 from models.session import transact
 from version import code_version
 
@@ -193,8 +192,10 @@ def _randomise(
     given = body.answers()
     served = serving.serve(session, caller.study_id, point, protocol, when.evening, given)
     choice = served.choice
-    seed = draw.seed(decrypt(bytes(point.study_key)), point.participant_id, point.decision_index)
+    key = serving.study_key(session, caller.study_id)
+    seed = draw.seed(key, point.participant_id, point.decision_index)
     stored = {
+        "id": point.new_rid,
         "study_id": caller.study_id,
         "participant_id": point.participant_id,
         "decision_index": point.decision_index,
@@ -217,9 +218,9 @@ def _randomise(
         "utc_offset_minutes": when.utc_offset_minutes,
         "act_gen_timestamp": now,
     }
-    rid = decisions.add(session, stored, _next_phase(point, protocol), body.timezone or point.timezone)
-    _note_whereabouts(session, caller.study_id, point, body, when, rid, now)
-    return Decided.model_validate({**stored, "rid": rid})
+    decisions.add(session, stored, _next_phase(point, protocol), body.timezone or point.timezone)
+    _note_whereabouts(session, caller.study_id, point, body, when, now)
+    return Decided.model_validate({**stored, "rid": point.new_rid})
 
 
 def _moment(point: Point, protocol: Protocol, body: Survey, now: datetime) -> Moment:
@@ -243,7 +244,7 @@ def _next_phase(point: Point, protocol: Protocol) -> str:
 
 
 def _note_whereabouts(
-    session: Session, study_id: int, point: Point, body: Survey, when: Moment, rid: int, now: datetime
+    session: Session, study_id: int, point: Point, body: Survey, when: Moment, now: datetime
 ) -> None:
     """Keep the zone that a participant has moved to, and what the app's time disagrees with."""
     if body.timezone not in {None, point.timezone}:
@@ -255,7 +256,7 @@ def _note_whereabouts(
             session,
             study_id=study_id,
             participant_id=point.participant_id,
-            decision_id=rid,
+            decision_id=point.new_rid,
             **found._asdict(),
         )
 

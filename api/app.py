@@ -75,8 +75,7 @@ def create_app() -> Flask:
 def _begin() -> None:
     given = request.headers.get("X-Request-ID", "")
     request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    request.environ["kairos.request_id"] = request_id
-    request.environ["kairos.began"] = time.perf_counter()
+    request.environ |= {"kairos.request_id": request_id, "kairos.began": time.perf_counter()}
     clear_contextvars()
     bind_contextvars(request_id=request_id)
 

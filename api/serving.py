@@ -25,6 +25,7 @@ DAMAGE = (StateUnavailable, LookupError, TypeError, ValueError, ArithmeticError)
 """What the computation of a state meets in stored points that are not as they were written."""
 log = get_logger()
 _protocols: dict[int, Protocol] = {}
+_study_keys: dict[int, bytes] = {}
 _populations: dict[tuple[int, int], Population] = {}
 _known_features: dict[tuple[int, tuple[float, ...]], NDArray[np.float64]] = {}
 
@@ -43,6 +44,16 @@ def loaded(session: Session, protocol_id: int) -> Protocol:
         known = protocol.load(studies.protocol_by_id(session, protocol_id).document)
         _make_room(_protocols)
         _protocols[protocol_id] = known
+    return known
+
+
+def study_key(session: Session, study_id: int) -> bytes:
+    """The key of a study's draws, which never changes."""
+    known = _study_keys.get(study_id)
+    if known is None:
+        known = bytes(studies.by_id(session, study_id).study_key)
+        _make_room(_study_keys)
+        _study_keys[study_id] = known
     return known
 
 

@@ -4,7 +4,8 @@
 
 One run, one machine, one server with the same settings for all: Flask doing nothing, the floor (one SELECT
 and one INSERT through the bare driver), and /actions; the rounds take turns, so that all meet the same noise.
-Then /actions alone and while policies of 10,000 participants are fitted. The table stands in docs/.
+Every participant has a posterior of their own, as in a trial. Then /actions alone
+and while policies of 10,000 participants are fitted, one after the other. The table stands in docs/.
 """
 
 import argparse
@@ -59,6 +60,11 @@ class Bench:
             )
             self.study_id = crowd.settle(connection, "bench", PEOPLE, past=10)
             self.big_id = crowd.settle(connection, "big", BIG, past=60)
+        for token in (
+            self.token,
+            self.big_token,
+        ):  # from now on each participant has a posterior of their own
+            self._fit(token)
         with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
 
@@ -112,9 +118,12 @@ class Bench:
         while not stop.is_set():
             with self.database.begin() as connection:
                 crowd.new_outcome(connection, self.big_id)
-            job = self._post("/update_parameters", {}, self.big_token)["job_id"]
-            while self._state(job) not in {"done", "failed"}:
-                time.sleep(0.2)
+            self._fit(self.big_token)
+
+    def _fit(self, token: str) -> None:
+        job = self._post("/update_parameters", {}, token)["job_id"]
+        while self._state(job) not in {"done", "failed"}:
+            time.sleep(0.2)
 
     def _state(self, job: object) -> str:
         with self.database.connect() as connection:

@@ -6,7 +6,7 @@ import multiprocessing.pool
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -59,11 +59,10 @@ def run(url: str, requests: Sequence[bytes], concurrency: int, processes: int = 
 
 
 def _share(url: str, requests: Sequence[bytes], threads: int) -> list[tuple[float, float, int]]:
+    """One queue for all connections: a server's processes do not get equally many of them."""
     measured: list[tuple[float, float, int]] = []
-    workers = [
-        threading.Thread(target=_connection, args=(url, requests[part::threads], measured))
-        for part in range(threads)
-    ]
+    waiting = iter(requests)  # next() of a sequence's iterator is one step for all threads
+    workers = [threading.Thread(target=_connection, args=(url, waiting, measured)) for _ in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -71,11 +70,11 @@ def _share(url: str, requests: Sequence[bytes], threads: int) -> list[tuple[floa
     return measured
 
 
-def _connection(url: str, requests: Sequence[bytes], measured: list[tuple[float, float, int]]) -> None:
+def _connection(url: str, waiting: Iterator[bytes], measured: list[tuple[float, float, int]]) -> None:
     target = urlsplit(url)
     with socket.create_connection((target.hostname, target.port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for request in requests:
+        for request in waiting:
             began = time.perf_counter()
             connection.sendall(request)
             status = _answer(connection)

@@ -10,6 +10,7 @@ from models import (
     participants,
     policies,
     rows,
+    statistics,
     studies,
     windows,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "participants",
     "policies",
     "rows",
+    "statistics",
     "studies",
     "windows",
 ]

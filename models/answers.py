@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session
 
 from models.base import Base, CreatedAt, DecisionId, Document, Id, ParticipantId, StudyId
+from models.decisions import Decision
 
 
 class Answer(Base):
@@ -91,6 +92,12 @@ def add(
     session.add(answer)
     session.flush()
     return True
+
+
+def outcome(decision: Decision, found: list[Answer]) -> float | None:
+    """The proximal outcome reported at a decision point, by its answers `found`, oldest first."""
+    rewards = [decision.reward, *(answer.reward for answer in found)]
+    return next((reward for reward in reversed(rewards) if reward is not None), None)
 
 
 def disagree(session: Session, **columns: Any) -> None:

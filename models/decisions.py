@@ -3,11 +3,11 @@
 The two statements at the top are the hot path. They go through the driver as text, without the ORM.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from psycopg2.extras import Json
 from sqlalchemy import BigInteger, Index, SmallInteger, UniqueConstraint, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -60,12 +60,13 @@ class Decision(Base):
 POINT = """
 SELECT c.role, c.disabled,
        EXISTS (SELECT FROM revoked_tokens r WHERE r.jti = $3) AS revoked,
-       s.timezone AS study_timezone, s.study_key, s.paused, s.policy_id AS current_policy_id,
+       s.paused, s.policy_id AS current_policy_id,
        v.id AS protocol_id,
        p.id AS participant_id, p.phase, p.decision_index AS closed_index, p.timezone,
        p.rl_start_date, p.rl_end_date, p.morning_notification_time_start AS mornings,
        p.evening_notification_time_start AS evenings,
        i.index AS decision_index,
+       CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
        d.id AS rid, d.policy_id, d.state, d.act_prob, d.seed, d.action, d.fallback_level,
        d.act_gen_timestamp, d.answers,
        (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers,
@@ -93,15 +94,14 @@ class Point(NamedTuple):
     """All that one decision needs, read by one statement with the participant's row locked.
 
     `decision_index` is the point asked for (the next one where none was named); `rid` to `answers` are the
-    stored decision of that index, None where there is none yet. `earlier` holds
+    stored decision of that index, None where there is none yet, and `new_rid` (else None) is for the one to
+    be stored: who has it can answer before the row is written. `earlier` holds
     [decision_index, evening, action, answers, reward] of the points that the state looks back on.
     """
 
     role: str
     disabled: bool
     revoked: bool
-    study_timezone: str
-    study_key: memoryview
     paused: bool
     current_policy_id: int
     protocol_id: int
@@ -114,6 +114,7 @@ class Point(NamedTuple):
     mornings: list[int]
     evenings: list[int]
     decision_index: int
+    new_rid: int
     rid: int | None
     policy_id: int | None
     state: list[float] | None
@@ -128,15 +129,15 @@ class Point(NamedTuple):
     block_covariance: list[float] | None
 
 
-COLUMNS = [column.name for column in Decision.__table__.columns if column.name not in {"id", "available"}]
+COLUMNS = [column.name for column in Decision.__table__.columns if column.name != "available"]
 # A lock alone leaves no trace: who waited for it with an older snapshot would go on without seeing the new
 # decision. Each decision therefore rewrites its participant's row, which makes such a waiter run again.
 INSERT = f"""
 WITH moved AS (
     UPDATE participants SET phase = $1, timezone = $2 WHERE id = $3
 )
-INSERT INTO decisions ({", ".join(COLUMNS)})
-VALUES ({", ".join(f"${place}" for place in range(4, 4 + len(COLUMNS)))}) RETURNING id
+INSERT INTO decisions ({", ".join(COLUMNS)}) OVERRIDING SYSTEM VALUE
+VALUES ({", ".join(f"${place}" for place in range(4, 4 + len(COLUMNS)))})
 """
 READ_POINT = Prepared("read_point", POINT, 5)
 ADD_DECISION = Prepared("add_decision", INSERT, 3 + len(COLUMNS))
@@ -150,12 +151,11 @@ def point(
     return Point(*row) if row else None
 
 
-def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> int:
-    """Store a decision and return its rid; from now on the participant is in `phase` and in `timezone`."""
-    stored = {**values, "answers": Json(values["answers"])}
+def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> None:
+    """Store a decision, at the latest with COMMIT; its participant goes on in `phase` and `timezone`."""
+    stored = {**values, "answers": json.dumps(values["answers"])}
     moved = (phase, timezone, values["participant_id"])
-    (rid,) = ADD_DECISION.row(session, (*moved, *(stored[name] for name in COLUMNS))) or (0,)
-    return int(rid)
+    ADD_DECISION.later(session, (*moved, *(stored[name] for name in COLUMNS)))
 
 
 def at(session: Session, participant_id: int, decision_index: int) -> Decision | None:

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, UniqueConstraint, func, select
+from sqlalchemy import CheckConstraint, UniqueConstraint, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, SMALLINT, insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -21,6 +21,7 @@ class Participant(Base):
     """`decision_index` counts the decision points that are over; the next one is `decision_index + 1`.
 
     `id` is opaque and stands in URLs, messages and logs; `user_id` is the app's own name for the person.
+    `corrections` counts corrected outcomes.
     """
 
     __tablename__ = "participants"
@@ -42,6 +43,7 @@ class Participant(Base):
     morning_notification_time_start: Mapped[list[int]] = mapped_column(ARRAY(SMALLINT))
     evening_notification_time_start: Mapped[list[int]] = mapped_column(ARRAY(SMALLINT))
     registration: Mapped[Document]
+    corrections: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[CreatedAt]
 
 
@@ -90,6 +92,16 @@ def enter_zone(
         )
     )
     session.flush()
+
+
+def corrected(session: Session, participant_id: int) -> None:
+    """Note that an outcome of the participant was corrected: all their rows must be looked through again."""
+    session.execute(
+        update(Participant)
+        .where(Participant.id == participant_id)
+        .values(corrections=Participant.corrections + 1)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def zones(session: Session, participant_id: int) -> list[ParticipantZone]:

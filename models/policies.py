@@ -1,11 +1,14 @@
 """Policies: immutable versions of what was learnt, and each participant's block that serving needs."""
 
+import functools
+import io
 import typing
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, insert, select
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -75,13 +78,21 @@ def pack(covariances: Array) -> Array:
 
 def unpack(packed: Array, q: int) -> Array:
     """One packed upper triangle as a (q, q) symmetric matrix. Raises ValueError for another length."""
-    matrix = np.zeros((q, q))
-    rows, columns = np.triu_indices(q)
-    if packed.shape != rows.shape:
+    if packed.shape != (q * (q + 1) // 2,):
         raise ValueError(f"{packed.shape} is not the shape of a packed ({q}, {q}) matrix")
-    matrix[rows, columns] = packed
-    matrix[columns, rows] = packed
-    return matrix
+    return packed[_places(q)]
+
+
+@functools.lru_cache(maxsize=8)
+def _places(q: int) -> NDArray[np.intp]:
+    """Where each element of a (q, q) symmetric matrix stands in its packed form."""
+    rows, columns = np.triu_indices(q)
+    places = np.empty((q, q), dtype=np.intp)
+    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
+    return places
+
+
+BLOCK_COLUMNS = ("study_id", "policy_id", "participant_id", "mean", "covariance")
 
 
 class Learnt(typing.Protocol):
@@ -153,20 +164,21 @@ def add(
 
 
 def _add_blocks(session: Session, policy: Policy, means: Array, covariances: Array) -> None:
-    rows = [
-        {
-            "study_id": policy.study_id,
-            "policy_id": policy.policy_id,
-            "participant_id": participant,
-            "mean": mean,
-            "covariance": packed,
-        }
+    """By COPY: as INSERT, the blocks of ten thousand participants would take the database seconds."""
+    lines = "".join(
+        f"{policy.study_id}\t{policy.policy_id}\t{participant}\t{_literal(mean)}\t{_literal(packed)}\n"
         for participant, mean, packed in zip(
             policy.participants, means.tolist(), pack(covariances).tolist(), strict=True
         )
-    ]
-    if rows:
-        session.execute(insert(PolicyBlock), rows)
+    )
+    driver: Any = session.connection().connection
+    with closing(driver.cursor()) as cursor:
+        cursor.copy_from(io.StringIO(lines), PolicyBlock.__tablename__, columns=BLOCK_COLUMNS)
+
+
+def _literal(values: list[float]) -> str:
+    """A PostgreSQL array, each number so that it comes back to the last bit."""
+    return "{" + ",".join(map(repr, values)) + "}"
 
 
 def numbered(session: Session, study_id: int, policy_id: int) -> Policy | None:
@@ -208,16 +220,18 @@ def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[A
     q = len(policy.advantage_mean)
     means = np.tile(np.array(policy.advantage_mean), (len(participants), 1))
     covariances = np.tile(np.array(policy.advantage_covariance).reshape(q, q), (len(participants), 1, 1))
-    place = {participant: row for row, participant in enumerate(participants)}
     found = session.execute(
         select(PolicyBlock.participant_id, PolicyBlock.mean, PolicyBlock.covariance).where(
-            PolicyBlock.study_id == policy.study_id, PolicyBlock.policy_id == policy.policy_id
+            PolicyBlock.study_id == policy.study_id,
+            PolicyBlock.policy_id == policy.policy_id,
+            PolicyBlock.participant_id.in_(participants),
         )
-    )
-    for participant, mean, packed in found:
-        if participant in place:
-            means[place[participant]] = mean
-            covariances[place[participant]] = unpack(np.array(packed), q)
+    ).all()
+    if found:
+        place = {participant: row for row, participant in enumerate(participants)}
+        those = [place[row.participant_id] for row in found]
+        means[those] = np.array([row.mean for row in found])
+        covariances[those] = np.array([row.covariance for row in found])[:, _places(q)]
     return means, covariances
 
 

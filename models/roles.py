@@ -25,6 +25,7 @@ SERVICE = {
     "policy_blocks": "INSERT, DELETE",
     "protocols": "INSERT",
     "revoked_tokens": "INSERT, DELETE",
+    "statistics": "INSERT, UPDATE, DELETE",
     "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen)",
     "windows": "INSERT, UPDATE",
 }
@@ -46,7 +47,9 @@ def is_secret(column: Column[object]) -> bool:
 def grant_service(session: Session, role: str) -> int:
     """Give `role` the rights of the API and the workers and no others; how many tables. Raises UnfitRole."""
     rights = {name: f"SELECT, {more}" for name, more in SERVICE.items()} | {"alembic_version": "SELECT"}
-    return _grant(session, role, rights)
+    count = _grant(session, role, rights)
+    session.execute(text(f"GRANT USAGE ON SEQUENCE decisions_id_seq TO {_quoted(session, role)}"))
+    return count
 
 
 def grant_reader(session: Session, role: str) -> int:
@@ -61,11 +64,15 @@ def _readable(table: Table) -> str:
 
 def _grant(session: Session, role: str, rights: dict[str, str]) -> int:
     _check(session, role)
-    quoted = session.connection().dialect.identifier_preparer.quote(role)
+    quoted = _quoted(session, role)
     for table, right in rights.items():
         session.execute(text(f"REVOKE ALL ON {table} FROM {quoted}"))
         session.execute(text(f"GRANT {right} ON {table} TO {quoted}"))
     return len(rights)
+
+
+def _quoted(session: Session, role: str) -> str:
+    return session.connection().dialect.identifier_preparer.quote(role)
 
 
 def _check(session: Session, role: str) -> None:

@@ -19,7 +19,10 @@ class Row(Base):
     """Decision `decision_index` of a participant and the outcome of its action."""
 
     __tablename__ = "learning_rows"
-    __table_args__ = (Index("ix_learning_rows_decision_id_row_seq", "decision_id", "row_seq"),)
+    __table_args__ = (
+        Index("ix_learning_rows_decision_id_row_seq", "decision_id", "row_seq"),
+        Index("ix_learning_rows_participant_id_row_seq", "participant_id", "row_seq"),
+    )
 
     study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
     row_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -41,56 +44,69 @@ class Rows(NamedTuple):
     outcome: NDArray[np.float64]
 
 
-PAIRS = """
-    SELECT d.study_id, d.participant_id, d.id AS decision_id, d.decision_index, o.id AS outcome_id,
-           coalesce((SELECT a.reward FROM answers a WHERE a.decision_id = o.id AND a.reward IS NOT NULL
-                     ORDER BY a.version DESC LIMIT 1), o.reward) AS outcome
+OUTCOME = """
+    coalesce((SELECT a.reward FROM answers a WHERE a.decision_id = o.id AND a.reward IS NOT NULL
+              ORDER BY a.version DESC LIMIT 1), o.reward)
+"""
+RANDOMISED = "d.state IS NOT NULL AND d.available AND d.fallback_level <> 'F4'"
+
+# Who has statistics was looked through up to `row_index`: an earlier row can change only by a correction,
+# which is counted. OFFSET 0 keeps the planner from reading all decisions for the few that are new.
+COLLECT = f"""
+INSERT INTO learning_rows (study_id, row_seq, participant_id, decision_id, decision_index, outcome)
+SELECT :study_id, :row_seq + row_number() OVER (ORDER BY pair.outcome_id, pair.decision_id),
+       pair.participant_id, pair.decision_id, pair.decision_index, pair.outcome
+FROM participants p
+LEFT JOIN statistics s
+       ON s.participant_id = p.id AND s.corrections = p.corrections AND s.feature_version = :feature_version
+CROSS JOIN LATERAL (
+    SELECT d.participant_id, d.id AS decision_id, d.decision_index, o.id AS outcome_id, {OUTCOME} AS outcome
     FROM decisions d
     JOIN decisions o
       ON o.participant_id = d.participant_id AND o.decision_index = d.decision_index + :outcome_lag
-    WHERE d.study_id = :study_id AND d.state IS NOT NULL AND d.available AND d.fallback_level <> 'F4'
-"""
-
-COLLECT = f"""
-INSERT INTO learning_rows (study_id, row_seq, participant_id, decision_id, decision_index, outcome)
-SELECT pair.study_id, :row_seq + row_number() OVER (ORDER BY pair.outcome_id, pair.decision_id),
-       pair.participant_id, pair.decision_id, pair.decision_index, pair.outcome
-FROM ({PAIRS}) pair
-WHERE pair.outcome IS NOT NULL
+    WHERE d.participant_id = p.id AND d.decision_index > coalesce(s.row_index, 0) AND {RANDOMISED}
+    OFFSET 0) pair
+WHERE p.study_id = :study_id AND pair.outcome IS NOT NULL
   AND pair.outcome IS DISTINCT FROM (SELECT r.outcome FROM learning_rows r
                                      WHERE r.decision_id = pair.decision_id
                                      ORDER BY r.row_seq DESC LIMIT 1)
 """
 
-COUNT = f"SELECT count(*) FROM ({PAIRS}) pair WHERE pair.outcome IS NOT NULL"
+COUNT = f"""
+SELECT count(*) FROM decisions d
+JOIN decisions o ON o.participant_id = d.participant_id AND o.decision_index = d.decision_index + :outcome_lag
+WHERE d.study_id = :study_id AND {RANDOMISED} AND {OUTCOME} IS NOT NULL
+"""
 
 SNAPSHOT = """
 SELECT r.participant_id, d.state, d.act_prob, d.action, r.outcome
-FROM (SELECT DISTINCT ON (decision_id) * FROM learning_rows
-      WHERE study_id = :study_id AND row_seq <= :row_seq ORDER BY decision_id, row_seq DESC) r
+FROM (SELECT DISTINCT ON (participant_id, decision_index) * FROM learning_rows
+      WHERE study_id = :study_id AND row_seq <= :row_seq AND participant_id = ANY (:participants)
+      ORDER BY participant_id, decision_index, row_seq DESC) r
 JOIN decisions d ON d.id = r.decision_id
 ORDER BY r.participant_id, r.decision_index
 """
 
 
-def collect(session: Session, study: Study, outcome_lag: int) -> int:
+def collect(session: Session, study: Study, outcome_lag: int, feature_version: str) -> int:
     """Give every pair that has come to exist, or whose outcome was corrected, a row; return the last row_seq.
 
     `study` must be locked: the order of rows hangs on it.
     """
-    parameters = {"study_id": study.id, "row_seq": study.row_seq, "outcome_lag": outcome_lag}
-    added: Any = session.execute(text(COLLECT), parameters)
+    known = {"study_id": study.id, "row_seq": study.row_seq, "outcome_lag": outcome_lag}
+    added: Any = session.execute(text(COLLECT), {**known, "feature_version": feature_version})
     study.row_seq += added.rowcount
     return study.row_seq
 
 
-def snapshot(session: Session, study_id: int, row_seq: int) -> Rows:
-    """The rows that counted when `row_seq` was the last one."""
-    found = session.execute(text(SNAPSHOT), {"study_id": study_id, "row_seq": row_seq}).all()
+def snapshot(session: Session, study_id: int, row_seq: int, participants: list[int]) -> Rows:
+    """The rows of some participants that counted when `row_seq` was the last one."""
+    known = {"study_id": study_id, "row_seq": row_seq, "participants": participants}
+    found = session.execute(text(SNAPSHOT), known).all()
     ids = np.array([row[0] for row in found], dtype=np.int64)
-    participants, codes = np.unique(ids, return_inverse=True)
+    those, codes = np.unique(ids, return_inverse=True)
     return Rows(
-        participants,
+        those,
         codes.astype(np.int64),
         np.array([row[1] for row in found], dtype=np.float64),
         np.array([row[2] for row in found], dtype=np.float64),

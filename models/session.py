@@ -3,14 +3,15 @@
 import functools
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import psycopg2
-from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine
-from sqlalchemy.exc import DBAPIError
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from settings import settings
@@ -22,29 +23,35 @@ Isolation = Literal["REPEATABLE READ", "READ COMMITTED"]
 # sees what the winner wrote
 RACES = {"40001", "40P01", "23505"}
 TRIES = 12
+BEGIN: dict[Isolation, bytes] = {
+    "REPEATABLE READ": b"BEGIN ISOLATION LEVEL REPEATABLE READ;",
+    "READ COMMITTED": b"BEGIN ISOLATION LEVEL READ COMMITTED;",
+}
 
 
 @functools.cache
 def engine() -> Engine:
-    """The connection pool of this process. Everything runs at REPEATABLE READ.
+    """The connection pool of this process, for `transact` alone: the driver opens no transaction by itself.
 
-    A waiter on a row lock would otherwise go on with a snapshot older than the row it waited for; here it
-    fails with 40001 and runs again, so that a decision never sees half of another one.
+    A driver of its own accord sends BEGIN as a message apart; here it travels with the first statement.
     """
     options = (
         "-c statement_timeout=30s -c lock_timeout=3s -c idle_in_transaction_session_timeout=60s "
         "-c timezone=UTC "  # what is read back must equal, as text too, what was answered first
         "-c plan_cache_mode=force_generic_plan"  # prepared statements are planned once
     )
-    return create_engine(
+    made = create_engine(
         settings().database_url,
-        isolation_level="REPEATABLE READ",
+        isolation_level="AUTOCOMMIT",
         pool_size=settings().api_threads,
         max_overflow=2,
         pool_timeout=2,
+        pool_reset_on_return=None,  # `_transaction` leaves none open
         hide_parameters=True,  # they name persons, and errors are logged
         connect_args={"connect_timeout": 2, "application_name": "kairos", "options": options},
     )
+    event.listen(made, "before_cursor_execute", _begin_first)
+    return made
 
 
 def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE READ") -> T:
@@ -52,17 +59,22 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
 
     `work` may run several times: it must act through the session alone. Races are run again; a connection
     that broke under us is replaced once. Every other error passes to the caller with nothing written.
-    READ COMMITTED is for work that ends at one row which everybody changes, and whose other races are settled
-    by constraints.
+
+    At REPEATABLE READ a waiter on a row lock, which would otherwise go on with a snapshot older than the row
+    it waited for, fails with 40001 and runs again, so that a decision never sees half of another one. READ
+    COMMITTED is for work that ends at one row which everybody changes, and whose other races are settled by
+    constraints.
     """
-    usual = isolation == "REPEATABLE READ"
-    bound = engine() if usual else engine().execution_options(isolation_level=isolation)
     for attempt in range(TRIES):
         try:
-            # the session joins the connection's own transaction: unused, as on the hot path, it costs nothing
-            with bound.begin() as connection, Session(connection, expire_on_commit=False) as session:
-                result = work(session)
-                session.flush()
+            with engine().connect() as connection, _transaction(connection, isolation):
+                session = Session(connection, expire_on_commit=False)
+                try:
+                    result = work(session)
+                    session.flush()
+                finally:
+                    if session.in_transaction():  # on the hot path it is not used at all
+                        session.close()
                 return result
         except DBAPIError as error:
             if not _worth_another_try(error, attempt):
@@ -77,7 +89,73 @@ def _worth_another_try(error: DBAPIError, attempt: int) -> bool:
     return getattr(error.orig, "pgcode", None) in RACES and attempt < TRIES - 1
 
 
-@dataclass(frozen=True)
+@contextmanager
+def _transaction(connection: Connection, isolation: Isolation) -> Iterator[None]:
+    """What the block sends to the server is committed at its end, or undone where it fails."""
+    connection.info["waiting"], connection.info["begin"] = b"", BEGIN[isolation]
+    try:
+        yield
+        _finish(connection)
+    except BaseException:
+        _undo(connection)
+        raise
+
+
+def _begin_first(connection: Connection, *_: Any) -> None:
+    """Before a statement of SQLAlchemy's: BEGIN where it is the first, and what waits to be sent."""
+    opening = _opening(connection)
+    if opening:
+        _run(connection, "BEGIN", opening)
+
+
+def _opening(connection: Connection) -> bytes:
+    """What must reach the server before the next statement: BEGIN, a statement that waits, or nothing."""
+    waiting: bytes = connection.info["waiting"]
+    if waiting:
+        connection.info["waiting"] = b""
+    elif _driver(connection).get_transaction_status() == TRANSACTION_STATUS_IDLE:
+        return bytes(connection.info["begin"])
+    return waiting
+
+
+def _finish(connection: Connection) -> None:
+    """Commit; a statement that waits travels with it."""
+    status = _driver(connection).get_transaction_status()
+    if status == TRANSACTION_STATUS_INERROR:
+        raise AssertionError("work went on after an error of the database")
+    if connection.info["waiting"] or status != TRANSACTION_STATUS_IDLE:
+        _run(connection, "COMMIT", _opening(connection) + b"COMMIT")
+
+
+def _undo(connection: Connection) -> None:
+    """End the server's transaction; a connection that cannot is given up."""
+    try:
+        driver = _driver(connection)
+        if driver.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+            with closing(driver.cursor()) as cursor:
+                cursor.execute("ROLLBACK")
+    except (psycopg2.Error, SQLAlchemyError):
+        connection.invalidate()
+
+
+def _run(connection: Connection, name: str, message: bytes) -> tuple[Any, ...] | None:
+    """Send a message through the driver's own cursor; the one row of its last statement, where it has one.
+
+    Raises DBAPIError.
+    """
+    driver = _driver(connection)
+    try:
+        with closing(driver.cursor()) as cursor:
+            cursor.execute(message)
+            return cursor.fetchone() if cursor.description else None
+    except psycopg2.Error as error:
+        broken = bool(driver.closed)
+        raise DBAPIError.instance(
+            name, None, error, psycopg2.Error, True, connection_invalidated=broken
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A statement with $1, $2, ... that each connection has planned once. `name` is unique in the program."""
 
@@ -86,27 +164,35 @@ class Prepared:
     parameters: int
 
     def row(self, session: Session, values: Sequence[Any]) -> tuple[Any, ...] | None:
-        """The statement's one row, or None, through the driver's own cursor. Raises DBAPIError."""
-        connection = _pooled(session)
-        try:
-            with closing(connection.cursor()) as cursor:
-                if self.name not in connection.info:
-                    cursor.execute(f"PREPARE {self.name} AS {self.statement}")
-                    connection.info[self.name] = True
-                cursor.execute(self._execute, values)
-                found: tuple[Any, ...] | None = cursor.fetchone()
-        except psycopg2.Error as error:
-            raise DBAPIError.instance(self.name, None, error, psycopg2.Error, True) from error
-        return found
+        """The statement's one row, or None. Raises DBAPIError."""
+        connection = _connection(session)
+        message = self._message(connection, values)
+        return _run(connection, self.name, _opening(connection) + message)
 
-    @functools.cached_property
-    def _execute(self) -> str:
-        return f"EXECUTE {self.name} ({', '.join(['%s'] * self.parameters)})"
+    def later(self, session: Session, values: Sequence[Any]) -> None:
+        """Have it run with the transaction's next statement or with its COMMIT, in one message."""
+        connection = _connection(session)
+        message = self._message(connection, values)
+        connection.info["waiting"] = _opening(connection) + message + b";"
+
+    def _message(self, connection: Connection, values: Sequence[Any]) -> bytes:
+        """EXECUTE with its values, quoted by the driver; prepared first where the connection has not."""
+        if self.name not in connection.info:
+            _run(connection, self.name, f"PREPARE {self.name} AS {self.statement}".encode())
+            connection.info[self.name] = True
+        places = ", ".join(["%s"] * self.parameters)
+        with closing(_driver(connection).cursor()) as cursor:
+            message: bytes = cursor.mogrify(f"EXECUTE {self.name} ({places})", values)
+        return message
 
 
-def _pooled(session: Session) -> PoolProxiedConnection:
-    """The driver's connection under a session of `transact`."""
-    bind = session.bind
-    if not isinstance(bind, Connection):
+def _connection(session: Session) -> Connection:
+    """The connection under a session of `transact`."""
+    if not isinstance(session.bind, Connection):
         raise TypeError("prepared statements need a session that transact() made")
-    return bind.connection
+    return session.bind
+
+
+def _driver(connection: Connection) -> Any:
+    """The driver's own connection."""
+    return connection.connection.dbapi_connection

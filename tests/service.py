@@ -91,6 +91,7 @@ def _forget() -> None:
     for kept in (auth._verified, auth._nobody, secrets._keys, secrets.decrypt, limits._shared, limits._own):
         kept.cache_clear()
     serving._protocols.clear()
+    serving._study_keys.clear()
     serving._populations.clear()
     limits._away_until, health._known = 0.0, None
 

@@ -9,33 +9,43 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from algorithm import learner, protocol
-from algorithm.hyperparameters import fit_hyperparameters
+from algorithm.hyperparameters import hyperparameters_of
 from algorithm.learner import Fit, NothingToLearn, Refused
 from algorithm.posterior import Hyperparameters
 from algorithm.protocol import Protocol
-from algorithm.rows import Rows
-from models import jobs, policies, rows, studies
+from models import jobs, policies, rows, statistics, studies
 from models.jobs import Job
-from models.policies import Array, Policy, Stamp
+from models.policies import Policy, Stamp
 from models.session import transact
+from models.statistics import Kept
 from version import code_version
 from workers.app import log, send
 from workers.claims import guarded
+from workers.statistics import Gathered, gather
 
 
 class Snapshot(NamedTuple):
     """What a fit learns from: the protocol, the rows up to `row_seq`, and the policy that serves now.
 
-    blocks: what that policy serves the participants with, means (m, q) and covariances (m, q, q).
+    changed: all rows of the participants who have new ones. kept: the statistics of the others.
+    corrections: how often participants' outcomes were corrected when the rows were collected.
     """
 
     protocol_id: int
     protocol: Protocol
     row_seq: int
-    participants: list[int]
-    rows: Rows
+    corrections: dict[int, int]
+    changed: rows.Rows
+    kept: Kept
     serving: Policy
-    blocks: tuple[Array, Array]
+
+
+class Fitted(NamedTuple):
+    """A policy that may serve, the statistics it made anew on the way, and how it came about."""
+
+    policy: Fit
+    statistics: Gathered
+    report: dict[str, Any]
 
 
 def run(job_id: int) -> None:
@@ -50,67 +60,75 @@ def run(job_id: int) -> None:
 
 
 def _refit(job: Job) -> None:
-    row_seq = transact(lambda session: _collect(session, job.study_id))
-    snapshot = transact(lambda session: _snapshot(session, job.study_id, row_seq))
-    if snapshot.serving.row_seq == row_seq and not job.hyperparameters:
+    collected = transact(lambda session: _collect(session, job.study_id))
+    snapshot = transact(lambda session: _snapshot(session, job.study_id, *collected))
+    if snapshot.serving.row_seq == snapshot.row_seq and not job.hyperparameters:
         _finish(job, snapshot.serving.policy_id, "the serving policy contains every row")
         return
     try:
-        fitted, report = _fit(snapshot, job.hyperparameters)
+        fitted = _fit(snapshot, job.hyperparameters)
     except NothingToLearn as nothing:
         _finish(job, snapshot.serving.policy_id, str(nothing))
     except (Refused, np.linalg.LinAlgError, ValueError) as refused:
         _refuse(job, str(refused))
     else:
-        transact(lambda session: _store(session, job, snapshot, fitted, report))
-        log.info("policy activated", job_id=job.id, study_id=job.study_id, rows=fitted.rows)
+        transact(lambda session: _store(session, job, snapshot, fitted))
+        log.info("policy activated", job_id=job.id, study_id=job.study_id, rows=fitted.policy.rows)
 
 
-def _fit(snapshot: Snapshot, hyperparameters: bool) -> tuple[Fit, dict[str, Any]]:
+def _fit(snapshot: Snapshot, hyperparameters: bool) -> Fitted:
     """The new policy and how it came about. Raises NothingToLearn, Refused, ValueError, LinAlgError."""
     began = time.perf_counter()
-    used = _used_so_far(snapshot)
+    gathered = gather(snapshot.protocol.design, snapshot.changed, snapshot.kept)
+    used, source = _used_so_far(snapshot), gathered.source()
     report: dict[str, Any] = {}
     if hyperparameters:
-        found = fit_hyperparameters(snapshot.protocol, snapshot.rows, len(snapshot.participants), used)
+        found = hyperparameters_of(snapshot.protocol, source, used)
         used = found.hyperparameters
         report["hyperparameters"] = {
             "accepted": found.accepted,
             "reason": found.reason,
             "evidence": asdict(found.evidence) if found.evidence else None,
         }
-    fitted = learner.fit(snapshot.protocol, snapshot.rows, len(snapshot.participants), used)
+    fitted = learner.fit_statistics(snapshot.protocol, source, used)
     learner.gate(fitted, snapshot.protocol)
     report["log_evidence"] = fitted.log_evidence
-    report["largest_change"] = learner.largest_change(
-        snapshot.blocks, (fitted.beta, fitted.V), snapshot.protocol
-    )
+    report["largest_change"] = _largest_change(snapshot, gathered, fitted)
     report["fit_seconds"] = round(time.perf_counter() - began, 4)
-    return fitted, report
+    return Fitted(fitted, gathered, report)
 
 
-def _collect(session: Session, study_id: int) -> int:
+def _largest_change(snapshot: Snapshot, gathered: Gathered, fitted: Fit) -> float:
+    """Of the randomisation probabilities; who is new had the population's."""
+    members = gathered.everybody.participants.tolist()
+    before = transact(lambda session: policies.blocks(session, snapshot.serving, members))
+    return learner.largest_change(before, (fitted.beta, fitted.V), snapshot.protocol)
+
+
+def _collect(session: Session, study_id: int) -> tuple[int, dict[int, int]]:
     study = studies.locked(session, study_id)
-    document = studies.protocol(session, study).document
-    return rows.collect(session, study, document["schedule"]["outcome_lag"])
+    made = protocol.load(studies.protocol(session, study).document)
+    row_seq = rows.collect(session, study, made.schedule.outcome_lag, made.design.feature_version)
+    return row_seq, statistics.corrections(session, study_id)
 
 
-def _snapshot(session: Session, study_id: int, row_seq: int) -> Snapshot:
+def _snapshot(session: Session, study_id: int, row_seq: int, corrections: dict[int, int]) -> Snapshot:
     study = studies.by_id(session, study_id)
     version = studies.protocol(session, study)
+    made = protocol.load(version.document)
     serving = policies.numbered(session, study_id, study.policy_id)
     if serving is None:
         raise LookupError(f"study {study_id} has no policy {study.policy_id}")
-    found = rows.snapshot(session, study_id, row_seq)
-    members = found.participants.tolist()
+    features = made.design.feature_version
+    changed = statistics.changed(session, study_id, features, row_seq)
     return Snapshot(
         version.id,
-        protocol.load(version.document),
+        made,
         row_seq,
-        members,
-        Rows(found.codes, found.states, found.act_prob, found.action, found.outcome),
+        corrections,
+        rows.snapshot(session, study_id, row_seq, changed),
+        statistics.kept(session, study_id, features, without=changed),
         serving,
-        policies.blocks(session, serving, members),
     )
 
 
@@ -121,19 +139,23 @@ def _used_so_far(snapshot: Snapshot) -> Hyperparameters:
     return Hyperparameters(sigma_u, snapshot.serving.noise_variance)
 
 
-def _store(session: Session, job: Job, snapshot: Snapshot, fitted: Fit, report: dict[str, Any]) -> None:
-    """Insert the policy, let it serve, and finish the job, all or nothing."""
+def _store(session: Session, job: Job, snapshot: Snapshot, fitted: Fitted) -> None:
+    """Insert the policy with the statistics it is made of, let it serve, finish the job, all or nothing."""
     study = studies.locked(session, job.study_id)
+    features = snapshot.protocol.design.feature_version
     stamp = Stamp(
         protocol_id=snapshot.protocol_id,
         protocol_hash=snapshot.protocol.digest,
         algorithm=snapshot.protocol.algorithm,
-        feature_version=snapshot.protocol.design.feature_version,
+        feature_version=features,
         code_version=code_version(),
         row_seq=snapshot.row_seq,
     )
-    advantage = (fitted.block.mean, fitted.block.covariance)
-    policy = policies.add(session, study.id, stamp, fitted, advantage, snapshot.participants, report)
+    new, everybody = fitted.statistics
+    advantage = (fitted.policy.block.mean, fitted.policy.block.covariance)
+    members = everybody.participants.tolist()
+    policy = policies.add(session, study.id, stamp, fitted.policy, advantage, members, fitted.report)
+    statistics.keep(session, study.id, features, snapshot.row_seq, new, snapshot.corrections)
     study.policy_id = policy.policy_id
     jobs.finish(session, job, datetime.now(UTC), {"policy_id": policy.policy_id})
 

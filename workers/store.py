@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from algorithm.protocol import Protocol
 from algorithm.reports import Difference
-from models import answers, decisions
+from models import answers, decisions, participants
 from models.answers import Answer
 from models.decisions import Decision
 from models.studies import Study
@@ -56,7 +56,9 @@ class Reception:
         if items.corrects_outcome(item, decision, zone):
             reward = self.protocol.design.reward(item.answers(), self.protocol.state)
         content = item.model_dump(exclude={"user_id"})
-        answers.add(self.session, self.study.id, decision.id, earlier, "ema", content, reward)
+        stored = answers.add(self.session, self.study.id, decision.id, earlier, "ema", content, reward)
+        if stored and reward not in {None, answers.outcome(decision, earlier)}:
+            participants.corrected(self.session, self.participant_id)
 
     def disagree(self, decision_id: int | None, difference: Difference) -> None:
         """Record a difference, once."""

@@ -199,7 +199,7 @@ def _pages(get: Callable[[str], Any], path: str, name: str) -> Iterator[dict[str
 def brewing(
     env: dict[str, str], url: str, calls: int, threads: int, seed: int, step: Callable[[int], object]
 ) -> Iterator[tuple[Storm, remote.Remote]]:
-    """A storm that has not begun, in a study of its own at the API under `url`, and an account to look at it."""
+    """A storm that has not begun, in a study of its own at the API under `url`, and who may look at it."""
     with EmaServer(Backend(token=None), port=0) as app:  # it knows nobody, and says so at once
         ema_url = f"http://127.0.0.1:{app.server_port}/ema_study"
         client = remote.begin(env, url, f"schedule.study_length={POINTS}", ema_url=ema_url, role="admin")

@@ -77,7 +77,7 @@ def hanging(pid: int) -> Iterator[None]:
 
 
 def is_up(url: str) -> bool:
-    return requests.get(f"{url}/health/ready", timeout=BOUND).ok
+    return requests.get(f"{url}/healthcheck", timeout=BOUND).ok
 
 
 def kill(pid: int) -> None:

@@ -73,7 +73,7 @@ def test_the_command_needs_no_database_and_names_what_diverged(rehearsed: Rehear
         text=True,
     )
     assert (done.returncode, done.stderr) == (1, "")
-    assert "first at rid 1 (participant" in done.stdout
+    assert "first at decisions.csv line 2" in done.stdout
 
 
 @pytest.mark.parametrize("kept", [(), ("manifest.json",)], ids=["nothing", "a manifest alone"])

@@ -47,9 +47,15 @@ def test_an_honest_day_raises_nothing(service: Service, raised: list[Divergence]
 @pytest.mark.parametrize(
     ("statement", "kind"),
     [
-        ("UPDATE decisions SET act_prob = act_prob + 1e-6 WHERE id = 2", "probability"),
-        ("UPDATE decisions SET seed = seed + 1 WHERE id = 2", "seed"),
-        ("UPDATE decisions SET answers = answers || '{\"app_use_flag\": true}' WHERE id = 1", "reward"),
+        (
+            "UPDATE decisions SET act_prob = act_prob + 1e-6 WHERE id = (SELECT max(id) FROM decisions)",
+            "probability",
+        ),
+        ("UPDATE decisions SET seed = seed + 1 WHERE id = (SELECT max(id) FROM decisions)", "seed"),
+        (
+            "UPDATE decisions SET answers = answers || '{\"app_use_flag\": true}' WHERE id = (SELECT min(id) FROM decisions)",
+            "reward",
+        ),
         ("UPDATE learning_rows SET outcome = outcome + 1 WHERE row_seq = 1", "learning row"),
         ('UPDATE protocols SET document = document || \'{"algorithm": "pooled"}\'', "protocol"),
     ],

@@ -1,0 +1,159 @@
+"""Sufficient statistics of each participant's learning rows: derived, so that a fit need not read all rows.
+
+They are a function of the rows alone, computed anew from all rows of a participant whenever one of them is
+new or corrected, so they can be thrown away at any time and compared with a rebuild for equality.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import BigInteger, ForeignKey, delete, select, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.base import Base, StudyId
+from models.participants import Participant
+
+
+class ParticipantStatistics(Base):
+    """One participant's statistics under the features of `feature_version`.
+
+    row_index: the highest decision index with a row; row_seq: the last row contained; corrections: the
+    participant's counter when the rows were looked through. packed: float64, little-endian, as the learner
+    packs them; c: the sum of squared outcomes.
+    """
+
+    __tablename__ = "statistics"
+
+    participant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("participants.id"), primary_key=True)
+    study_id: Mapped[StudyId] = mapped_column(index=True)
+    feature_version: Mapped[str]
+    row_index: Mapped[int]
+    row_seq: Mapped[int] = mapped_column(BigInteger)
+    corrections: Mapped[int]
+    row_count: Mapped[int]
+    c: Mapped[float]
+    packed: Mapped[bytes]
+
+
+class Kept(NamedTuple):
+    """Statistics of k participants by ascending id: `participants` (k,), `counts` (k,), `c` (k,), `packed`
+    (k, e)."""
+
+    participants: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    c: NDArray[np.float64]
+    packed: NDArray[np.float64]
+
+    def take(self, places: NDArray[np.intp] | slice) -> "Kept":
+        """Those at some places."""
+        return Kept(self.participants[places], self.counts[places], self.c[places], self.packed[places])
+
+
+SEEN = """
+SELECT coalesce(max(row_seq), 0) FROM statistics
+WHERE study_id = :study_id AND feature_version = :feature_version
+"""
+KEEP = """
+INSERT INTO statistics (study_id, feature_version, participant_id, row_index, row_seq, corrections,
+    row_count, c, packed)
+SELECT :study_id, :feature_version, k.participant_id, r.row_index, r.row_seq, k.corrections, k.row_count, k.c,
+    k.packed
+FROM unnest(cast(:participants AS bigint[]), cast(:corrections AS int[]), cast(:counts AS int[]),
+    cast(:c AS float8[]), cast(:packed AS bytea[]))
+    AS k (participant_id, corrections, row_count, c, packed)
+CROSS JOIN LATERAL (
+    SELECT max(decision_index) AS row_index, max(row_seq) AS row_seq FROM learning_rows
+    WHERE participant_id = k.participant_id AND row_seq <= :row_seq) r
+ON CONFLICT (participant_id) DO UPDATE SET feature_version = excluded.feature_version,
+    row_index = excluded.row_index, row_seq = excluded.row_seq, corrections = excluded.corrections,
+    row_count = excluded.row_count, c = excluded.c, packed = excluded.packed
+"""
+CHANGED = """
+SELECT DISTINCT participant_id FROM learning_rows
+WHERE study_id = :study_id AND row_seq > :seen AND row_seq <= :row_seq
+UNION
+SELECT s.participant_id FROM statistics s JOIN participants p ON p.id = s.participant_id
+WHERE s.study_id = :study_id AND s.corrections <> p.corrections
+"""
+
+
+def corrections(session: Session, study_id: int) -> dict[int, int]:
+    """How often each participant's outcomes were corrected; who still has zero is left out."""
+    found = session.execute(
+        select(Participant.id, Participant.corrections).where(
+            Participant.study_id == study_id, Participant.corrections > 0
+        )
+    )
+    return dict(found.all())
+
+
+def seen(session: Session, study_id: int, feature_version: str) -> int:
+    """The last row that statistics contain: all rows up to it are in theirs."""
+    return session.scalar(text(SEEN), {"study_id": study_id, "feature_version": feature_version}) or 0
+
+
+def changed(session: Session, study_id: int, feature_version: str, row_seq: int) -> list[int]:
+    """Participants whose rows up to `row_seq` are not, or not all, in their statistics."""
+    known = {"study_id": study_id, "seen": seen(session, study_id, feature_version), "row_seq": row_seq}
+    return sorted(session.scalars(text(CHANGED), known))
+
+
+def kept(session: Session, study_id: int, feature_version: str, without: Iterable[int] = ()) -> Kept:
+    """The study's statistics under `feature_version`, but for the participants `without`."""
+    found = session.execute(
+        select(
+            ParticipantStatistics.participant_id,
+            ParticipantStatistics.row_count,
+            ParticipantStatistics.c,
+            ParticipantStatistics.packed,
+        ).where(
+            ParticipantStatistics.study_id == study_id,
+            ParticipantStatistics.feature_version == feature_version,
+            ParticipantStatistics.participant_id.not_in(without),
+        )
+    ).all()
+    packed = np.frombuffer(b"".join(row.packed for row in found), dtype="<f8")
+    made = Kept(
+        np.array([row.participant_id for row in found], dtype=np.int64),
+        np.array([row.row_count for row in found], dtype=np.int64),
+        np.array([row.c for row in found], dtype=np.float64),
+        packed.reshape(len(found), -1).astype(np.float64) if found else np.empty((0, 0)),
+    )
+    return made.take(np.argsort(made.participants))
+
+
+def keep(
+    session: Session,
+    study_id: int,
+    feature_version: str,
+    row_seq: int,
+    new: Kept,
+    corrections: dict[int, int],
+) -> None:
+    """Store the statistics of some participants' rows up to `row_seq`, in place of those they had."""
+    participants = new.participants.tolist()
+    session.execute(
+        text(KEEP),
+        {
+            "study_id": study_id,
+            "feature_version": feature_version,
+            "row_seq": row_seq,
+            "participants": participants,
+            "corrections": [corrections.get(participant, 0) for participant in participants],
+            "counts": new.counts.tolist(),
+            "c": new.c.tolist(),
+            "packed": [row.tobytes() for row in new.packed.astype("<f8")],
+        },
+    )
+
+
+def forget(session: Session, study_id: int) -> int:
+    """Throw the study's statistics away: the next fit makes them anew from the rows. How many there were."""
+    found = session.execute(
+        delete(ParticipantStatistics)
+        .where(ParticipantStatistics.study_id == study_id)
+        .returning(ParticipantStatistics.participant_id)
+    )
+    return len(found.all())
