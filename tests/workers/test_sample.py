@@ -53,7 +53,8 @@ def test_an_honest_day_raises_nothing(service: Service, raised: list[Divergence]
         ),
         ("UPDATE decisions SET seed = seed + 1 WHERE id = (SELECT max(id) FROM decisions)", "seed"),
         (
-            "UPDATE decisions SET answers = answers || '{\"app_use_flag\": true}' WHERE id = (SELECT min(id) FROM decisions)",
+            "UPDATE decisions SET answers = answers || '{\"app_use_flag\": true}' "
+            "WHERE id = (SELECT min(id) FROM decisions)",
             "reward",
         ),
         ("UPDATE learning_rows SET outcome = outcome + 1 WHERE row_seq = 1", "learning row"),
