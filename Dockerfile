@@ -5,7 +5,7 @@ ENV PYTHONUNBUFFERED=1 OPENBLAS_NUM_THREADS=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP
 
 # /var/lib/kairos is where beat and Flower keep their small files: a volume made here belongs to this user.
 RUN useradd --system --home-dir /srv/kairos --shell /usr/sbin/nologin kairos \
-    && install --directory --owner kairos --mode 0700 /var/lib/kairos
+    && install --directory --owner kairos --mode 0700 /var/lib/kairos /var/lib/kairos/exports
 
 WORKDIR /srv/kairos
 COPY requirements.lock .
@@ -16,6 +16,7 @@ COPY algorithm algorithm
 COPY api api
 COPY migrations migrations
 COPY models models
+COPY replay replay
 COPY workers workers
 
 USER kairos

@@ -44,6 +44,9 @@ task_default_queue = "upkeep"
 task_routes = {
     "kairos.ingest": {"queue": "ingest"},
     "kairos.refit": {"queue": "refit"},
+    "kairos.export": {"queue": "export"},
+    "kairos.expire_exports": {"queue": "upkeep"},
+    "kairos.replay_sample": {"queue": "upkeep"},
     "kairos.sweep": {"queue": "upkeep"},
     "kairos.close_stale_windows": {"queue": "upkeep"},
     "kairos.nightly": {"queue": "upkeep"},
@@ -74,4 +77,6 @@ beat_schedule = {
         "options": {"expires": 300},
     },
     "refit every study": {"task": "kairos.nightly", "schedule": crontab(minute=0, hour=2)},
+    "replay a sample": {"task": "kairos.replay_sample", "schedule": crontab(minute=0, hour=4)},
+    "delete old exports": {"task": "kairos.expire_exports", "schedule": crontab(minute=30, hour=4)},
 }

@@ -41,7 +41,7 @@ class Lines(logging.Formatter):
         }
         if error:
             event["error"] = where(error)
-        return _encoder.encode(event)
+        return _encoded(event)
 
 
 def standard(levels: dict[str, str], loggers: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(default=30, gt=0)
     retry_seconds: float = Field(default=5, gt=0)
     claim_seconds: float = Field(default=660, gt=0)
+    export_folder: str = "/var/lib/kairos/exports"
+    export_days: float = Field(default=7, gt=0)
+    replay_sample: int = Field(default=20, ge=0)
 
     watch_seconds: float = Field(default=60, gt=0)
     silence_seconds: float = Field(default=180, gt=0)

@@ -7,10 +7,10 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from algorithm import draw
+from algorithm.moments import Moment, moment
 from algorithm.protocol import Protocol
-from api import auth, clock, keys, queue, serving
+from api import auth, keys, queue, serving
 from api.auth import Caller
-from api.clock import Moment
 from api.endpoint import Body, Domain, Reply
 from api.errors import Fault, FieldError, Refusal
 from api.fields import DecisionIndex, Instant, Printable, Zone, coded
@@ -188,9 +188,9 @@ def _randomise(
     body: Survey,
     now: datetime,
 ) -> Decided:
-    moment = _moment(point, protocol, body, now)
+    when = _moment(point, protocol, body, now)
     given = body.answers()
-    served = serving.serve(session, caller.study_id, point, protocol, moment.evening, given)
+    served = serving.serve(session, caller.study_id, point, protocol, when.evening, given)
     choice = served.choice
     key = serving.study_key(session, caller.study_id)
     seed = draw.seed(key, point.participant_id, point.decision_index)
@@ -213,18 +213,18 @@ def _randomise(
         "fallback_level": choice.level,
         "answers": given,
         "reward": protocol.design.reward(given, protocol.state),
-        "evening": moment.evening,
-        "decision_time": moment.local,
-        "utc_offset_minutes": moment.utc_offset_minutes,
+        "evening": when.evening,
+        "decision_time": when.local,
+        "utc_offset_minutes": when.utc_offset_minutes,
         "act_gen_timestamp": now,
     }
     decisions.add(session, stored, _next_phase(point, protocol), body.timezone or point.timezone)
-    _note_whereabouts(session, caller.study_id, point, body, moment, now)
+    _note_whereabouts(session, caller.study_id, point, body, when, now)
     return Decided.model_validate({**stored, "rid": point.new_rid})
 
 
 def _moment(point: Point, protocol: Protocol, body: Survey, now: datetime) -> Moment:
-    moment = clock.moment(
+    when = moment(
         body.decision_time,
         now,
         body.timezone or point.timezone,
@@ -233,9 +233,9 @@ def _moment(point: Point, protocol: Protocol, body: Survey, now: datetime) -> Mo
         point.mornings,
         point.evenings,
     )
-    if not point.rl_start_date <= moment.local.date() <= point.rl_end_date:
+    if not point.rl_start_date <= when.local.date() <= point.rl_end_date:
         raise Refusal(Fault.OUTSIDE_DATES)
-    return moment
+    return when
 
 
 def _next_phase(point: Point, protocol: Protocol) -> str:
@@ -244,14 +244,14 @@ def _next_phase(point: Point, protocol: Protocol) -> str:
 
 
 def _note_whereabouts(
-    session: Session, study_id: int, point: Point, body: Survey, moment: Moment, now: datetime
+    session: Session, study_id: int, point: Point, body: Survey, when: Moment, now: datetime
 ) -> None:
     """Keep the zone that a participant has moved to, and what the app's time disagrees with."""
     if body.timezone not in {None, point.timezone}:
         participants.enter_zone(
             session, study_id, point.participant_id, body.timezone, now, point.decision_index
         )
-    for found in moment.disagreements:
+    for found in when.disagreements:
         answers.disagree(
             session,
             study_id=study_id,

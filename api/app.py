@@ -18,6 +18,7 @@ from api import (
     docs,
     dump,
     errors,
+    exports,
     health,
     incidents,
     jobs,
@@ -43,6 +44,7 @@ DOMAINS: tuple[Domain, ...] = (
     incidents.domain,
     jobs.domain,
     policies.domain,
+    exports.domain,
     studies.domain,
 )
 LARGEST_BODY = 64 * 1024
@@ -70,6 +72,7 @@ def create_app() -> Flask:
     for commands in (studies.commands, clients.commands, secrets.commands, roles.commands):
         app.cli.add_command(commands)
     app.cli.add_command(dump.command)
+    app.cli.add_command(exports.command)
     return app
 
 

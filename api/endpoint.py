@@ -21,6 +21,7 @@ from api.fields import code_of
 
 KEY = re.compile(r"[ -~]{1,128}")
 HIGHEST_ID = 2**63 - 1
+JSON = "application/json"
 MOST_ERRORS = 20
 
 
@@ -54,12 +55,12 @@ class Reply(BaseModel):
 class Endpoint:
     """One operation of the API, as code and document both need it.
 
-    roles: None where no token is asked for. wants: names of the view's parameters.
+    roles: None where no token is asked for. wants: names of the view's parameters. media: of a success.
     """
 
     method: str
     path: str
-    view: Callable[..., BaseModel]
+    view: Callable[..., BaseModel | Response]
     status: int
     roles: frozenset[str] | None
     faults: tuple[Fault, ...]
@@ -67,6 +68,7 @@ class Endpoint:
     query: type[BaseModel] | None
     reply: type[BaseModel]
     wants: frozenset[str]
+    media: str
 
 
 class Domain(Blueprint):
@@ -85,8 +87,10 @@ class Domain(Blueprint):
         status: int = 200,
         faults: tuple[Fault, ...] = (),
         standing_is_read_by_view: bool = False,
+        media: str = JSON,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register a view. `standing_is_read_by_view`: by its own first statement."""
+        """Register a view. `standing_is_read_by_view`: by its own first statement. A view of another `media`
+        than JSON returns the response itself."""
 
         def register(view: Callable[..., Any]) -> Callable[..., Any]:
             hints = typing.get_type_hints(view)
@@ -101,6 +105,7 @@ class Domain(Blueprint):
                 hints.get("query"),
                 hints["return"],
                 frozenset(hints),
+                media,
             )
             self.endpoints.append(made)
             run = functools.partial(_run, made, not standing_is_read_by_view)
@@ -126,8 +131,13 @@ def _run(endpoint: Endpoint, check_standing: bool, **path: int) -> Response:
         arguments["query"] = _query(endpoint.query)
     if "key" in endpoint.wants:
         arguments["key"] = _idempotency_key()
-    reply = endpoint.view(**arguments)
-    return Response(reply.model_dump_json(), endpoint.status, mimetype="application/json")
+    return _answer(endpoint.view(**arguments), endpoint.status)
+
+
+def _answer(reply: BaseModel | Response, status: int) -> Response:
+    if isinstance(reply, Response):
+        return reply
+    return Response(reply.model_dump_json(), status, mimetype=JSON)
 
 
 def _idempotency_key() -> str | None:

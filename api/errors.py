@@ -85,6 +85,9 @@ class Fault(Enum):
     UNKNOWN = 910, 404, "Nothing of that name or number in your study."
     BAD_REQUEST = 911, 400, "The request cannot be read."
     UNHEALTHY = 912, 503, "A part of the service does not answer."
+    RANGE = 913, 416, "The file has no such part."
+    EXPORT_UNFINISHED = 914, 409, "The export is not written yet, or failed."
+    EXPORT_GONE = 915, 410, "The file of this export is no longer kept: ask for a new one."
 
     def __init__(self, code: int, status: int, message: str) -> None:
         self.code = code
@@ -98,6 +101,7 @@ BY_STATUS = {
     405: Fault.METHOD,
     413: Fault.TOO_LARGE,
     415: Fault.MEDIA_TYPE,
+    416: Fault.RANGE,
     429: Fault.TOO_MANY,
 }
 

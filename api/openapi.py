@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from api.endpoint import HIGHEST_ID, KEY, Domain, Endpoint
+from api.endpoint import HIGHEST_ID, JSON, KEY, Domain, Endpoint
 from api.errors import Failure, Fault
 from api.examples import EXAMPLES
 from api.fields import code_of
@@ -69,7 +69,8 @@ def _schemas(endpoints: list[Endpoint]) -> tuple[dict[Any, Any], dict[str, Any]]
     """References to the schemas of all bodies, queries and replies, and the schemas by name."""
     modes: list[tuple[Any, JsonSchemaMode]] = [(Failure, "serialization")]
     for endpoint in endpoints:
-        modes.append((endpoint.reply, "serialization"))
+        if endpoint.media == JSON:
+            modes.append((endpoint.reply, "serialization"))
         modes += [(model, "validation") for model in (endpoint.body, endpoint.query) if model]
     schemas, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     return schemas, definitions["$defs"]
@@ -126,10 +127,28 @@ def _parameters(
 
 
 def _responses(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
+    if endpoint.media != JSON:
+        return _file(endpoint, schemas)
     content: dict[str, Any] = {"schema": schemas[endpoint.reply, "serialization"]}
     if endpoint.view.__name__ in EXAMPLES:
         content["example"] = EXAMPLES[endpoint.view.__name__].answered
     responses = {str(endpoint.status): _response("Done.", content, ["X-Request-ID"])}
+    return responses | _failures(endpoint, schemas)
+
+
+def _file(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
+    """Of an operation that sends a file, whole or in part."""
+    content = {endpoint.media: {"schema": {"type": "string", "format": "binary"}}}
+    told = {"200": "The file.", "206": "The part of the file that `Range` asks for."}
+    whole = {
+        code: _response(text, {}, ["X-Request-ID"]) | {"content": content} for code, text in told.items()
+    }
+    same = {"304": {**_response("As before.", {}, ["X-Request-ID"]), "content": {}}}
+    return whole | same | _failures(endpoint, schemas)
+
+
+def _failures(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
+    responses = {}
     faults = _faults(endpoint)
     for status in sorted({fault.status for fault in faults}):
         told = sorted({fault for fault in faults if fault.status == status}, key=lambda fault: fault.code)

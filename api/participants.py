@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from algorithm.moments import study_day
 from algorithm.protocol import Schedule
-from api import clock, serving
+from api import serving
 from api.auth import Caller
 from api.endpoint import Body, Domain, Query, Reply
 from api.errors import Fault, FieldError, Refusal
@@ -188,7 +189,7 @@ def _progress(participant: Participant, schedule: Schedule) -> dict[str, Any]:
         "participant_id": participant.id,
         "phase": participant.phase,
         "decision_index": participant.decision_index,
-        "study_day": clock.study_day(point, schedule.points_per_day),
+        "study_day": study_day(point, schedule.points_per_day),
         "timezone": participant.timezone,
         "rl_start_date": participant.rl_start_date,
         "rl_end_date": participant.rl_end_date,

@@ -15,9 +15,10 @@ from redis.exceptions import RedisError
 from structlog import get_logger
 from structlog.contextvars import bind_contextvars, get_contextvars
 
+from models.exports import EXPORT
 from models.jobs import INGEST, REFIT
 
-TASKS = {INGEST: "kairos.ingest", REFIT: "kairos.refit"}
+TASKS = {INGEST: "kairos.ingest", REFIT: "kairos.refit", EXPORT: "kairos.export"}
 Sent = tuple[str, int, str | None]  # kind and id of a job, and the request that made it
 AWAY = (KombuError, RedisError, OSError)
 log = get_logger()

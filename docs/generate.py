@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from algorithm.moments import TIME_OF_DAY, UTC_OFFSET
 from api import openapi
 from api.app import DOMAINS
-from api.clock import TIME_OF_DAY, UTC_OFFSET
 from api.errors import Fault
 from workers import backend, claims, items, store
 

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 MIGRATE = ("alembic", "upgrade", "head")
 API = ("gunicorn", "api.app:create_app()")
 WORKER = (
-    *("celery", "--app", "workers.app", "worker", "--queues", "ingest,refit,upkeep", "--concurrency", "2"),
+    *(
+        "celery",
+        "--app",
+        "workers.app",
+        "worker",
+        "--queues",
+        "ingest,refit,export,upkeep",
+        "--concurrency",
+        "2",
+    ),
     *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
 )
 FLOWER_USER = "kairos"
@@ -60,6 +69,7 @@ def environment(state: State, database_url: str, broker_url: str, api_port: int)
         "KAIROS_SECRETS_KEYS": state.secret("secrets_key", _fernet_key),
         "KAIROS_REGISTRATION": "first",
         "KAIROS_OUTGOING_HOSTS": HOST,
+        "KAIROS_EXPORT_FOLDER": str(state.root / "exports"),
     }
     settled = {
         "DATABASE_URL": database_url,

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ("algorithm", "analysis", "api", "models", "workers")
+LAYERS = ("algorithm", "analysis", "api", "models", "replay", "workers")
 PROGRAMS = (*LAYERS, "local", "rehearsal", "migrations")
 MAY_IMPORT = {
     "algorithm": {"algorithm", "numpy", "scipy"},
     "models": {"models", "settings", "sqlalchemy", "numpy", "psycopg2", "cryptography"},
+    "replay": {"replay", "algorithm", "numpy", "pyarrow", "pydantic"},
     "api": {
-        *("api", "models", "algorithm", "settings", "version", "logs"),
+        *("api", "models", "algorithm", "replay", "settings", "version", "logs"),
         *(
             "flask",
             "werkzeug",
@@ -31,7 +32,7 @@ MAY_IMPORT = {
         *("flask_openapi_swagger", "prometheus_client", "psycopg2"),
     },
     "workers": {
-        *("workers", "models", "algorithm", "settings", "version", "logs"),
+        *("workers", "models", "algorithm", "replay", "settings", "version", "logs"),
         *("celery", "kombu", "redis", "requests", "pydantic", "sqlalchemy", "numpy", "structlog", "psycopg2"),
         "urllib3",
     },
@@ -45,7 +46,6 @@ SHARED_IN_API = {
     "app",
     "endpoint",
     "fields",
-    "clock",
     "keys",
     "serving",
     "openapi",

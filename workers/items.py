@@ -1,15 +1,14 @@
 """Items of survey data: their fields, and where they disagree with what was issued."""
 
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, NamedTuple
-from zoneinfo import ZoneInfo
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from algorithm import reports
+from algorithm.reports import Difference
 from models.decisions import Decision
 
-ACT_PROB_TOLERANCE = 1e-6
-TIME_TOLERANCE = timedelta(seconds=1)
 NO_FIELD_CODE = 303
 
 
@@ -70,15 +69,6 @@ class BadItem(ValueError):
         self.code = code
 
 
-class Difference(NamedTuple):
-    """A field of an item that is not what was issued."""
-
-    field: str
-    code: int
-    issued: str
-    reported: str
-
-
 def read(raw: dict[str, Any]) -> Item:
     """The item in `raw`. Raises BadItem, also for times that are none."""
     try:
@@ -101,38 +91,17 @@ def code_of(name: str) -> int:
 
 def moment(written: str | None, zone: str, name: str) -> datetime | None:
     """A time as written, in `zone` where it carries no offset. Raises BadItem where it is no time."""
-    if written is None:
-        return None
     try:
-        read_as = datetime.fromisoformat(written)
+        return reports.instant(written, zone)
     except ValueError:
         raise BadItem(code_of(name), name) from None
-    return read_as if read_as.tzinfo else read_as.replace(tzinfo=ZoneInfo(zone))
 
 
 def differences(item: Item, issued: Decision, zone: str) -> list[Difference]:
     """Where an item says something else than what was issued for its decision."""
-    pairs = (
-        ("action_taken", 304, issued.action, item.action_taken),
-        ("seed", 305, issued.seed, item.seed),
-        ("policy_id", 307, issued.policy_id, item.policy_id),
-        ("decision_index", 308, issued.decision_index, item.decision_index),
-    )
-    found = [
-        Difference(name, code, repr(ours), repr(theirs))
-        for name, code, ours, theirs in pairs
-        if ours != theirs
-    ]
-    if abs(item.act_prob - issued.act_prob) > ACT_PROB_TOLERANCE:
-        found.append(Difference("act_prob", 306, repr(issued.act_prob), repr(item.act_prob)))
-    reported = moment(item.act_gen_timestamp, zone, "act_gen_timestamp")
-    if reported is None or abs(reported - issued.act_gen_timestamp) > TIME_TOLERANCE:
-        issued_at = issued.act_gen_timestamp.isoformat()
-        found.append(Difference("act_gen_timestamp", 309, issued_at, item.act_gen_timestamp))
-    return found
+    return reports.differences(item.model_dump(), vars(issued), zone)
 
 
 def corrects_outcome(item: Item, issued: Decision, zone: str) -> bool:
     """Whether the answers count for the outcome: the survey was finished before the action was drawn."""
-    finished = moment(item.timestamp_finished_ema, zone, "timestamp_finished_ema")
-    return finished is not None and finished <= issued.act_gen_timestamp
+    return reports.corrects_outcome(item.model_dump(), vars(issued), zone)

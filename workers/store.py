@@ -6,13 +6,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from algorithm.protocol import Protocol
+from algorithm.reports import Difference
 from models import answers, decisions, participants
 from models.answers import Answer
 from models.decisions import Decision
 from models.studies import Study
 from workers import items
 from workers.backend import NO_DATA, BackEndFailed
-from workers.items import BadItem, Difference, Item
+from workers.items import BadItem, Item
 
 TWO_ITEMS = 318
 UNKNOWN_RID = 319

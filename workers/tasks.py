@@ -1,6 +1,6 @@
 """Every task by its name. Routes, limits and schedules stand in celeryconfig.py."""
 
-from workers import ingest, notify, refit, sentry, upkeep, watch
+from workers import export, ingest, notify, refit, sample, sentry, upkeep, watch
 from workers.app import app
 
 
@@ -14,6 +14,24 @@ def ingest_window(job_id: int) -> None:
 def refit_study(job_id: int) -> None:
     """Fit one study's policy to all its rows."""
     refit.run(job_id)
+
+
+@app.task(name="kairos.export", max_retries=3)
+def export_study(job_id: int) -> None:
+    """Write one study's export."""
+    export.run(job_id)
+
+
+@app.task(name="kairos.expire_exports")
+def expire_exports() -> None:
+    """Delete the files of old exports."""
+    export.expire()
+
+
+@app.task(name="kairos.replay_sample")
+def replay_sample() -> None:
+    """Replay a sample of recent decisions."""
+    sample.run()
 
 
 @app.task(name="kairos.sweep")

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from models import jobs, participants, studies, windows
 from models.decisions import at
+from models.exports import EXPORT
 from models.jobs import Requested
 from models.session import transact
 from models.studies import Study
@@ -32,7 +33,7 @@ def sweep() -> None:
     transact(lambda session: jobs.wake(session, now, TRIES_SLOWLY))
     older = timedelta(seconds=2 * settings().sweep_seconds)
     # what still lies in a queue needs no second message: a backlog would feed itself
-    empty = [kind for kind in (jobs.INGEST, jobs.REFIT) if not waiting(kind)]
+    empty = [kind for kind in (jobs.INGEST, jobs.REFIT, EXPORT) if not waiting(kind)]
     for job_id, kind in transact(lambda session: jobs.due(session, empty, now, older, BATCH)):
         send(kind, job_id)
 

@@ -43,13 +43,16 @@ GET  /incidents                                401 403 200 200       -   -   -
 POST /incidents/<int:incident_id>/acknowledge  401 403 403 200       403 403 404
 POST /study/pause                              401 403 403 200       -   -   -
 POST /study/resume                             401 403 403 200       -   -   -
+POST /exports                                  401 403 202 202       -   -   -
+GET  /exports/<int:job_id>                     401 403 200 200       403 404 404
+GET  /exports/<int:job_id>/file                401 403 409 409       403 404 404
 """
 CALLERS = (None, "client", "researcher", "admin")
 numbers = itertools.count(1)
 
 
 class Rows(NamedTuple):
-    """A participant of a study with a window that is over, and a policy that other studies have not."""
+    """A participant with a window that is over, a policy that other studies have not, and an export."""
 
     user_id: str
     participant_id: int
@@ -57,9 +60,10 @@ class Rows(NamedTuple):
     job_id: int
     policy_id: int
     incident_id: int
+    export_id: int
 
 
-NOBODY = Rows("nobody", 0, 0, 0, 0, 0)
+NOBODY = Rows("nobody", 0, 0, 0, 0, 0, 0)
 
 
 def rows_of(trial: Trial) -> Rows:
@@ -69,7 +73,9 @@ def rows_of(trial: Trial) -> Rows:
     (window,) = trial.rows("SELECT id FROM windows WHERE participant_id = %s", participant_id)
     (job,) = trial.rows("SELECT id FROM jobs WHERE window_id = %s", window["id"])
     trial.decide(user_id)
-    return Rows(user_id, participant_id, window["id"], job["id"], another_policy(trial), incident(trial))
+    export = trial.call("POST", "/exports", role="admin").get_json()["job_id"]
+    found = incident(trial)
+    return Rows(user_id, participant_id, window["id"], job["id"], another_policy(trial), found, export)
 
 
 def incident(trial: Trial) -> int:
@@ -126,6 +132,8 @@ REQUESTS: dict[str, Callable[[Rows], Request]] = {
         {"participant_id": rows.participant_id}, {"reason": "a test"}
     ),
     "/incidents/<int:incident_id>/acknowledge": lambda rows: Request({"incident_id": rows.incident_id}),
+    "/exports/<int:job_id>": lambda rows: Request({"job_id": rows.export_id}),
+    "/exports/<int:job_id>/file": lambda rows: Request({"job_id": rows.export_id}),
     "/study/pause": lambda rows: Request(body={"reason": "a test"}),
     "/study/resume": lambda rows: Request(body={"reason": "a test"}),
 }

@@ -1,7 +1,7 @@
 """When a decision point is: local time, time of day, study day. Pure: the clock is an argument."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -46,7 +46,7 @@ def moment(
     two notification times parts morning from evening. Without it the index's parity tells, and `now` in
     `zone` gives the local time.
     """
-    late = _late_by_index(decision_index, points_per_day)
+    late = is_late(decision_index, points_per_day)
     if decision_time is None:
         return Moment(now.astimezone(ZoneInfo(zone)), late)
     day = decision_time.weekday()
@@ -61,8 +61,8 @@ def study_day(decision_index: int, points_per_day: int) -> int:
     return (decision_index - 1) // points_per_day + 1
 
 
-def _late_by_index(decision_index: int, points_per_day: int) -> bool:
-    """Whether a point is in the later half of its day."""
+def is_late(decision_index: int, points_per_day: int) -> bool:
+    """Whether a point is, by its index, in the later half of its day."""
     return 2 * ((decision_index - 1) % points_per_day) >= points_per_day
 
 
@@ -74,6 +74,23 @@ def _disagreements(
     expected, given = _offset(decision_time.astimezone(ZoneInfo(zone))), _offset(decision_time)
     if given != expected:
         yield Disagreement("utc_offset_minutes", UTC_OFFSET, str(expected), str(given))
+
+
+def due(
+    until: datetime, first: date, last: date, points_per_day: int, mornings: list[int], evenings: list[int]
+) -> int:
+    """How many decision points have come by the local time `until` in days `first` to `last`: those of the
+    later half of a day at its evening notification time (HHMM by weekday), the others at its morning one."""
+    today = min(until.date(), last)
+    whole = (today - first).days
+    if whole < 0:
+        return 0
+    if until.date() > last:
+        return (whole + 1) * points_per_day
+    late = sum(is_late(index, points_per_day) for index in range(1, points_per_day + 1))
+    minutes, day = until.hour * 60 + until.minute, today.weekday()
+    come = (points_per_day - late) * (minutes >= _minutes(mornings[day]))
+    return whole * points_per_day + come + late * (minutes >= _minutes(evenings[day]))
 
 
 def _name(evening: bool) -> str:

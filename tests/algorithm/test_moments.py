@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from api.clock import Moment, moment, study_day
+from algorithm.moments import Moment, moment, study_day
 
 MORNINGS, EVENINGS = [800] * 7, [1900] * 7  # the midpoint is 13:30
 BERLIN = "Europe/Berlin"

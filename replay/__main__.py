@@ -1,0 +1,39 @@
+"""`python -m replay EXPORT`: replay an export, a folder or a zip, without a database.
+
+Exit codes: 0 nothing diverged, 1 something did, 2 the export cannot be read.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from replay.checks import replay
+from replay.folder import Unreadable
+
+
+def _hexadecimal(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m replay", description=__doc__)
+    parser.add_argument("export", type=Path, help="folder or zip")
+    parser.add_argument(
+        "--key", type=_hexadecimal, metavar="HEX", help="the study's key, once it is revealed"
+    )
+    parser.add_argument("--sha256", metavar="HEX", help="of manifest.json, as the service told it")
+    asked = parser.parse_args(words)
+    try:
+        report = replay(asked.export, asked.key, asked.sha256)
+    except Unreadable as unreadable:
+        print(f"kairos: {asked.export} cannot be replayed: {unreadable}", file=sys.stderr)
+        return 2
+    count = sum(report.diverged.values())
+    print(f"replay of {asked.export}", *report.lines(), sep="\n")
+    print(f"{count} divergences" if count else "no divergence")
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

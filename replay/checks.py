@@ -1,0 +1,97 @@
+"""A whole replay, in its order: what later checks rely on is checked first."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from replay import decisions, fits, folder, references, reports, rows
+from replay.folder import Manifest, Unreadable
+from replay.report import Report
+from replay.study import TABLES, Study
+from replay.trial import Row
+from replay.writing import MANIFEST, sha256
+
+DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+
+
+def replay(path: Path, key: bytes | None = None, anchor: str | None = None) -> Report:
+    """Replay the export at `path`, a folder or a zip. Raises Unreadable.
+
+    key: the study's key, where the manifest does not reveal it. anchor: the SHA-256 of the manifest, as the
+    service told it when it wrote the export.
+    """
+    report = Report()
+    with folder.opened(path) as opened:
+        facts = folder.manifest(opened)
+        if anchor is not None:
+            report.compare("checksum", MANIFEST, sha256(opened / MANIFEST), anchor)
+        folder.check_files(opened, facts, report)
+        tables = {name: folder.table(opened, name, facts, report) for name in facts.tables}
+    _need(tables)
+    try:
+        study = Study(tables, facts.study.model_dump(), _as_of(facts))
+    except DAMAGE as error:
+        raise Unreadable(f"a row cannot be used: {type(error).__name__}: {error}") from None
+    whole(study, tables["trial"], key or _revealed(facts), report, facts)
+    report.conclude()
+    return report
+
+
+def whole(
+    study: Study, long: list[Row], key: bytes | None, report: Report, facts: Manifest | None = None
+) -> None:
+    """Every check of a whole study. Rows with which no check can go on are a divergence too."""
+    try:
+        _whole(study, long, key, report, facts)
+    except DAMAGE as error:
+        report.diverge("reference", "a row", f"{type(error).__name__}: {error}", "rows that can be replayed")
+
+
+def _whole(study: Study, long: list[Row], key: bytes | None, report: Report, facts: Manifest | None) -> None:
+    if facts is not None:
+        _key(facts, key, report)
+        hashes = {str(version["id"]): version["hash"] for version in study.tables["protocols"]}
+        report.compare("protocol", "the manifest's hashes", facts.protocol_hashes, hashes)
+    references.whole(study, report)
+    fits.check(study, report)
+    some(study, key, report)
+    fits.faults(study, report)
+    rows.complete(study, report)
+    reports.long_table(study, long, report)
+
+
+def some(study: Study, key: bytes | None, report: Report) -> None:
+    """The checks that need not all participants: each decision, its answers and its learning rows."""
+    references.check(study, report)
+    reports.check(study, report)
+    decisions.check(study, report, key)
+    rows.check(study, report)
+
+
+def _need(tables: Mapping[str, list[Row]]) -> None:
+    missing = [name for name in ("trial", *TABLES) if name not in tables]
+    if missing:
+        raise Unreadable(f"the export lacks {', '.join(missing)}")
+
+
+def _as_of(facts: Manifest) -> datetime:
+    try:
+        return datetime.fromisoformat(facts.as_of)
+    except ValueError:
+        raise Unreadable(f"as_of {facts.as_of!r} is no time") from None
+
+
+def _revealed(facts: Manifest) -> bytes | None:
+    try:
+        return None if facts.study_key is None else bytes.fromhex(facts.study_key)
+    except ValueError:
+        raise Unreadable("study_key is not hexadecimal") from None
+
+
+def _key(facts: Manifest, key: bytes | None, report: Report) -> None:
+    """The key is the one whose hash was published."""
+    if key is None:
+        report.notes.append("seeds are not verified: the study's key is not revealed (--key HEX gives it)")
+        return
+    report.compare("seed", "study_key_sha256", facts.study_key_sha256, hashlib.sha256(key).hexdigest())

@@ -1,0 +1,252 @@
+"""Every policy again, from the learning rows that it contains and the original prior."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from algorithm import learner
+from algorithm.arrays import Floats, Ints
+from algorithm.ladder import Block
+from algorithm.learner import Fit, NothingToLearn, Refused
+from algorithm.posterior import Hyperparameters
+from algorithm.protocol import Protocol
+from algorithm.rows import BadRows, Rows
+from replay import searches
+from replay.report import Report
+from replay.rows import is_learnt_from
+from replay.study import BLOCK, POPULATION, Source, Study, floats, population, unpacked
+from replay.trial import Row
+
+TOLERANCE = 1e-9
+
+
+class Learnt(NamedTuple):
+    """All learning rows ever, by participant, decision and row_seq; the last version of a decision counts."""
+
+    participant: Ints
+    decision: Ints
+    row_seq: Ints
+    states: Floats
+    act_prob: Floats
+    action: Floats
+    outcome: Floats
+
+    def upto(self, row_seq: int) -> tuple[Ints, Rows]:
+        """Ids of the participants and their rows, as they were when `row_seq` was the last one."""
+        seen = np.flatnonzero(self.row_seq <= row_seq)
+        decision = self.decision[seen]
+        kept = seen[np.append(decision[1:] != decision[:-1], True)] if len(seen) else seen
+        members, codes = np.unique(self.participant[kept], return_inverse=True)
+        columns = (self.states, self.act_prob, self.action, self.outcome)
+        return members, Rows(codes.astype(np.int64), *(column[kept] for column in columns))
+
+
+class Replayed(NamedTuple):
+    """A policy that was computed again: its row, its numbers and the participants in the fit."""
+
+    row: Row
+    fit: Fit
+    members: list[int]
+
+
+def check(study: Study, report: Report) -> None:
+    """Replay every policy, in their order."""
+    learnt = _learnt(study)
+    known: dict[int, Replayed] = {}
+    for number, policy in sorted(study.policies.items()):
+        protocol = study.protocol(policy)
+        if protocol is None:
+            continue
+        replayed = _policy(study, policy, protocol, learnt, known, report)
+        if replayed is None:
+            continue
+        _numbers(study, replayed, report)
+        _blocks(study, replayed, report)
+        known = {number: replayed}  # the policy that served while the next one was fitted
+
+
+def _learnt(study: Study) -> Learnt:
+    rows = [
+        (row, study.decisions[row["decision_id"]])
+        for row in study.tables["learning_rows"]
+        if row["decision_id"] in study.decisions and is_learnt_from(study.decisions[row["decision_id"]])
+    ]
+    rows.sort(key=lambda pair: (pair[1]["participant_id"], pair[1]["decision_index"], pair[0]["row_seq"]))
+    return Learnt(
+        np.array([row["participant_id"] for row, _ in rows], dtype=np.int64),
+        np.array([row["decision_id"] for row, _ in rows], dtype=np.int64),
+        np.array([row["row_seq"] for row, _ in rows], dtype=np.int64),
+        np.array([decision["state"] for _, decision in rows], dtype=np.float64),
+        np.array([decision["act_prob"] for _, decision in rows], dtype=np.float64),
+        np.array([decision["action"] for _, decision in rows], dtype=np.float64),
+        np.array([row["outcome"] for row, _ in rows], dtype=np.float64),
+    )
+
+
+def name(policy: Row) -> str:
+    """How the report names a policy."""
+    return f"policy {policy['policy_id']}"
+
+
+def _policy(
+    study: Study,
+    policy: Row,
+    protocol: Protocol,
+    learnt: Learnt,
+    known: dict[int, Replayed],
+    report: Report,
+) -> Replayed | None:
+    """The policy computed again; None where that cannot be, which is a divergence."""
+    if policy["policy_id"] == 0:
+        return Replayed(policy, learner.prior_policy(protocol), [])
+    members, rows = learnt.upto(policy["row_seq"])
+    p = len(protocol.prior.mean)
+    sigma_u = floats(policy["sigma_u"])
+    if sigma_u.size != p * p:
+        report.diverge("hyper-parameters", f"{name(policy)}, sigma_u", sigma_u.size, p * p)
+        return None
+    used = Hyperparameters(sigma_u.reshape(p, p), policy["noise_variance"])
+    try:
+        fitted = learner.fit(protocol, rows, len(members), used)
+        learner.gate(fitted, protocol)
+    except (NothingToLearn, Refused, BadRows, ValueError, np.linalg.LinAlgError) as error:
+        report.diverge("posterior", name(policy), "a policy", f"{type(error).__name__}: {error}")
+        return None
+    replayed = Replayed(policy, fitted, members.tolist())
+    searches.check(study, policy, protocol, rows, len(members), report)
+    _reported(study, replayed, known, protocol, report)
+    return replayed
+
+
+def _reported(
+    study: Study, replayed: Replayed, known: dict[int, Replayed], protocol: Protocol, report: Report
+) -> None:
+    """Log evidence, and the largest change against what the policy before served the participants with."""
+    told, where = replayed.row["report"], name(replayed.row)
+    fit = replayed.fit
+    report.close(
+        "fit report", f"{where}, log_evidence", told.get("log_evidence"), fit.log_evidence, TOLERANCE
+    )
+    before = known.get(replayed.row["policy_id"] - 1)
+    if before is None:
+        return
+    found = learner.largest_change(_served(before, replayed.members), (fit.beta, fit.V), protocol)
+    stored = told.get("largest_change")
+    damaged = any(source[1] == before.row["policy_id"] for source in study.sound)
+    if stored != found and (damaged or not _is_next(study, replayed.row)):
+        return
+    report.close("fit report", f"{where}, largest_change", stored, found, searches.TOLERANCE)
+
+
+def _is_next(study: Study, policy: Row) -> bool:
+    """Whether the policy before was the one that served: nobody let an older one serve meanwhile."""
+    acts = {act["act"] for act in study.tables["audit"] if act["created_at"] <= policy["created_at"]}
+    return not acts & {"rollback", "activate", "roll_back"}
+
+
+def _served(policy: Replayed, people: list[int]) -> tuple[Floats, Floats]:
+    """What a policy serves these participants with."""
+    place = {person: at for at, person in enumerate(policy.members)}
+    block = policy.fit.block
+    means = [policy.fit.beta[place[one]] if one in place else block.mean for one in people]
+    covariances = [policy.fit.V[place[one]] if one in place else block.covariance for one in people]
+    return np.array(means), np.array(covariances)
+
+
+def _numbers(study: Study, replayed: Replayed, report: Report) -> None:
+    policy, fit, where = replayed.row, replayed.fit, name(replayed.row)
+    contents = ("participants", "row_count")
+    report.compare(
+        "statistics hash",
+        f"{where}, participants and row_count",
+        [policy[name] for name in contents],
+        [replayed.members, fit.rows],
+    )
+    numbers = {
+        "mean": fit.population_mean,
+        "covariance": fit.population_covariance.ravel(),
+        "sigma_u": fit.sigma_u.ravel(),
+        "noise_variance": fit.noise_variance,
+    }
+    for column, value in numbers.items():
+        report.close("posterior", f"{where}, {column}", policy[column], value, TOLERANCE)
+    if policy["statistics_hash"] != fit.statistics_hash and report.near.get("posterior"):
+        # added up in another order, the last bits of a sum are others
+        report.approximate("statistics hash", where, policy["statistics_hash"], fit.statistics_hash)
+    else:
+        report.compare("statistics hash", where, policy["statistics_hash"], fit.statistics_hash)
+    _block(
+        study,
+        (POPULATION, policy["policy_id"], 0),
+        fit.block,
+        population(policy),
+        {"advantage_mean": fit.block.mean, "advantage_covariance": fit.block.covariance.ravel()},
+        policy,
+        report,
+    )
+
+
+def _blocks(study: Study, replayed: Replayed, report: Report) -> None:
+    """The stored block of each participant. Those of policies that never decided may have been dropped."""
+    number, fit = replayed.row["policy_id"], replayed.fit
+    upper = np.triu_indices(len(fit.block.mean))
+    served = any(decision["policy_id"] == number for decision in study.tables["decisions"])
+    for at, person in enumerate(replayed.members):
+        stored = study.blocks.get((number, person))
+        computed = Block(fit.beta[at], fit.V[at])
+        if stored is None:
+            if served:
+                study.sound[BLOCK, number, person] = computed
+            continue
+        numbers = {"mean": computed.mean, "covariance": computed.covariance[upper]}
+        _block(study, (BLOCK, number, person), computed, unpacked(stored), numbers, stored, report)
+    strangers = sorted(
+        person for policy, person in study.blocks if policy == number and person not in replayed.members
+    )
+    report.compare("block", f"{name(replayed.row)}, participants not in the fit", strangers, [])
+
+
+def _block(
+    study: Study,
+    source: Source,
+    computed: Block,
+    stored: Block | None,
+    numbers: dict[str, Floats],
+    row: Row,
+    report: Report,
+) -> None:
+    """Compare a stored block, unless it is unusable: then `faults` has the last word."""
+    if not _is_usable(stored, computed):
+        study.sound[source] = computed
+        return
+    kind = "block" if source[0] == BLOCK else "posterior"
+    for column, value in numbers.items():
+        report.close(kind, f"{told(source)}, {column}", row[column], value, TOLERANCE)
+
+
+def _is_usable(stored: Block | None, computed: Block) -> bool:
+    """Whether serving would have let the block decide, in some state at least."""
+    if stored is None or stored.mean.shape != computed.mean.shape:
+        return False
+    if stored.covariance.shape != computed.covariance.shape:
+        return False
+    finite = np.isfinite(stored.mean).all() and np.isfinite(stored.covariance).all()
+    return bool(finite and (np.diag(stored.covariance) >= 0).all())
+
+
+def told(source: Source) -> str:
+    """How the report names a block."""
+    kind, policy, person = source
+    return f"policy {policy}, participant {person}" if kind == BLOCK else f"policy {policy}, its population"
+
+
+def faults(study: Study, report: Report) -> None:
+    """Blocks that are unusable or gone: faults of the service where a decision fell back from them, else
+    somebody has altered them since."""
+    for source in study.sound:
+        if source in study.damaged:
+            report.faults.append(
+                f"{told(source)}: the block is unusable or gone; a decision fell back from it"
+            )
+        else:
+            report.diverge("block", told(source), "unusable or gone", "a block that decides")

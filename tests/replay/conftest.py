@@ -1,0 +1,44 @@
+"""One rehearsed trial, played once and exported, for all tests of the replay."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from local.embedded import Embedded
+from local.ports import free_port
+from local.stack import environment
+from models import studies
+from models.session import transact
+from tests.api.trial import Trial, begin
+from tests.replay.rehearsed import SETTINGS, play
+from tests.service import running
+from tests.workers.backend import serving
+
+
+class Rehearsed(NamedTuple):
+    """The trial, which goes on standing in its database, its key, and its export."""
+
+    trial: Trial
+    key: bytes
+    folder: Path
+    manifest_sha256: str
+
+
+@pytest.fixture(scope="package")
+def rehearsed(
+    embedded: Embedded, migrated: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rehearsed]:
+    """The rehearsed trial."""
+    embedded.postgres.create_database("rehearsed", template=migrated)
+    url, exports = embedded.database_url("rehearsed"), tmp_path_factory.mktemp("exports")
+    told = environment(embedded.state, url, broker_url, free_port())
+    with running(told | {"KAIROS_EXPORT_FOLDER": str(exports)}) as service, serving() as back_end:
+        trial = begin(service, url, *SETTINGS, ema_url=back_end.url)
+        play(trial, back_end)
+        folder = tmp_path_factory.mktemp("export") / trial.name
+        told = service.command("export", trial.name, str(folder), "--account", f"researcher@{trial.name}")
+        key = transact(lambda session: studies.by_id(session, trial.study_id).study_key)
+        yield Rehearsed(trial, key, folder, str(told["manifest_sha256"]))
+    embedded.postgres.drop_database("rehearsed")

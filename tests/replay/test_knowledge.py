@@ -1,0 +1,81 @@
+"""What was known when: the rehearsed trial stretched over days, so that hardly anything is ambiguous."""
+
+import copy
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from replay import decisions, fits, folder, rows
+from replay.knowledge import possible_rewards
+from replay.report import Report
+from replay.study import Study
+from replay.trial import Row
+from tests.replay.conftest import Rehearsed
+
+AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
+STRETCH = 100_000
+
+
+def versions(*stored: tuple[timedelta, float | None]) -> Study:
+    """A study with one decision, decided with reward 0, and versions of its answers stored so long before."""
+    tables: dict[str, list[Row]] = {name: [] for name in ("participants", "protocols", "windows", "policies")}
+    tables |= {name: [] for name in ("participant_zones", "discrepancies", "policy_blocks", "learning_rows")}
+    tables["decisions"] = [{"id": 1, "participant_id": 1, "decision_index": 1, "reward": 0.0}]
+    tables["answers"] = [
+        {"decision_id": 1, "version": at, "reward": reward, "created_at": AT - ago}
+        for at, (ago, reward) in enumerate(stored, 1)
+    ]
+    return Study(tables, {}, AT)
+
+
+def known(*stored: tuple[timedelta, float | None]) -> list[float | None]:
+    study = versions(*stored)
+    return possible_rewards(study, study.decisions[1], AT)
+
+
+def test_the_latest_version_that_was_surely_stored_counts() -> None:
+    hour = timedelta(hours=1)
+    assert known() == [0.0]
+    assert known((3 * hour, 2.0), (2 * hour, 3.0), (hour, None)) == [3.0]
+
+
+def test_a_later_version_was_not_known() -> None:
+    assert known((-timedelta(hours=1), 3.0)) == [0.0]
+
+
+def test_a_version_stored_just_before_may_have_been_seen_or_not() -> None:
+    assert known((timedelta(seconds=2), 3.0)) == [3.0, 0.0]
+    assert known((-timedelta(seconds=2), 3.0)) == [0.0, 3.0]
+
+
+def stretched(value: Any, begin: datetime) -> Any:
+    return begin + (value - begin) * STRETCH if isinstance(value, datetime) else value
+
+
+def test_states_and_learning_rows_follow_from_what_was_known_then(rehearsed: Rehearsed) -> None:
+    facts = folder.manifest(rehearsed.folder)
+    begin = datetime.fromisoformat(facts.as_of)
+    tables = {name: folder.table(rehearsed.folder, name, facts, Report()) for name in facts.tables}
+    for table in ("decisions", "answers", "learning_rows"):
+        tables[table] = [
+            {name: stretched(value, begin) for name, value in row.items()}
+            for row in copy.deepcopy(tables[table])
+        ]
+    study, report = Study(tables, facts.study.model_dump(), begin), Report()
+    fits.check(study, report)
+    decisions.check(study, report, rehearsed.key)
+    rows.check(study, report)
+    rows.complete(study, report)
+    assert not report.first, "\n".join(report.lines())
+    ambiguous = [
+        decision["id"]
+        for decision in study.tables["decisions"]
+        for at in (decision["act_gen_timestamp"],)
+        if any(len(possible_rewards(study, other, at)) > 1 for other in _before(study, decision))
+    ]
+    assert len(ambiguous) < 5
+
+
+def _before(study: Study, decision: Row) -> list[Row]:
+    person, index = decision["participant_id"], decision["decision_index"]
+    found = [study.points.get((person, index - back)) for back in (1, 2)]
+    return [row for row in found if row is not None]

@@ -1,0 +1,98 @@
+"""The replay of a rehearsed trial with corrections, gaps, faults and fallbacks: nothing diverges."""
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from models import studies
+from models.session import transact
+from replay.__main__ import main
+from replay.checks import replay
+from replay.folder import Unreadable
+from replay.writing import pack
+from tests.replay.conftest import Rehearsed
+from workers import sample
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_decision_of_the_rehearsed_trial_replays(rehearsed: Rehearsed) -> None:
+    report = replay(rehearsed.folder, rehearsed.key, rehearsed.manifest_sha256)
+    assert not report.first, "\n".join(report.lines())
+    decisions = rehearsed.trial.rows("SELECT fallback_level FROM decisions")
+    assert len(decisions) > 140
+    assert set(Counter(row["fallback_level"] for row in decisions)) == {"F0", "F1", "F2", "F3", "F4"}
+    assert report.held["seed"] == len(decisions) + 1
+    assert report.held["action"] == report.held["reward"] + 1 == len(decisions)
+    assert report.notes == []
+    assert len(report.faults) == 7
+
+
+def test_the_rehearsed_trial_has_what_a_replay_must_get_right(rehearsed: Rehearsed) -> None:
+    def count(query: str) -> int:
+        return int(rehearsed.trial.rows(f"SELECT count(*) AS n FROM {query}")[0]["n"])
+
+    assert count("answers WHERE source = 'ema' AND reward IS NOT NULL") > 10
+    assert count("answers WHERE source = 'actions'") > 5
+    assert count("windows WHERE kind = 'missed'") > 2
+    assert count("windows WHERE kind = 'end_missing'") > 2
+    assert count("windows WHERE state = 'failed'") > 2
+    assert count("learning_rows r JOIN learning_rows s USING (decision_id) WHERE r.row_seq < s.row_seq") > 0
+    assert {row["code"] for row in rehearsed.trial.rows("SELECT code FROM discrepancies")} >= {
+        *(214, 215, 305, 306)
+    }
+    hyper = "policies WHERE report -> 'hyperparameters' ->> 'accepted' = {}"
+    assert (count(hyper.format("'true'")), count(hyper.format("'false'"))) == (1, 1)
+
+
+def test_a_zip_and_the_command_say_the_same(
+    rehearsed: Rehearsed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack(rehearsed.folder, tmp_path / "export.zip")
+    assert main([str(tmp_path / "export.zip"), "--sha256", rehearsed.manifest_sha256]) == 0
+    told = capsys.readouterr().out
+    assert "no divergence" in told
+    assert "seeds are not verified" in told
+
+
+def test_the_command_needs_no_database_and_names_what_diverged(rehearsed: Rehearsed, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(rehearsed.folder, folder)
+    text = (folder / "decisions.csv").read_text(encoding="utf-8")
+    (folder / "decisions.csv").write_text(text.replace("F0", "F2", 1), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "replay", str(folder), "--key", rehearsed.key.hex()],
+        cwd=ROOT,
+        env={},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "first at decisions.csv line 2" in done.stdout
+
+
+@pytest.mark.parametrize("kept", [(), ("manifest.json",)], ids=["nothing", "a manifest alone"])
+def test_what_is_no_export_is_unreadable(rehearsed: Rehearsed, tmp_path: Path, kept: tuple[str, ...]) -> None:
+    for name in kept:
+        shutil.copy(rehearsed.folder / name, tmp_path / name)
+    with pytest.raises(Unreadable):
+        replay(tmp_path)
+    assert main([str(tmp_path)]) == 2
+    assert main([str(tmp_path / "none.zip")]) == 2
+
+
+def test_a_wrong_key_diverges(rehearsed: Rehearsed) -> None:
+    report = replay(rehearsed.folder, b"another key")
+    assert set(report.first) == {"seed"}
+
+
+def test_the_nightly_sample_replays_recent_decisions_from_the_database(rehearsed: Rehearsed) -> None:
+    study = transact(lambda session: studies.by_id(session, rehearsed.trial.study_id))
+    report = sample.replay(study, datetime.now(UTC) - timedelta(hours=1))
+    assert set(report.first) <= {"fallback", "probability"}  # blocks were spoilt on purpose
+    assert report.held["seed"] > 100

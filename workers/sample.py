@@ -1,0 +1,65 @@
+"""The nightly replay of a sample: recent decisions computed again, straight from the database."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from models import exports, studies
+from models.exports import Snapshot
+from models.session import transact
+from models.studies import Study
+from replay import checks
+from replay.report import Divergence, Report
+from replay.study import TABLES
+from replay.study import Study as Replayed
+from settings import settings
+from workers.app import log
+
+RECENT = timedelta(hours=26)
+NEED_ALL_POLICIES = {"F1", "F3"}
+
+
+def run() -> None:
+    """Replay recent decisions of some participants of every study."""
+    for study in transact(studies.everyone):
+        replay(study, datetime.now(UTC) - RECENT)
+
+
+def replay(study: Study, since: datetime) -> Report:
+    """The replay of decisions since then, of as many participants as the settings say."""
+    sample = transact(partial(_read, study, since))
+    report = Report()
+    checks.some(sample, study.study_key, report)
+    report.conclude()
+    log.info("sample replayed", study_id=study.id, decisions=len(sample.checked), faults=report.faults)
+    for divergence in report.first.values():
+        raise_incident(study.id, divergence, report.diverged[divergence.kind])
+    return report
+
+
+def raise_incident(study_id: int, divergence: Divergence, count: int) -> None:
+    """Somebody must look at this: a stored decision is not what its own inputs give."""
+    log.error("replay diverged", study_id=study_id, kind=divergence.kind, where=divergence.where, count=count)
+
+
+def _read(study: Study, since: datetime, session: Session) -> Replayed:
+    """All rows of the sampled participants, and the policies that decided for them since then."""
+    recent = exports.decided_since(session, study.id, since)
+    people = sorted(random.sample(recent, min(len(recent), settings().replay_sample)))
+    tables = {
+        name: exports.rows(session, study.id, name, people)
+        for name in TABLES
+        if name not in {"protocols", "policies", "policy_blocks"}
+    }
+    checked = [row for row in tables["decisions"] if row["act_gen_timestamp"] >= since]
+    numbers = None
+    if not NEED_ALL_POLICIES & {row["fallback_level"] for row in checked}:
+        numbers = sorted({row["policy_id"] for row in checked if row["policy_id"] is not None})
+    tables["protocols"] = exports.rows(session, study.id, "protocols")
+    tables["policies"] = exports.rows(session, study.id, "policies", policy_ids=numbers)
+    tables["policy_blocks"] = exports.rows(session, study.id, "policy_blocks", people, numbers)
+    # read again: other sessions may have moved the counters on since the study's row was read
+    snapshot = Snapshot(session, studies.by_id(session, study.id), exports.now(session))
+    return Replayed(tables, snapshot.facts["study"], snapshot.as_of, checked)
