@@ -49,6 +49,7 @@ task_routes = {
     "kairos.replay_sample": {"queue": "upkeep"},
     "kairos.sweep": {"queue": "upkeep"},
     "kairos.close_stale_windows": {"queue": "upkeep"},
+    "kairos.enter_protocols": {"queue": "upkeep"},
     "kairos.nightly": {"queue": "upkeep"},
     "kairos.watch": {"queue": "upkeep"},
     "kairos.notify": {"queue": "upkeep"},
@@ -70,6 +71,11 @@ beat_schedule = {
         "task": "kairos.watch",
         "schedule": _watch,
         "options": {"expires": _watch},
+    },
+    "let protocols come in force": {
+        "task": "kairos.enter_protocols",
+        "schedule": _sweep,
+        "options": {"expires": _sweep},
     },
     "close windows that nobody ended": {
         "task": "kairos.close_stale_windows",

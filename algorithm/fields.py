@@ -50,6 +50,14 @@ def integer(low: int, high: int) -> Check:
     return check
 
 
+def hhmm(key: str, value: object) -> int:
+    """A time of day as HHMM, 0 to 2359."""
+    time: int = integer(0, 2359)(key, value)
+    if time % 100 > 59:
+        raise ProtocolError(key, "must be a time of day as HHMM")
+    return time
+
+
 def boolean(key: str, value: object) -> bool:
     """True or false."""
     if not isinstance(value, bool):

@@ -18,7 +18,7 @@ from algorithm.allocation import probability
 from algorithm.arrays import Floats
 from algorithm.protocol import Protocol
 
-Level = Literal["F0", "F1", "F2", "F3", "F4"]
+Level = Literal["F0", "F1", "F2", "F3", "F4", "none"]
 _ROUNDING = 1e-9
 
 
@@ -55,8 +55,9 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The probability of action 1 and where it comes from. `policy_id` is None on F4; `mean` and
-    `variance` are None wherever no posterior was asked, on F4 and under `fixed_probability`."""
+    """The probability of action 1 and where it comes from. `policy_id` is None on F4 and where nothing is
+    randomised; `mean` and `variance` are None wherever no posterior was asked, there and under
+    `fixed_probability`."""
 
     level: Level
     policy_id: int | None
@@ -67,6 +68,9 @@ class Choice:
 
 UNKNOWN_STATE = Choice("F4", None, None, None, 0.5)
 """The choice where the state cannot be computed. Such a decision is no learning row."""
+
+UNAVAILABLE = Choice("none", None, None, None, 0.0)
+"""No choice: the safety envelope forbids a message, so nothing is randomised."""
 
 
 def prior_block(protocol: Protocol) -> Block:

@@ -2,53 +2,33 @@
 
 A document is JSON. `load` completes a partial document from its protocol's defaults and refuses, by
 dotted key, whatever it does not know or cannot use. The complete document identifies the trial's
-mathematics: `digest` of it is stored with every decision and policy."""
+mathematics: `digest` of it is stored with every decision and policy. A key that later code adds has a default
+that means what the code did before, so a stored document keeps its meaning, and its hash."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from algorithm.arrays import Floats, frozen
-from algorithm.fields import (
-    Check,
-    ProtocolError,
-    boolean,
-    choice,
-    constant,
-    integer,
-    optional,
-    real,
-    reals,
-    section,
-)
+from algorithm.document import complete
+from algorithm.envelope import Envelope, envelope_of
+from algorithm.fields import ProtocolError
 from algorithm.protocols import DESIGNS
 from algorithm.protocols.design import Design
 
-__all__ = ["Allocation", "Protocol", "ProtocolError", "canonical", "default_document", "digest", "load"]
-
-ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
-    "rebandit": {},
-    "pooled": {},
-    "fixed_probability": {"probability": 0.5},
-}
-"""Known algorithms and the defaults of their parameters."""
-
-RULES = ("penalised_em", "fixed")
-_POSITIVE = real(0, 1e9, exclude=(0,))
-_DEFAULTS: Mapping[str, Any] = {
-    "algorithm": "rebandit",
-    "hyperparameters": {
-        "rule": "penalised_em",
-        "nu0": 30.0,
-        "nu_s": 5.0,
-        "subsample": 10_000,
-    },
-    "gate": {"mean_bound": None},
-    "refit": {"min_interval_minutes": 15.0, "nightly_only": False, "nightly_hour": 2, "weekly_day": 0},
-}
+__all__ = [
+    "Allocation",
+    "Protocol",
+    "ProtocolError",
+    "canonical",
+    "default_document",
+    "digest",
+    "identity",
+    "load",
+    "stored",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +105,7 @@ class Protocol:
     state: Mapping[str, Any]
     schedule: Schedule
     refit: Refit
+    envelope: Envelope
     document: Mapping[str, Any]
     digest: str
 
@@ -132,7 +113,7 @@ class Protocol:
 def default_document(name: str) -> dict[str, Any]:
     """The complete document of protocol `name` with every default. Raises ProtocolError for an unknown
     name."""
-    return _complete({"protocol": name})
+    return complete({"protocol": name})
 
 
 def load(document: Mapping[str, Any]) -> Protocol:
@@ -140,7 +121,7 @@ def load(document: Mapping[str, Any]) -> Protocol:
 
     Only `protocol` is required. Raises ProtocolError, whose `key` is the dotted key at fault, for
     anything unknown, of a wrong type, out of range or contradictory."""
-    whole = _complete(document)
+    whole = complete(document)
     prior = whole["prior"]
     return Protocol(
         design=DESIGNS[whole["protocol"]],
@@ -153,14 +134,27 @@ def load(document: Mapping[str, Any]) -> Protocol:
         state=whole["state"],
         schedule=Schedule(**whole["schedule"]),
         refit=Refit(**whole["refit"]),
+        envelope=envelope_of(whole["envelope"]),
         document=whole,
         digest=_sha256(_json(whole)),
     )
 
 
+def stored(document: Mapping[str, Any], identity: str) -> Protocol:
+    """A document as it was stored, under the hash it was stored with. Raises ProtocolError.
+
+    Keys that it lacks because they came later take their defaults."""
+    return replace(load(document), digest=identity)
+
+
+def identity(document: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of a stored document as it is: the hash it was stored with."""
+    return _sha256(_json(document))
+
+
 def canonical(document: Mapping[str, Any]) -> str:
     """The completed `document` as JSON with sorted keys and no spaces: equal documents give equal text."""
-    return _json(_complete(document))
+    return _json(complete(document))
 
 
 def digest(document: Mapping[str, Any]) -> str:
@@ -174,88 +168,3 @@ def _json(whole: Mapping[str, Any]) -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _complete(document: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(document, Mapping):
-        raise ProtocolError("document", "must be an object")
-    name = choice(*DESIGNS)("protocol", document.get("protocol"))
-    algorithm = choice(*ALGORITHMS)("algorithm", document.get("algorithm", _DEFAULTS["algorithm"]))
-    checks = _checks(DESIGNS[name], algorithm)
-    whole: dict[str, Any] = section(checks, {key: {} for key in checks})(
-        "", {**document, "algorithm": algorithm}
-    )
-    _check_together(whole)
-    return deepcopy(whole)
-
-
-def _checks(design: Design, algorithm: str) -> dict[str, Check]:
-    """A check for each top-level key of a document for `design` and `algorithm`."""
-    p = 3 * len(design.feature_names)
-    own = design.defaults
-    return {
-        "protocol": choice(design.name),
-        "algorithm": choice(algorithm),
-        "algorithm_parameters": section(
-            {name: real(0, 1, exclude=(0, 1)) for name in ALGORITHMS[algorithm]}, ALGORITHMS[algorithm]
-        ),
-        "prior": section(_prior_checks(p), own["prior"]),
-        "hyperparameters": section(
-            _HYPERPARAMETERS, {**_DEFAULTS["hyperparameters"], **own["hyperparameters"]}
-        ),
-        "allocation": section(_ALLOCATION, own["allocation"]),
-        "gate": section({"mean_bound": optional(_POSITIVE, 10 * design.reward_sd)}, _DEFAULTS["gate"]),
-        "state": section(design.state_checks, own["state"]),
-        "schedule": section({**_SCHEDULE, "outcome_lag": constant(design.outcome_lag)}, own["schedule"]),
-        "refit": section(_REFIT, _DEFAULTS["refit"]),
-    }
-
-
-def _prior_checks(p: int) -> dict[str, Check]:
-    return {
-        "mean": reals(p, real(-1e9, 1e9)),
-        "sd": reals(p, _POSITIVE),
-        "sigma_u": real(0, 1e9),
-        "noise_variance": _POSITIVE,
-    }
-
-
-_HYPERPARAMETERS: Mapping[str, Check] = {
-    "rule": choice(*RULES),
-    "nu0": _POSITIVE,
-    "sigma_u0": _POSITIVE,
-    "nu_s": _POSITIVE,
-    "subsample": integer(10, 10_000_000),
-}
-_ALLOCATION: Mapping[str, Check] = {
-    "lower": real(0, 1, exclude=(0, 1)),
-    "upper": real(0, 1, exclude=(0, 1)),
-    "B": real(0, 1e6, exclude=(0,)),
-    "C": _POSITIVE,
-}
-_SCHEDULE: Mapping[str, Check] = {
-    "study_length": integer(1, 100_000),
-    "points_per_day": integer(1, 48),
-    "window_hours": real(0, 8760, exclude=(0,)),
-    "look_back_hours": real(0, 8760),
-}
-_REFIT: Mapping[str, Check] = {
-    "min_interval_minutes": real(0, 525_600),
-    "nightly_only": boolean,
-    "nightly_hour": integer(0, 23),
-    "weekly_day": integer(0, 6),
-}
-
-
-def _check_together(whole: Mapping[str, Any]) -> None:
-    """Refuse values that are possible one by one and not together."""
-    lower, upper = whole["allocation"]["lower"], whole["allocation"]["upper"]
-    if lower > upper:
-        raise ProtocolError("allocation.upper", f"{upper} is below allocation.lower, {lower}")
-    probability = whole["algorithm_parameters"].get("probability")
-    if probability is not None and not lower <= probability <= upper:
-        raise ProtocolError(
-            "algorithm_parameters.probability", f"{probability} is outside [{lower}, {upper}]"
-        )
-    if whole["hyperparameters"]["rule"] == "penalised_em" and whole["prior"]["sigma_u"] == 0:
-        raise ProtocolError("prior.sigma_u", "must be above 0 where hyperparameters.rule is penalised_em")

@@ -7,6 +7,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from algorithm import draw
+from algorithm.envelope import forbids
 from algorithm.moments import Moment, moment
 from algorithm.protocol import Protocol
 from api import auth, keys, queue, serving
@@ -40,6 +41,11 @@ class Survey(Body):
     decision_index: DecisionIndex | None = coded(Fault.FIELD, default=None, examples=[1])
     decision_time: Instant | None = coded(Fault.FIELD, default=None)
     timezone: Zone | None = coded(Fault.TIMEZONE, default=None)
+    available: bool | None = coded(
+        Fault.FIELD,
+        default=None,
+        description="False where the participant must not get a message now: nothing is randomised.",
+    )
 
     def missing(self) -> list[tuple[Fault, str]]:
         """What a finished survey must have and this one has not, as (fault, field)."""
@@ -53,9 +59,10 @@ class Survey(Body):
         return found
 
     def answers(self) -> dict[str, Any]:
-        """The answers as the protocol reads them: "NA" is None."""
+        """The answers as the protocol reads them: "NA" is None. That of availability only where it is no."""
         activity, use = self.activity_question_response, self.cannabis_use
-        return {
+        told = {"available": False} if self.available is False else {}
+        return told | {
             "finished_ema": self.finished_ema,
             "app_use_flag": self.app_use_flag,
             "activity_question_response": None if activity == "NA" else activity,
@@ -64,7 +71,11 @@ class Survey(Body):
 
 
 class Decided(Reply):
-    """A decision. `action` is 1 if seed / 2^53 < act_prob, else 0, so that anybody can check the draw."""
+    """A decision. `action` is 1 if seed / 2^53 < act_prob, else 0, so that anybody can check the draw.
+
+    Where a rule of the protocol's safety envelope forbids a message, `available` is false, `unavailable_rule`
+    names it, and nothing was randomised: act_prob and action are 0.
+    """
 
     rid: int
     action: Literal[0, 1]
@@ -75,6 +86,8 @@ class Decided(Reply):
     act_gen_timestamp: datetime
     state: list[float] | None
     fallback_level: str
+    available: bool
+    unavailable_rule: str | None
     correction_stored: bool = False
 
 
@@ -190,7 +203,8 @@ def _randomise(
 ) -> Decided:
     when = _moment(point, protocol, body, now)
     given = body.answers()
-    served = serving.serve(session, caller.study_id, point, protocol, when.evening, given)
+    rule = forbids(protocol.envelope, body.available is not False, now, when.local, serving.messages(point))
+    served = serving.serve(session, caller.study_id, point, protocol, when.evening, given, rule is None)
     choice = served.choice
     key = serving.study_key(session, caller.study_id)
     seed = draw.seed(key, point.participant_id, point.decision_index)
@@ -211,6 +225,8 @@ def _randomise(
         "seed": seed,
         "action": draw.action(seed, choice.probability),
         "fallback_level": choice.level,
+        "available": rule is None,
+        "unavailable_rule": rule,
         "answers": given,
         "reward": protocol.design.reward(given, protocol.state),
         "evening": when.evening,

@@ -25,6 +25,7 @@ from api import (
     metrics,
     participants,
     policies,
+    protocols,
     roles,
     secrets,
     studies,
@@ -46,6 +47,7 @@ DOMAINS: tuple[Domain, ...] = (
     policies.domain,
     exports.domain,
     studies.domain,
+    protocols.domain,
 )
 LARGEST_BODY = 64 * 1024
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -69,7 +71,13 @@ def create_app() -> Flask:
         app.register_blueprint(domain)
     docs.install(app, DOMAINS)
     metrics.install(app)
-    for commands in (studies.commands, clients.commands, secrets.commands, roles.commands):
+    for commands in (
+        studies.commands,
+        protocols.commands,
+        clients.commands,
+        secrets.commands,
+        roles.commands,
+    ):
         app.cli.add_command(commands)
     app.cli.add_command(dump.command)
     app.cli.add_command(exports.command)

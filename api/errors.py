@@ -89,6 +89,10 @@ class Fault(Enum):
     EXPORT_UNFINISHED = 914, 409, "The export is not written yet, or failed."
     EXPORT_GONE = 915, 410, "The file of this export is no longer kept: ask for a new one."
 
+    NEEDS_AMENDMENT = 940, 409, "These keys change only by an amendment, now that the trial has begun."
+    PROTOCOL_SAME = 941, 409, "The protocol is this one already."
+    PROTOCOL_WAITS = 942, 409, "A later version waits for its time: a new one cannot come before it."
+
     def __init__(self, code: int, status: int, message: str) -> None:
         self.code = code
         self.status = status

@@ -4,6 +4,7 @@ Policies and protocol versions never change, so each process keeps those it has 
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 from structlog import get_logger
 
 from algorithm import ladder, protocol
+from algorithm.envelope import Sent, local_time
 from algorithm.ladder import Block, Choice, Level, Rung
 from algorithm.protocol import Protocol
 from algorithm.protocols.design import Design, StateUnavailable
@@ -41,7 +43,8 @@ def loaded(session: Session, protocol_id: int) -> Protocol:
     """A protocol version, ready for use."""
     known = _protocols.get(protocol_id)
     if known is None:
-        known = protocol.load(studies.protocol_by_id(session, protocol_id).document)
+        version = studies.protocol_by_id(session, protocol_id)
+        known = protocol.stored(version.document, version.hash)
         _make_room(_protocols)
         _protocols[protocol_id] = known
     return known
@@ -81,13 +84,18 @@ def serve(
     protocol: Protocol,
     evening: bool,
     answers: Mapping[str, Any],
+    available: bool,
 ) -> Served:
-    """The state of a decision point and its randomisation probability, from the first rung that holds."""
+    """The state of a decision point and its randomisation probability, from the first rung that holds.
+
+    Where it is not `available` nothing is randomised, whatever the state.
+    """
     reward = protocol.design.reward(answers, protocol.state)
     asked = StatePoint(point.decision_index, evening, answers, reward, None)
     earlier = [
         StatePoint(index, late, given, earned, action)
-        for index, late, action, given, earned in point.earlier or ()
+        for index, late, action, given, earned, features in point.earlier or ()
+        if features == protocol.design.feature_version  # others are other variables
     ]
     try:
         state = protocol.design.state(asked, earlier, protocol.state)
@@ -96,11 +104,22 @@ def serve(
             raise StateUnavailable("the features are not finite")
     except DAMAGE as damage:
         log.error("state unavailable", participant_id=point.participant_id, error=type(damage).__name__)
-        return Served(None, ladder.UNKNOWN_STATE)
-    choice = ladder.choose(features, _rungs(session, study_id, point), protocol)
+        return Served(None, ladder.UNKNOWN_STATE if available else ladder.UNAVAILABLE)
+    if not available:
+        return Served(state, ladder.UNAVAILABLE)
+    rungs = _rungs(session, study_id, point, protocol.design.feature_version)
+    choice = ladder.choose(features, rungs, protocol)
     if choice.level != "F0":
         log.error("fallback", participant_id=point.participant_id, level=choice.level)
     return Served(state, choice)
+
+
+def messages(point: Point) -> list[Sent]:
+    """The messages that the safety envelope looks back on."""
+    return [
+        Sent(datetime.fromisoformat(at), local_time(datetime.fromisoformat(when), offset).date())
+        for at, when, offset in point.sent or ()
+    ]
 
 
 def _features(protocol_id: int, design: Design, state: tuple[float, ...]) -> NDArray[np.float64]:
@@ -113,19 +132,24 @@ def _features(protocol_id: int, design: Design, state: tuple[float, ...]) -> NDA
     return known
 
 
-def _rungs(session: Session, study_id: int, point: Point) -> Iterator[Rung]:
-    """F0, F2 and F1 in the order in which they are tried; each is read only when the one before failed."""
+def _rungs(session: Session, study_id: int, point: Point, features: str) -> Iterator[Rung]:
+    """F0, F2 and F1 in the order in which they are tried; each is read only when the one before failed.
+
+    A policy of other features is none.
+    """
     active = population(session, study_id, point.current_policy_id)
+    if active is not None and active.feature_version != features:
+        active = None
     if active is not None and point.participant_id not in active.participants:
         yield Rung("F0", active.policy_id, Block(active.mean, active.covariance))
     elif active is not None:
         yield from _own("F0", active.policy_id, point.block_mean, point.block_covariance)
         yield Rung("F2", active.policy_id, Block(active.mean, active.covariance))
-    yield from _previous(session, study_id, point)
+    yield from _previous(session, study_id, point, features)
 
 
-def _previous(session: Session, study_id: int, point: Point) -> Iterator[Rung]:
-    number = policies.below(session, study_id, point.current_policy_id)
+def _previous(session: Session, study_id: int, point: Point, features: str) -> Iterator[Rung]:
+    number = policies.below(session, study_id, point.current_policy_id, features)
     previous = None if number is None else population(session, study_id, number)
     if previous is None:
         return

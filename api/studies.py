@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -10,17 +11,16 @@ import click
 from sqlalchemy.orm import Session
 
 from algorithm import protocol
-from algorithm.learner import prior_policy
 from algorithm.protocol import Protocol, ProtocolError
+from api import amending
 from api.auth import Caller
 from api.cli import Commands, name, tell
 from api.endpoint import Domain, Reply
+from api.files import from_file
 from models import answers, decisions, jobs, participants, policies, rows, studies, windows
-from models.policies import Stamp
 from models.session import transact
 from models.studies import Study
 from settings import settings
-from version import code_version
 
 domain = Domain("studies")
 commands = Commands("study", help="Studies of this deployment.")
@@ -54,6 +54,7 @@ def show_study(caller: Caller) -> StudyState:
 
 def _state(session: Session, study: Study) -> StudyState:
     version = studies.protocol(session, study)
+    made = protocol.stored(version.document, version.hash)
     fallbacks = decisions.fallback_counts(session, study.id)
     serving = policies.numbered(session, study.id, study.policy_id)
     return StudyState(
@@ -66,11 +67,11 @@ def _state(session: Session, study: Study) -> StudyState:
         fallbacks=fallbacks,
         policies=policies.count(session, study.id),
         policy_id=study.policy_id,
-        rows=rows.possible(session, study.id, version.document["schedule"]["outcome_lag"]),
+        rows=rows.possible(session, study.id, made.schedule.outcome_lag, made.design.feature_version),
         policy_rows=serving.row_count if serving else 0,
         jobs={"queued": 0, "running": 0, "done": 0, "failed": 0} | jobs.counts(session, study.id),
         protocol_hash=version.hash,
-        study_length=version.document["schedule"]["study_length"],
+        study_length=made.schedule.study_length,
         study_key_sha256=study.study_key_sha256,
     )
 
@@ -94,7 +95,14 @@ def _assigned(assignments: tuple[str, ...], document: dict[str, Any]) -> dict[st
     return document
 
 
-def _protocol(name: str, assignments: tuple[str, ...]) -> Protocol:
+def _protocol(name: str | None, file: Path | None, assignments: tuple[str, ...]) -> Protocol:
+    if file is not None:
+        if name or assignments:
+            raise click.ClickException(
+                "--protocol-file is a whole protocol: no --protocol or --set beside it"
+            )
+        return from_file(file)
+    name = name or "miwaves"
     try:
         return protocol.load(_assigned(assignments, {"protocol": name}))
     except ProtocolError as error:
@@ -138,7 +146,12 @@ def list_studies() -> None:
 @click.option(
     "--ema-url", required=True, callback=_url, help="Where the study's back end answers for survey data."
 )
-@click.option("--protocol", "protocol_name", default="miwaves", show_default=True)
+@click.option("--protocol", "protocol_name", help="A protocol by its name; miwaves where nothing is said.")
+@click.option(
+    "--protocol-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The protocol in a file, as `protocol export` writes it.",
+)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A protocol value, by dotted key."
 )
@@ -150,7 +163,8 @@ def list_studies() -> None:
 def create(
     name: str,
     ema_url: str,
-    protocol_name: str,
+    protocol_name: str | None,
+    protocol_file: Path | None,
     assignments: tuple[str, ...],
     timezone: str,
     ema_timezone: str,
@@ -160,7 +174,7 @@ def create(
 
     The back end's bearer token is read from the environment variable KAIROS_EMA_TOKEN.
     """
-    made = _protocol(protocol_name, assignments)
+    made = _protocol(protocol_name, protocol_file, assignments)
     token = os.environ.get("KAIROS_EMA_TOKEN")
     columns = {
         "name": name,
@@ -181,16 +195,7 @@ def create(
 def _create(session: Session, made: Protocol, author: str, columns: dict[str, Any]) -> str:
     study = studies.create(session, **columns)
     version = studies.add_protocol(
-        session, study, made.document, made.digest, made.design.history, author, "the study begins"
+        session, study.id, study.protocol_version, amending.written(made), author, "the study begins"
     )
-    prior = prior_policy(made)
-    stamp = Stamp(
-        protocol_id=version.id,
-        protocol_hash=made.digest,
-        algorithm=made.algorithm,
-        feature_version=made.design.feature_version,
-        code_version=code_version(),
-        row_seq=0,
-    )
-    policies.add(session, study.id, stamp, prior, (prior.block.mean, prior.block.covariance), [], {})
+    policies.add(session, study.id, *amending.prior(study, version, made), [], {})
     return study.study_key_sha256

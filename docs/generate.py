@@ -1,4 +1,4 @@
-"""Writes docs/openapi.json and docs/errors.md from the code: `python -m docs.generate`."""
+"""Writes docs/openapi.json, docs/errors.md and protocols/*.json from the code: `python -m docs.generate`."""
 
 import json
 from collections import defaultdict
@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from algorithm.moments import TIME_OF_DAY, UTC_OFFSET
+from algorithm.protocol import default_document
+from algorithm.protocols import DESIGNS
 from api import openapi
 from api.app import DOMAINS
 from api.errors import Fault
 from workers import backend, claims, items, store
 
 FOLDER = Path(__file__).parent
+PROTOCOLS = FOLDER.parent / "protocols"
 # HTTP status by error_code in that service, read from its source
 MIWAVES = {
     **dict.fromkeys((0, 1, 2, 5, 10, 107, 109, 207, 208, 303), 401),
@@ -81,6 +84,11 @@ def openapi_json() -> str:
     return json.dumps(openapi.document(DOMAINS), indent=1, ensure_ascii=False) + "\n"
 
 
+def protocol_json(name: str) -> str:
+    """The complete document of a protocol as its file holds it."""
+    return json.dumps(default_document(name), indent=2) + "\n"
+
+
 def errors_md() -> str:
     """The page of all error codes."""
     return HEAD + _lines(_answers()) + NOT_GIVEN + _lines(_not_given()) + INGEST + _lines(_ingest())
@@ -110,4 +118,6 @@ def _ingest() -> Iterator[tuple[object, ...]]:
 
 if __name__ == "__main__":
     (FOLDER / "openapi.json").write_text(openapi_json(), encoding="utf-8")
+    for name in DESIGNS:
+        (PROTOCOLS / f"{name}.json").write_text(protocol_json(name), encoding="utf-8")
     (FOLDER / "errors.md").write_text(errors_md(), encoding="utf-8")

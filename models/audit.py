@@ -8,6 +8,7 @@ from models.base import Base, CreatedAt, Id, StudyId
 WITHDRAW = "withdraw"
 PAUSE = "pause"
 RESUME = "resume"
+PROTOCOL_VERSION = "protocol_version"
 
 
 class Act(Base):

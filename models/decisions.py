@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Index, SmallInteger, UniqueConstraint, func, select
+from sqlalchemy import BigInteger, CheckConstraint, Index, SmallInteger, UniqueConstraint, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -22,6 +22,8 @@ class Decision(Base):
     state: what the protocol's state function gave, in the order its feature version names; None at F4.
     policy_id: number of the policy whose probability this is; None at F4.
     answers, reward: of the first committed call; reward is the outcome of the previous point's action.
+    available, unavailable_rule: where a rule forbade a message, nothing was drawn: action and act_prob are 0,
+    policy_id is None.
     study_id and protocol_id come from the row that was just read, without a foreign key: every decision of a
     study would lock the same two rows.
     """
@@ -29,6 +31,7 @@ class Decision(Base):
     __tablename__ = "decisions"
     __table_args__ = (
         UniqueConstraint("participant_id", "decision_index"),
+        CheckConstraint("available = (unavailable_rule IS NULL)", name="unavailable_by_a_rule"),
         Index("ix_decisions_study_id_id", "study_id", "id"),
     )
 
@@ -49,6 +52,7 @@ class Decision(Base):
     action: Mapped[int] = mapped_column(SmallInteger)
     fallback_level: Mapped[str]
     available: Mapped[bool] = mapped_column(server_default="true")
+    unavailable_rule: Mapped[str | None]
     answers: Mapped[Document]
     reward: Mapped[float | None]
     evening: Mapped[bool]
@@ -68,14 +72,21 @@ SELECT c.role, c.disabled,
        i.index AS decision_index,
        CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
        d.id AS rid, d.policy_id, d.state, d.act_prob, d.seed, d.action, d.fallback_level,
-       d.act_gen_timestamp, d.answers,
+       d.act_gen_timestamp, d.available, d.unavailable_rule, d.answers,
        (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers,
                    coalesce((SELECT a.reward FROM answers a
                              WHERE a.decision_id = e.id AND a.reward IS NOT NULL
-                             ORDER BY a.version DESC LIMIT 1), e.reward)) ORDER BY e.decision_index)
+                             ORDER BY a.version DESC LIMIT 1), e.reward),
+                   e.feature_version) ORDER BY e.decision_index)
         FROM decisions e
         WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1
        ) AS earlier,
+       CASE WHEN v.looks_back_days > 0 THEN
+           (SELECT json_agg(json_build_array(e.act_gen_timestamp, e.decision_time, e.utc_offset_minutes))
+            FROM decisions e
+            WHERE e.participant_id = p.id AND e.decision_index < i.index AND e.action = 1
+              AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
+       END AS sent,
        b.mean AS block_mean, b.covariance AS block_covariance
 FROM clients c
 JOIN studies s ON s.id = c.study_id
@@ -96,7 +107,9 @@ class Point(NamedTuple):
     `decision_index` is the point asked for (the next one where none was named); `rid` to `answers` are the
     stored decision of that index, None where there is none yet, and `new_rid` (else None) is for the one to
     be stored: who has it can answer before the row is written. `earlier` holds
-    [decision_index, evening, action, answers, reward] of the points that the state looks back on.
+    [decision_index, evening, action, answers, reward, feature_version] of the points that the state looks
+    back on. `sent` holds [act_gen_timestamp, decision_time, utc_offset_minutes] of recent messages, None
+    where the protocol has no rule that asks for them.
     """
 
     role: str
@@ -123,13 +136,16 @@ class Point(NamedTuple):
     action: int
     fallback_level: str
     act_gen_timestamp: datetime
+    available: bool
+    unavailable_rule: str | None
     answers: dict[str, Any]
     earlier: list[list[Any]] | None
+    sent: list[list[Any]] | None
     block_mean: list[float] | None
     block_covariance: list[float] | None
 
 
-COLUMNS = [column.name for column in Decision.__table__.columns if column.name != "available"]
+COLUMNS = [column.name for column in Decision.__table__.columns]
 # A lock alone leaves no trace: who waited for it with an older snapshot would go on without seeing the new
 # decision. Each decision therefore rewrites its participant's row, which makes such a waiter run again.
 INSERT = f"""

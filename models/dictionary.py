@@ -28,17 +28,26 @@ MEANINGS: dict[str, Meaning] = {
     "timezone": Meaning("IANA time zone"),
     "reason": Meaning("why, in words"),
     "row_seq": Meaning("order in which learning rows came to be", range=">= 0"),
+    "protocols.looks_back_days": Meaning(
+        "how many days of messages its safety envelope looks back on", "days"
+    ),
+    "protocols.effective_at": Meaning("when it came, or is to come, in force", UTC),
     "decisions.id": Meaning("rid: the decision's number", range=">= 1"),
-    "decisions.policy_id": Meaning("policy whose probability this is; null at F4", range=">= 0"),
+    "decisions.policy_id": Meaning("policy whose probability this is; null at F4 and none", range=">= 0"),
     "decisions.state": Meaning("state variables in the order of the feature version; null at F4"),
     "decisions.advantage_mean": Meaning("posterior mean of the advantage of action 1 in the state", REWARD),
     "decisions.advantage_variance": Meaning("its variance", f"{REWARD} squared", ">= 0"),
     "decisions.act_prob": Meaning("probability of action 1, after all rules", range="[0, 1]"),
     "decisions.seed": Meaning("action is 1 where seed / 2^53 < act_prob", range="[0, 2^53)"),
     "decisions.action": Meaning("1 sent, 0 not", range="0, 1"),
-    "decisions.fallback_level": Meaning("the rung of the ladder that decided", range="F0, F1, F2, F3, F4"),
+    "decisions.fallback_level": Meaning(
+        "the rung of the ladder that decided; none where not available", range="F0, F1, F2, F3, F4, none"
+    ),
     "decisions.available": Meaning("whether randomisation was allowed"),
-    "decisions.unavailable_rule": Meaning("the rule that forbade it"),
+    "decisions.unavailable_rule": Meaning(
+        "the rule that forbade it; null where available",
+        range="app, quiet_hours, cool_down, daily_cap, weekly_cap",
+    ),
     "decisions.answers": Meaning("the survey answers of the first call of this point"),
     "decisions.reward": Meaning("what those answers report: the outcome of an earlier action", REWARD),
     "decisions.evening": Meaning("time of day that was decided with"),

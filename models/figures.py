@@ -88,11 +88,11 @@ def serving(session: Session) -> list[Serving]:
 
 
 def decisions(session: Session, since: datetime) -> list[Row[int, str, int]]:
-    """(study, fallback level, number) of decisions since `since`."""
+    """(study, fallback level, number) of randomised decisions since `since`."""
     return list(
         session.execute(
             select(Decision.study_id, Decision.fallback_level, func.count())
-            .where(Decision.act_gen_timestamp >= since)
+            .where(Decision.act_gen_timestamp >= since, Decision.available)
             .group_by(Decision.study_id, Decision.fallback_level)
         ).all()
     )

@@ -62,9 +62,10 @@ class PolicyBlock(Base):
 
 
 class Population(NamedTuple):
-    """What serving keeps of a policy: its number, its members and the block for everybody else."""
+    """What serving keeps of a policy: its number and features, its members, the block for all others."""
 
     policy_id: int
+    feature_version: str
     participants: frozenset[int]
     mean: Array
     covariance: Array
@@ -200,13 +201,19 @@ def population(session: Session, study_id: int, policy_id: int) -> Population | 
     covariance = np.array(policy.advantage_covariance, dtype=np.float64)
     if covariance.size == mean.size**2:
         covariance = covariance.reshape(mean.size, mean.size)
-    return Population(policy.policy_id, frozenset(policy.participants), mean, covariance)
+    return Population(
+        policy.policy_id, policy.feature_version, frozenset(policy.participants), mean, covariance
+    )
 
 
-def below(session: Session, study_id: int, policy_id: int) -> int | None:
-    """The highest policy number below `policy_id`, or None."""
+def below(session: Session, study_id: int, policy_id: int, feature_version: str) -> int | None:
+    """The highest policy number below `policy_id` of these features, or None."""
     return session.scalar(
-        select(func.max(Policy.policy_id)).where(Policy.study_id == study_id, Policy.policy_id < policy_id)
+        select(func.max(Policy.policy_id)).where(
+            Policy.study_id == study_id,
+            Policy.policy_id < policy_id,
+            Policy.feature_version == feature_version,
+        )
     )
 
 

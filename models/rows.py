@@ -48,7 +48,9 @@ OUTCOME = """
     coalesce((SELECT a.reward FROM answers a WHERE a.decision_id = o.id AND a.reward IS NOT NULL
               ORDER BY a.version DESC LIMIT 1), o.reward)
 """
-RANDOMISED = "d.state IS NOT NULL AND d.available AND d.fallback_level <> 'F4'"
+RANDOMISED = """
+    d.state IS NOT NULL AND d.available AND d.fallback_level <> 'F4' AND d.feature_version = :feature_version
+"""
 
 # Who has statistics was looked through up to `row_index`: an earlier row can change only by a correction,
 # which is counted. OFFSET 0 keeps the planner from reading all decisions for the few that are new.
@@ -83,7 +85,7 @@ SELECT r.participant_id, d.state, d.act_prob, d.action, r.outcome
 FROM (SELECT DISTINCT ON (participant_id, decision_index) * FROM learning_rows
       WHERE study_id = :study_id AND row_seq <= :row_seq AND participant_id = ANY (:participants)
       ORDER BY participant_id, decision_index, row_seq DESC) r
-JOIN decisions d ON d.id = r.decision_id
+JOIN decisions d ON d.id = r.decision_id AND d.feature_version = :feature_version
 ORDER BY r.participant_id, r.decision_index
 """
 
@@ -99,10 +101,12 @@ def collect(session: Session, study: Study, outcome_lag: int, feature_version: s
     return study.row_seq
 
 
-def snapshot(session: Session, study_id: int, row_seq: int, participants: list[int]) -> Rows:
-    """The rows of some participants that counted when `row_seq` was the last one."""
+def snapshot(
+    session: Session, study_id: int, row_seq: int, participants: list[int], feature_version: str
+) -> Rows:
+    """The rows of some participants, under these features, that counted when `row_seq` was the last one."""
     known = {"study_id": study_id, "row_seq": row_seq, "participants": participants}
-    found = session.execute(text(SNAPSHOT), known).all()
+    found = session.execute(text(SNAPSHOT), known | {"feature_version": feature_version}).all()
     ids = np.array([row[0] for row in found], dtype=np.int64)
     those, codes = np.unique(ids, return_inverse=True)
     return Rows(
@@ -115,6 +119,7 @@ def snapshot(session: Session, study_id: int, row_seq: int, participants: list[i
     )
 
 
-def possible(session: Session, study_id: int, outcome_lag: int) -> int:
-    """How many decisions have an outcome by now, whether they were given a row yet or not."""
-    return session.scalar(text(COUNT), {"study_id": study_id, "outcome_lag": outcome_lag}) or 0
+def possible(session: Session, study_id: int, outcome_lag: int, feature_version: str) -> int:
+    """How many decisions under these features have an outcome by now, be it with or without a row."""
+    known = {"study_id": study_id, "outcome_lag": outcome_lag, "feature_version": feature_version}
+    return session.scalar(text(COUNT), known) or 0

@@ -3,12 +3,13 @@
 import hashlib
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, UniqueConstraint, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, CreatedAt, Document, Id, StudyId
+from models.base import Base, CreatedAt, Document, Id, Instant, StudyId
 from models.secrets import Encrypted
 
 
@@ -34,7 +35,11 @@ class Study(Base):
 
 
 class ProtocolVersion(Base):
-    """A protocol document as it stood. `history` is how many earlier points its state looks back on."""
+    """A protocol document as it stood, in force from `effective_at` until the next version is.
+
+    history: how many earlier points its state looks back on. looks_back_days: how many days of sent messages
+    its safety envelope looks back on.
+    """
 
     __tablename__ = "protocols"
     __table_args__ = (UniqueConstraint("study_id", "version"),)
@@ -45,8 +50,10 @@ class ProtocolVersion(Base):
     document: Mapped[Document]
     hash: Mapped[str]
     history: Mapped[int]
+    looks_back_days: Mapped[int] = mapped_column(server_default="0")
     author: Mapped[str]
     reason: Mapped[str]
+    effective_at: Mapped[Instant] = mapped_column(server_default=text("now()"))
     created_at: Mapped[CreatedAt]
 
 
@@ -60,28 +67,40 @@ def create(session: Session, **columns: Any) -> Study:
     return study
 
 
+class Written(NamedTuple):
+    """A protocol document that is to be stored; `history` and `looks_back_days` are those of its row."""
+
+    document: Mapping[str, Any]
+    hash: str
+    history: int
+    looks_back_days: int
+
+
 def add_protocol(
     session: Session,
-    study: Study,
-    document: Mapping[str, Any],
-    digest: str,
-    history: int,
+    study_id: int,
+    version: int,
+    written: Written,
     author: str,
     reason: str,
+    effective_at: datetime | None = None,
 ) -> ProtocolVersion:
-    """Store `document` as version `study.protocol_version` of the study's protocol."""
-    version = ProtocolVersion(
-        study_id=study.id,
-        version=study.protocol_version,
-        document=dict(document),
-        hash=digest,
-        history=history,
+    """Store a version of the study's protocol, to come in force at `effective_at` (None: now)."""
+    row = ProtocolVersion(
+        study_id=study_id,
+        version=version,
+        document=dict(written.document),
+        hash=written.hash,
+        history=written.history,
+        looks_back_days=written.looks_back_days,
         author=author,
         reason=reason,
     )
-    session.add(version)
+    if effective_at is not None:
+        row.effective_at = effective_at
+    session.add(row)
     session.flush()
-    return version
+    return row
 
 
 def by_name(session: Session, name: str) -> Study | None:

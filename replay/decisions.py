@@ -8,6 +8,7 @@ import numpy as np
 
 from algorithm import draw, ladder
 from algorithm.arrays import Floats
+from algorithm.envelope import Sent, forbids, local_time
 from algorithm.ladder import Block, Choice, Level, Rung
 from algorithm.protocol import Protocol
 from algorithm.protocols.design import Point, State
@@ -30,6 +31,7 @@ def check(study: Study, report: Report, key: bytes | None) -> None:
             continue  # a divergence of the protocols, told there
         _reward(study, decision, protocol, report)
         _draw(decision, report, key)
+        _available(study, decision, protocol, report)
         if decision["available"] or decision["state"] is not None:
             _state(study, decision, protocol, report)
         if decision["available"]:
@@ -70,8 +72,40 @@ def _draw(decision: Row, report: Report, key: bytes | None) -> None:
     available = decision["available"]
     found = draw.action(decision["seed"], decision["act_prob"]) if available else 0
     report.compare("action", where, decision["action"], found)
-    if not available:
-        report.compare("probability", where, decision["act_prob"], 0.0)
+
+
+def _available(study: Study, decision: Row, protocol: Protocol, report: Report) -> None:
+    """Whether the safety envelope let the point be randomised, and nothing of a draw where it did not."""
+    where = name(decision)
+    found = forbids(
+        protocol.envelope,
+        decision["answers"].get("available") is not False,
+        decision["act_gen_timestamp"],
+        local_time(decision["decision_time"], decision["utc_offset_minutes"]),
+        _messages(study, decision),
+    )
+    stored = [decision["available"], decision["unavailable_rule"]]
+    report.compare("availability", where, stored, [found is None, found])
+    if decision["available"]:
+        return
+    told = [decision[one] for one in ("fallback_level", "policy_id", "act_prob")]
+    nothing = ladder.UNAVAILABLE
+    report.compare("probability", where, told, [nothing.level, nothing.policy_id, nothing.probability])
+    report.compare(
+        "probability",
+        f"{where}, the advantage",
+        [decision["advantage_mean"], decision["advantage_variance"]],
+        [nothing.mean, nothing.variance],
+    )
+
+
+def _messages(study: Study, decision: Row) -> Iterator[Sent]:
+    """The messages to the participant before a decision."""
+    person, index = decision["participant_id"], decision["decision_index"]
+    for earlier in study.theirs.get(person, ()):
+        if earlier["decision_index"] < index and earlier["action"] == 1:
+            day = local_time(earlier["decision_time"], earlier["utc_offset_minutes"]).date()
+            yield Sent(earlier["act_gen_timestamp"], day)
 
 
 def _state(study: Study, decision: Row, protocol: Protocol, report: Report) -> None:
@@ -89,7 +123,8 @@ def _states(study: Study, decision: Row, protocol: Protocol) -> Iterator[State |
     index, design = decision["decision_index"], protocol.design
     looked_at = range(index - design.history, index)
     points = [study.points.get((decision["participant_id"], one)) for one in looked_at]
-    earlier = [point for point in points if point is not None]
+    version = design.feature_version
+    earlier = [point for point in points if point is not None and point["feature_version"] == version]
     known = [possible_rewards(study, point, decision["act_gen_timestamp"]) for point in earlier]
     for rewards in product(*known):
         if not all(reward is None or np.isfinite(reward) for reward in rewards):
@@ -149,9 +184,9 @@ def _chosen(study: Study, decision: Row, protocol: Protocol, features: Floats) -
     stored = (decision["fallback_level"], decision["policy_id"], decision["act_prob"])
     found = []
     for active in _may_have_served(study, decision):
-        for sound in _subsets(study, active, decision["participant_id"]):
+        for sound in _subsets(study, active, decision):
             tried: list[Source] = []
-            rungs = _rungs(study, active, decision["participant_id"], sound, tried)
+            rungs = _rungs(study, active, decision, sound, tried)
             choice = ladder.choose(features, rungs, protocol)
             found.append(choice)
             if _fits(choice, stored):
@@ -166,9 +201,9 @@ def _fits(choice: Choice, stored: tuple[Any, ...]) -> bool:
     return same_rung and abs(choice.probability - stored[2]) <= TOLERANCE
 
 
-def _subsets(study: Study, active: int, person: int) -> Iterator[set[Source]]:
+def _subsets(study: Study, active: int, decision: Row) -> Iterator[set[Source]]:
     """Every set of the blocks that serving looks at and that are unusable now: those that were sound then."""
-    numbers = (active, study.below(active))
+    person, numbers = decision["participant_id"], (active, study.below(active, decision["feature_version"]))
     looked_at = [(kind, number, person) for number in numbers for kind in (BLOCK, POPULATION)]
     unusable = [source for source in map(_source, looked_at) if source in study.sound]
     for count in range(len(unusable) + 1):
@@ -185,7 +220,9 @@ def _may_have_served(study: Study, decision: Row) -> Iterable[int]:
     latest first, and one that is not there."""
     level, policy_id = decision["fallback_level"], decision["policy_id"]
     if level == "F1":
-        return [number for number in (*study.policies, _next(study)) if study.below(number) == policy_id]
+        features = decision["feature_version"]
+        numbers = (*study.policies, _next(study))
+        return [number for number in numbers if study.below(number, features) == policy_id]
     if level == "F3":
         return [*sorted(study.policies, reverse=True), _next(study)]
     return [] if policy_id is None else [policy_id]
@@ -196,7 +233,9 @@ def _next(study: Study) -> int:
     return max(study.policies, default=-1) + 1
 
 
-def _rungs(study: Study, active: int, person: int, sound: set[Source], tried: list[Source]) -> Iterator[Rung]:
+def _rungs(
+    study: Study, active: int, decision: Row, sound: set[Source], tried: list[Source]
+) -> Iterator[Rung]:
     """F0, F2 and F1 in the order in which serving tries them. `sound` are blocks that are taken as they were
     computed; `tried` gathers the others that were looked at."""
 
@@ -206,8 +245,9 @@ def _rungs(study: Study, active: int, person: int, sound: set[Source], tried: li
         if block is not None:
             yield Rung(level, source[1], block)
 
-    policy, number = study.policies.get(active), study.below(active)
-    if policy is not None:
+    person, features = decision["participant_id"], decision["feature_version"]
+    policy, number = study.policies.get(active), study.below(active, features)
+    if policy is not None and study.is_of(active, features):
         member = person in policy["participants"]
         if member:
             yield from rung("F0", (BLOCK, active, person), study.own(active, person))

@@ -21,7 +21,7 @@ TOLERANCE = 1e-9
 
 
 class Learnt(NamedTuple):
-    """All learning rows ever, by participant, decision and row_seq; the last version of a decision counts."""
+    """All learning rows ever of some features, by participant, decision and row_seq; the last counts."""
 
     participant: Ints
     decision: Ints
@@ -51,13 +51,16 @@ class Replayed(NamedTuple):
 
 def check(study: Study, report: Report) -> None:
     """Replay every policy, in their order."""
-    learnt = _learnt(study)
+    features = {
+        version: _learnt(study, version)
+        for version in {one["feature_version"] for one in study.policies.values()}
+    }
     known: dict[int, Replayed] = {}
     for number, policy in sorted(study.policies.items()):
         protocol = study.protocol(policy)
         if protocol is None:
             continue
-        replayed = _policy(study, policy, protocol, learnt, known, report)
+        replayed = _policy(study, policy, protocol, features[policy["feature_version"]], known, report)
         if replayed is None:
             continue
         _numbers(study, replayed, report)
@@ -65,11 +68,13 @@ def check(study: Study, report: Report) -> None:
         known = {number: replayed}  # the policy that served while the next one was fitted
 
 
-def _learnt(study: Study) -> Learnt:
+def _learnt(study: Study, feature_version: str) -> Learnt:
     rows = [
         (row, study.decisions[row["decision_id"]])
         for row in study.tables["learning_rows"]
-        if row["decision_id"] in study.decisions and is_learnt_from(study.decisions[row["decision_id"]])
+        if row["decision_id"] in study.decisions
+        and is_learnt_from(study.decisions[row["decision_id"]])
+        and study.decisions[row["decision_id"]]["feature_version"] == feature_version
     ]
     rows.sort(key=lambda pair: (pair[1]["participant_id"], pair[1]["decision_index"], pair[0]["row_seq"]))
     return Learnt(
@@ -97,7 +102,7 @@ def _policy(
     report: Report,
 ) -> Replayed | None:
     """The policy computed again; None where that cannot be, which is a divergence."""
-    if policy["policy_id"] == 0:
+    if policy["row_count"] == 0:
         return Replayed(policy, learner.prior_policy(protocol), [])
     members, rows = learnt.upto(policy["row_seq"])
     p = len(protocol.prior.mean)

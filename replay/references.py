@@ -1,7 +1,8 @@
 """What must hold between rows: protocols have their hashes, numbers no gap, everything has its decision."""
 
-from algorithm.protocol import digest
+from algorithm.protocol import identity
 from replay.decisions import name
+from replay.knowledge import CLOCKS
 from replay.report import Report
 from replay.study import Study
 from replay.trial import Row
@@ -29,8 +30,10 @@ def _protocol(study: Study, version: Row, report: Report) -> None:
     if loaded is None:
         report.diverge("protocol", where, "a protocol", "a document that no protocol has")
         return
-    report.compare("protocol", f"{where}, document", version["hash"], digest(version["document"]))
-    report.compare("protocol", f"{where}, history", version["history"], loaded.design.history)
+    report.compare("protocol", f"{where}, document", version["hash"], identity(version["document"]))
+    looks_back = [loaded.design.history, loaded.envelope.looks_back_days]
+    told = [version["history"], version["looks_back_days"]]
+    report.compare("protocol", f"{where}, how far it looks back", told, looks_back)
 
 
 def _decision(study: Study, decision: Row, report: Report) -> None:
@@ -45,6 +48,8 @@ def _decision(study: Study, decision: Row, report: Report) -> None:
         [decision[one] for one in told],
         [protocol.digest, protocol.design.feature_version],
     )
+    begun = study.effective[decision["protocol_id"]] <= decision["act_gen_timestamp"] + CLOCKS
+    report.compare("protocol", f"{name(decision)}: its protocol was in force", begun, True)
     person = study.participants.get(decision["participant_id"])
     inside = 1 <= decision["decision_index"] <= protocol.schedule.study_length
     over = 0 if person is None else person["decision_index"]

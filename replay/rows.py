@@ -15,34 +15,36 @@ KIND = "learning row"
 
 def check(study: Study, report: Report) -> None:
     """Each row is a pair as known when it came."""
-    protocol, last = study.in_force(), dict[int, Row]()
-    if protocol is None:
-        return
+    last = dict[int, Row]()
     for row in study.tables["learning_rows"]:
-        _row(study, row, protocol.schedule.outcome_lag, last.get(row["decision_id"]), report)
+        _row(study, row, _lag(study, row), last.get(row["decision_id"]), report)
         last[row["decision_id"]] = row
 
 
 def complete(study: Study, report: Report) -> None:
     """Of a whole study: within one collection the order is the outcomes', and every pair that the last
     collection must have seen has its row."""
-    protocol = study.in_force()
-    if protocol is None:
-        return
-    lag, latest = protocol.schedule.outcome_lag, None
+    latest = None
     for collected, batch in groupby(study.tables["learning_rows"], key=lambda row: row["created_at"]):
         found = list(batch)
-        order = [_order(study, row, lag) for row in found]
+        order = [_order(study, row, _lag(study, row)) for row in found]
         report.compare(KIND, f"the order of row_seq {found[0]['row_seq']} and on", order, sorted(order))
         latest = collected
     if latest is not None:
         last = {row["decision_id"]: row for row in study.tables["learning_rows"]}
-        _complete(study, lag, last, latest, report)
+        _complete(study, last, latest, report)
 
 
 def is_learnt_from(decision: Row) -> bool:
     """Whether a decision can be a learning row: randomised in a state that was known."""
     return decision["state"] is not None and decision["available"] and decision["fallback_level"] != "F4"
+
+
+def _lag(study: Study, row: Row) -> int:
+    """How many points after its action a decision's outcome is reported, by its own protocol."""
+    decision = study.decisions.get(row["decision_id"])
+    protocol = None if decision is None else study.protocol(decision)
+    return 0 if protocol is None else protocol.schedule.outcome_lag
 
 
 def _order(study: Study, row: Row, lag: int) -> tuple[int, int]:
@@ -73,8 +75,8 @@ def _row(study: Study, row: Row, lag: int, before: Row | None, report: Report) -
         report.held[KIND] += 1
 
 
-def _complete(study: Study, lag: int, last: dict[int, Row], collected: datetime, report: Report) -> None:
-    for decision, reporting in _pairs(study, lag):
+def _complete(study: Study, last: dict[int, Row], collected: datetime, report: Report) -> None:
+    for decision, reporting in _pairs(study):
         if reporting["act_gen_timestamp"] > collected - LONGEST_TRANSACTION - CLOCKS:
             continue  # perhaps the last collection did not see it
         known = possible_rewards(study, reporting, collected)
@@ -84,8 +86,15 @@ def _complete(study: Study, lag: int, last: dict[int, Row], collected: datetime,
             report.diverge(KIND, f"{name(decision)}, the last outcome collected", stored, known[0])
 
 
-def _pairs(study: Study, lag: int) -> Iterator[tuple[Row, Row]]:
+def _pairs(study: Study) -> Iterator[tuple[Row, Row]]:
+    """Those of the features in force: the last ones of others came too late for their last collection."""
+    protocol = study.in_force()
+    if protocol is None:
+        return
+    version, lag = protocol.design.feature_version, protocol.schedule.outcome_lag
     for (person, index), decision in study.points.items():
+        if decision["feature_version"] != version:
+            continue
         reporting = study.points.get((person, index + lag))
         if reporting is not None and is_learnt_from(decision):
             yield decision, reporting

@@ -9,7 +9,7 @@ import numpy as np
 
 from algorithm.arrays import Floats
 from algorithm.ladder import Block
-from algorithm.protocol import Protocol, ProtocolError, load
+from algorithm.protocol import Protocol, ProtocolError, stored
 from replay.trial import Row
 
 TABLES = (
@@ -41,8 +41,10 @@ class Study:
         self.as_of = as_of
         self.checked = tables["decisions"] if checked is None else checked
         self.protocols = {row["id"]: _loaded(row) for row in tables["protocols"]}
+        self.effective = {row["id"]: row["effective_at"] for row in tables["protocols"]}
         self.participants = {row["id"]: row for row in tables["participants"]}
         self.decisions = {row["id"]: row for row in tables["decisions"]}
+        self.theirs = _grouped(tables["decisions"], "participant_id", "decision_index")
         self.points = {(row["participant_id"], row["decision_index"]): row for row in tables["decisions"]}
         self.windows = {(row["participant_id"], row["decision_index"]): row for row in tables["windows"]}
         self.answers = _grouped(tables["answers"], "decision_id", "version")
@@ -62,9 +64,14 @@ class Study:
         versions = {row["version"]: row["id"] for row in self.tables["protocols"]}
         return self.protocols.get(versions.get(self.facts["protocol_version"], 0))
 
-    def below(self, policy_id: int) -> int | None:
-        """The highest policy number below `policy_id`."""
-        return max((number for number in self.policies if number < policy_id), default=None)
+    def below(self, policy_id: int, feature_version: str) -> int | None:
+        """The highest policy number below `policy_id` of these features."""
+        lower = (number for number in self.policies if number < policy_id)
+        return max((one for one in lower if self.is_of(one, feature_version)), default=None)
+
+    def is_of(self, policy_id: int, feature_version: str) -> bool:
+        """Whether a policy is one of these features: no other may serve them."""
+        return bool(self.policies[policy_id]["feature_version"] == feature_version)
 
     def own(self, policy_id: int, participant_id: int) -> Block | None:
         """A participant's stored block under a policy; None where it is gone or its numbers make none."""
@@ -80,7 +87,7 @@ class Study:
 
 def _loaded(row: Row) -> Protocol | None:
     try:
-        return load(row["document"])
+        return stored(row["document"], row["hash"])
     except ProtocolError:
         return None
 

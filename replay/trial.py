@@ -161,7 +161,8 @@ def _drawn(person: _Person, decision: Row | None, context: Context) -> Row:
     given = decision or {}
     answers = person.answers.get(given.get("id", 0), [])
     reported = [answer["item"] for answer in answers if answer["source"] == "ema"]
-    state = given.get("state") or [None] * len(names)
+    same = given.get("feature_version") == context.protocol.design.feature_version
+    state = (given.get("state") if same else None) or [None] * len(names)
     return {
         **{name: given.get(name) for name in AS_DECIDED},
         "rid": given.get("id"),
@@ -219,8 +220,13 @@ _DRAWN = (
     Column("act_prob", "number", "probability of action 1, after all rules", range="[0, 1]"),
     Column("action", "integer", "1 sent, 0 not", range="0, 1"),
     Column("seed", "integer", "action is 1 where seed / 2^53 < act_prob", range="[0, 2^53)"),
-    Column("fallback_level", "text", "the rung of the ladder that decided", range="F0, F1, F2, F3, F4"),
-    Column("policy_id", "integer", "the policy whose probability this is; null at F4", range=">= 0"),
+    Column(
+        "fallback_level",
+        "text",
+        "the rung of the ladder that decided; none where a rule forbade a draw",
+        range="F0, F1, F2, F3, F4, none",
+    ),
+    Column("policy_id", "integer", "the policy whose probability this is; null at F4 and none", range=">= 0"),
     Column("protocol_id", "integer", "id in `protocols`"),
     Column("rid", "integer", "id of the decision"),
     Column("act_gen_timestamp", "instant", "when the action was drawn, by the server's clock", "UTC"),

@@ -1,12 +1,15 @@
 """The generated pages of docs/ are what the code says now."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from api import clients, roles, secrets, studies
+from algorithm import protocol
+from algorithm.protocols import DESIGNS
+from api import clients, protocols, roles, secrets, studies
 from api.errors import Fault
 from docs import generate
 
@@ -21,9 +24,22 @@ def test_the_page_is_current(name: str, text: str) -> None:
     assert written == text, "run: python -m docs.generate"
 
 
+@pytest.mark.parametrize("name", sorted(DESIGNS))
+def test_the_file_of_a_protocol_is_what_the_defaults_of_the_code_mean(name: str) -> None:
+    written = (ROOT / "protocols" / f"{name}.json").read_text(encoding="utf-8")
+    assert written == generate.protocol_json(name), "run: python -m docs.generate"
+    assert protocol.load(json.loads(written)).digest == protocol.digest({"protocol": name})
+
+
 def test_every_command_is_told_to_the_operator() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    groups = (clients.commands, roles.commands, secrets.commands, studies.commands)
+    groups = (
+        clients.commands,
+        protocols.commands,
+        roles.commands,
+        secrets.commands,
+        studies.commands,
+    )
     commands = [f"{group.name} {name}" for group in groups for name in group.commands]
     assert len(commands) > 10
     assert [command for command in commands if command not in page] == []

@@ -52,6 +52,8 @@ SHARED_IN_API = {
     "limits",
     "cli",
     "examples",
+    "amending",
+    "files",
 }
 
 

@@ -74,8 +74,9 @@ def _store(
     study = studies.by_id(session, claimed.job.study_id)
     version = studies.protocol(session, study)
     decision = decisions.known(session, claimed.window.participant_id, claimed.window.decision_index)
+    own = studies.protocol_by_id(session, decision.protocol_id)
     outcome = store.items_of(
-        session, study, protocol.load(version.document), claimed.query.user_id, decision, reply
+        session, study, protocol.stored(own.document, own.hash), claimed.query.user_id, decision, reply
     )
     if outcome is not None:
         _fail(session, claimed, outcome, now)

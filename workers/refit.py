@@ -62,7 +62,8 @@ def run(job_id: int) -> None:
 def _refit(job: Job) -> None:
     collected = transact(lambda session: _collect(session, job.study_id))
     snapshot = transact(lambda session: _snapshot(session, job.study_id, *collected))
-    if snapshot.serving.row_seq == snapshot.row_seq and not job.hyperparameters:
+    is_learnt = snapshot.serving.row_count > 0 and snapshot.serving.row_seq == snapshot.row_seq
+    if is_learnt and not job.hyperparameters:
         _finish(job, snapshot.serving.policy_id, "the serving policy contains every row")
         return
     try:
@@ -107,7 +108,8 @@ def _largest_change(snapshot: Snapshot, gathered: Gathered, fitted: Fit) -> floa
 
 def _collect(session: Session, study_id: int) -> tuple[int, dict[int, int]]:
     study = studies.locked(session, study_id)
-    made = protocol.load(studies.protocol(session, study).document)
+    version = studies.protocol(session, study)
+    made = protocol.stored(version.document, version.hash)
     row_seq = rows.collect(session, study, made.schedule.outcome_lag, made.design.feature_version)
     return row_seq, statistics.corrections(session, study_id)
 
@@ -115,7 +117,7 @@ def _collect(session: Session, study_id: int) -> tuple[int, dict[int, int]]:
 def _snapshot(session: Session, study_id: int, row_seq: int, corrections: dict[int, int]) -> Snapshot:
     study = studies.by_id(session, study_id)
     version = studies.protocol(session, study)
-    made = protocol.load(version.document)
+    made = protocol.stored(version.document, version.hash)
     serving = policies.numbered(session, study_id, study.policy_id)
     if serving is None:
         raise LookupError(f"study {study_id} has no policy {study.policy_id}")
@@ -126,7 +128,7 @@ def _snapshot(session: Session, study_id: int, row_seq: int, corrections: dict[i
         made,
         row_seq,
         corrections,
-        rows.snapshot(session, study_id, row_seq, changed),
+        rows.snapshot(session, study_id, row_seq, changed, features),
         statistics.kept(session, study_id, features, without=changed),
         serving,
     )
@@ -142,6 +144,10 @@ def _used_so_far(snapshot: Snapshot) -> Hyperparameters:
 def _store(session: Session, job: Job, snapshot: Snapshot, fitted: Fitted) -> None:
     """Insert the policy with the statistics it is made of, let it serve, finish the job, all or nothing."""
     study = studies.locked(session, job.study_id)
+    if study.policy_id != snapshot.serving.policy_id:
+        told = {"policy_id": study.policy_id, "note": "another policy was activated meanwhile"}
+        jobs.finish(session, job, datetime.now(UTC), told)
+        return
     features = snapshot.protocol.design.feature_version
     stamp = Stamp(
         protocol_id=snapshot.protocol_id,

@@ -61,7 +61,8 @@ def compare(study_id: int) -> None:
     for start in range(0, len(kept.participants), PART):
         part = kept.take(slice(start, start + PART))
         ids = part.participants.tolist()
-        found = transact(partial(rows.snapshot, study_id=study_id, row_seq=row_seq, participants=ids))
+        known = {"row_seq": row_seq, "participants": ids, "feature_version": design.feature_version}
+        found = transact(partial(rows.snapshot, study_id=study_id, **known))
         if not _equal(part, anew(design, found)):
             count = transact(partial(statistics.forget, study_id=study_id))
             log.error("statistics differ from their rows", study_id=study_id, thrown_away=count)

@@ -1,6 +1,6 @@
 """Every task by its name. Routes, limits and schedules stand in celeryconfig.py."""
 
-from workers import export, ingest, notify, refit, sample, sentry, upkeep, watch
+from workers import export, ingest, notify, refit, sample, sentry, upkeep, versions, watch
 from workers.app import app
 
 
@@ -44,6 +44,12 @@ def sweep() -> None:
 def close_stale_windows() -> None:
     """End the windows that no app ended in time."""
     upkeep.close_stale_windows()
+
+
+@app.task(name="kairos.enter_protocols")
+def enter_protocols() -> None:
+    """Let protocol versions come in force whose time has come."""
+    versions.enter_due()
 
 
 @app.task(name="kairos.watch")

@@ -53,7 +53,7 @@ class Design(Protocol):
 
     @property
     def feature_version(self) -> str:
-        """Changes whenever the meaning of a state variable or a feature changes."""
+        """Changes whenever the meaning of a state variable, a feature or the reward changes."""
 
     @property
     def reward_sd(self) -> float:

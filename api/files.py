@@ -1,0 +1,33 @@
+"""Protocols in files, read for the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from algorithm import protocol
+from algorithm.protocol import Protocol, ProtocolError
+
+LARGEST_FILE = 2**20
+
+
+def from_file(path: Path) -> Protocol:
+    """The protocol in a file. Raises ClickException."""
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise click.ClickException(f"{path} is too large for a protocol")
+        return protocol.load(json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique))
+    except ProtocolError as error:
+        raise click.ClickException(f"{path}: {error}") from None
+    except OSError as error:
+        raise click.ClickException(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise click.ClickException(f"{path} is no JSON document: {error}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found

@@ -1,0 +1,54 @@
+"""Protocol versions come in force when their time has come."""
+
+from datetime import UTC, datetime
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from algorithm import protocol
+from algorithm.amendments import begins_anew
+from algorithm.learner import prior_policy
+from models import jobs, studies, versions
+from models.policies import Stamp
+from models.session import transact
+from models.studies import ProtocolVersion, Study
+from models.versions import Prior
+from version import code_version
+from workers.app import log, send
+
+
+def enter_due() -> None:
+    """Let the versions come in force that are due, each study in a transaction of its own."""
+    now = datetime.now(UTC)
+    for study_id in transact(partial(versions.waiting, now=now)):
+        refit = transact(partial(_enter, study_id, now))
+        if refit is not None:
+            send(jobs.REFIT, refit)
+
+
+def _enter(study_id: int, now: datetime, session: Session) -> int | None:
+    """The refit job that this asked for, or None."""
+    study = studies.locked(session, study_id)
+    version = versions.due(session, study, now)
+    if version is None:
+        return None
+    anew = begins_anew(studies.protocol(session, study).document, version.document)
+    versions.enter(session, study, version, _prior(study, version) if anew else None)
+    log.info("protocol in force", study_id=study_id, version=version.version, begins_anew=anew)
+    if not anew:
+        return None
+    return jobs.request_refit(session, study_id, now, now, hyperparameters=False).job_id
+
+
+def _prior(study: Study, version: ProtocolVersion) -> Prior:
+    made = protocol.stored(version.document, version.hash)
+    learnt = prior_policy(made)
+    stamp = Stamp(
+        protocol_id=version.id,
+        protocol_hash=version.hash,
+        algorithm=made.algorithm,
+        feature_version=made.design.feature_version,
+        code_version=code_version(),
+        row_seq=study.row_seq,
+    )
+    return Prior(stamp, learnt, (learnt.block.mean, learnt.block.covariance))
