@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     claim_seconds: float = Field(default=660, gt=0)
     export_folder: str = "/var/lib/kairos/exports"
     export_days: float = Field(default=7, gt=0)
+    backup_folder: str = "/var/lib/kairos/backups"
+    backup_keep: int = Field(default=14, ge=1)
     replay_sample: int = Field(default=20, ge=0)
 
     watch_seconds: float = Field(default=60, gt=0)

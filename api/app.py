@@ -12,6 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import logs
 from api import (
     actions,
+    backup,
     clients,
     conduct,
     decisions,
@@ -81,6 +82,8 @@ def create_app() -> Flask:
         app.cli.add_command(commands)
     app.cli.add_command(dump.command)
     app.cli.add_command(exports.command)
+    app.cli.add_command(backup.backup)
+    app.cli.add_command(backup.restore)
     return app
 
 

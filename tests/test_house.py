@@ -54,6 +54,7 @@ SHARED_IN_API = {
     "examples",
     "amending",
     "files",
+    "programs",
 }
 
 

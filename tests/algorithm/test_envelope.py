@@ -93,7 +93,7 @@ def test_every_history_is_decided_as_the_slow_formula_says(
 
 @given(quiet, st.integers(0, 1439))
 def test_quiet_minutes_are_those_that_are_quiet(hours: tuple[int, int], minute: int) -> None:
-    wall = datetime(2026, 3, 1) + timedelta(minutes=minute)
+    wall = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=minute)
     assert is_quiet(hours, wall) == (minute in quiet_minutes(hours))
 
 

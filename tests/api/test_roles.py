@@ -31,6 +31,9 @@ POST /update_parameters                        401 202 403 202       -   -   -
 POST /update_hyperparameters                   401 202 403 202       -   -   -
 GET  /jobs/<int:job_id>                        401 200 200 200       404 404 404
 GET  /study                                    401 200 200 200       -   -   -
+GET  /study/protocol                           401 200 200 200       -   -   -
+GET  /study/protocol/versions                  401 403 200 200       -   -   -
+PUT  /study/protocol                           401 403 403 200       -   -   -
 GET  /policies                                 401 200 200 200       -   -   -
 GET  /policies/<int:policy_id>                 401 200 200 200       404 404 404
 GET  /participants                             401 403 200 200       -   -   -
@@ -49,6 +52,7 @@ GET  /exports/<int:job_id>/file                401 403 409 409       403 404 404
 """
 CALLERS = (None, "client", "researcher", "admin")
 numbers = itertools.count(1)
+hours = itertools.cycle([3, 4])
 
 
 class Rows(NamedTuple):
@@ -134,6 +138,9 @@ REQUESTS: dict[str, Callable[[Rows], Request]] = {
     "/incidents/<int:incident_id>/acknowledge": lambda rows: Request({"incident_id": rows.incident_id}),
     "/exports/<int:job_id>": lambda rows: Request({"job_id": rows.export_id}),
     "/exports/<int:job_id>/file": lambda rows: Request({"job_id": rows.export_id}),
+    "/study/protocol": lambda rows: Request(
+        body={"document": {"protocol": "miwaves", "refit": {"nightly_hour": next(hours)}}, "reason": "a test"}
+    ),
     "/study/pause": lambda rows: Request(body={"reason": "a test"}),
     "/study/resume": lambda rows: Request(body={"reason": "a test"}),
 }

