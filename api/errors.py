@@ -15,6 +15,7 @@ from logs import where
 
 log = get_logger()
 RETRY_AFTER_SECONDS = 2
+DISK_FULL = "53100"
 
 
 class Fault(Enum):
@@ -168,7 +169,11 @@ def _http(error: HTTPException) -> Response:
 
 
 def _database(error: Exception) -> Response:
-    log.warning("database away", error=type(error).__name__)
+    code = getattr(getattr(error, "orig", error), "pgcode", None)
+    if code == DISK_FULL:
+        log.error("the database's disk is full")
+    else:
+        log.warning("database away", error=type(error).__name__, sqlstate=code)
     return answer(Refusal(Fault.DATABASE_AWAY))
 
 

@@ -1,0 +1,93 @@
+"""PostgreSQL's disk is full: what was not stored was not answered, and the same call succeeds afterwards."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.api.trial import Trial, cursor
+from tests.workers.backend import BackEnd, serving
+from workers import ingest
+
+FULL = """
+CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'could not extend: No space left on device' USING ERRCODE = 'disk_full'; END $$
+"""
+WHEN = {
+    "at the statement": "CREATE TRIGGER no_space BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION no_space()",
+    "at its commit": (
+        "CREATE CONSTRAINT TRIGGER no_space AFTER INSERT ON {} DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION no_space()"
+    ),
+}
+
+
+@contextmanager
+def full(trial: Trial, table: str, when: str = "at the statement") -> Iterator[None]:
+    """Rows of a table find no space, with the error that PostgreSQL gives then (53100)."""
+    with cursor(trial.database_url) as found:
+        found.execute(FULL)
+        found.execute(WHEN[when].format(table))
+    try:
+        yield
+    finally:
+        with cursor(trial.database_url) as found:
+            found.execute("DROP FUNCTION no_space CASCADE")
+
+
+def stored(trial: Trial) -> list[tuple[int, str, int]]:
+    found = trial.rows(
+        "SELECT p.decision_index, p.phase, count(d.id) AS decisions FROM participants p LEFT JOIN decisions d"
+        " ON d.participant_id = p.id WHERE p.study_id = %s GROUP BY p.id ORDER BY p.id",
+        trial.study_id,
+    )
+    return [(row["decision_index"], row["phase"], row["decisions"]) for row in found]
+
+
+@pytest.mark.parametrize("when", WHEN)
+def test_a_decision_that_finds_no_space_is_not_made_and_can_be_asked_for_again(
+    trial: Trial, when: str
+) -> None:
+    trial.enrol("ann")
+    with full(trial, "decisions", when):
+        for _ in range(2):
+            answer = trial.actions("ann", decision_index=1)
+            assert (answer.status_code, answer.get_json()["error_code"]) == (503, 907)
+            assert "Retry-After" in answer.headers
+        assert stored(trial) == [(0, "REGISTERED", 0)]
+        assert trial.call("GET", "/study", role="researcher").status_code == 200  # reading goes on
+    assert trial.decide("ann", decision_index=1)["decision_index"] == 1
+    assert stored(trial) == [(0, "STARTED", 1)]
+
+
+@pytest.mark.parametrize("when", WHEN)
+def test_an_end_that_finds_no_space_leaves_its_window_open(trial: Trial, when: str) -> None:
+    trial.enrol("ann")
+    trial.decide("ann")
+    with full(trial, "windows", when):
+        assert trial.end_window("ann").status_code == 503
+        assert stored(trial) == [(0, "STARTED", 1)]
+    assert trial.end("ann")["decision_index"] == 1
+
+
+@pytest.fixture
+def back_end() -> Iterator[BackEnd]:
+    with serving() as served:
+        yield served
+
+
+def test_an_ingest_that_finds_no_space_is_done_later(new_trial: object, back_end: BackEnd) -> None:
+    trial: Trial = new_trial(ema_url=back_end.url)  # type: ignore[operator]
+    trial.enrol("ann")
+    decided = trial.decide("ann")
+    issued = ("seed", "act_prob", "policy_id", "decision_index", "rid", "act_gen_timestamp")
+    item = {name: decided[name] for name in issued} | {"action_taken": decided["action"]}
+    back_end.has(item | {"user_id": "ann", "finished_ema": False, "app_use_flag": True})
+    job_id = trial.end("ann")["job_id"]
+    with full(trial, "answers"), pytest.raises(Exception, match="No space left"):
+        ingest.run(job_id)
+    trial.tamper("UPDATE jobs SET state = 'queued' WHERE id = %s", job_id)  # as the sweep does
+    ingest.run(job_id)
+    (job,) = trial.rows("SELECT state FROM jobs WHERE id = %s", job_id)
+    (answers,) = trial.rows("SELECT count(*) AS n FROM answers WHERE study_id = %s", trial.study_id)
+    assert (job["state"], answers["n"]) == ("done", 1)
