@@ -45,12 +45,12 @@ def check(session: Session, study_id: int, change: Change, now: datetime) -> Pro
     """The protocol that a change makes. Raises Refusal where it is not possible."""
     made = _loaded(change.document)
     latest = versions.latest(session, study_id)
-    keys = amendments.changes(latest.document, made.document)
-    if not keys:
+    old = _complete(latest)
+    if not amendments.changes(old, made.document):
         raise Refusal(Fault.PROTOCOL_SAME)
     if latest.effective_at > (change.effective_at or now):
         raise Refusal(Fault.PROTOCOL_WAITS)
-    breaking = _breaking(session, study_id, latest.document, made.document, change, now)
+    breaking = _breaking(session, study_id, old, made.document, change, now)
     if breaking and not change.amendment:
         told = "needs an amendment once decisions exist"
         raise Refusal(
@@ -58,6 +58,11 @@ def check(session: Session, study_id: int, change: Change, now: datetime) -> Pro
             errors=[FieldError(field=f"document.{key}", message=told) for key in breaking],
         )
     return made
+
+
+def _complete(version: ProtocolVersion) -> Mapping[str, Any]:
+    """A stored document with the keys that came after it."""
+    return protocol.stored(version.document, version.hash).document
 
 
 def _loaded(document: Mapping[str, Any]) -> Protocol:
@@ -108,8 +113,8 @@ def _enter(
     session: Session, study: Study, version: ProtocolVersion, made: Protocol, now: datetime
 ) -> int | None:
     """The refit job that this asked for, or None."""
-    in_force = studies.protocol(session, study)
-    if not amendments.begins_anew(in_force.document, made.document):
+    in_force = _complete(studies.protocol(session, study))
+    if not amendments.begins_anew(in_force, made.document):
         versions.enter(session, study, version, None)
         return None
     versions.enter(session, study, version, prior(study, version, made))

@@ -121,7 +121,10 @@ def _write(path: Path) -> dict[str, Any]:
 def _dump(command: list[Path | str], archive: zipfile.ZipFile) -> str:
     """Let pg_dump write into the archive; the SHA-256 of what it wrote."""
     digest = hashlib.sha256()
-    with _running([*command, programs.database()]) as process, archive.open(DUMP, "w", True) as target:
+    with (
+        _running([*command, programs.database()]) as process,
+        archive.open(DUMP, "w", force_zip64=True) as target,
+    ):
         while block := _pipe(process.stdout).read(BLOCK):
             digest.update(block)
             target.write(block)

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from algorithm import protocol
 from algorithm.amendments import begins_anew
 from algorithm.learner import prior_policy
+from algorithm.protocol import Protocol
 from models import jobs, studies, versions
 from models.policies import Stamp
 from models.session import transact
@@ -32,16 +33,20 @@ def _enter(study_id: int, now: datetime, session: Session) -> int | None:
     version = versions.due(session, study, now)
     if version is None:
         return None
-    anew = begins_anew(studies.protocol(session, study).document, version.document)
-    versions.enter(session, study, version, _prior(study, version) if anew else None)
+    old, new = _loaded(studies.protocol(session, study)), _loaded(version)
+    anew = begins_anew(old.document, new.document)
+    versions.enter(session, study, version, _prior(study, version, new) if anew else None)
     log.info("protocol in force", study_id=study_id, version=version.version, begins_anew=anew)
     if not anew:
         return None
     return jobs.request_refit(session, study_id, now, now, hyperparameters=False).job_id
 
 
-def _prior(study: Study, version: ProtocolVersion) -> Prior:
-    made = protocol.stored(version.document, version.hash)
+def _loaded(version: ProtocolVersion) -> Protocol:
+    return protocol.stored(version.document, version.hash)
+
+
+def _prior(study: Study, version: ProtocolVersion, made: Protocol) -> Prior:
     learnt = prior_policy(made)
     stamp = Stamp(
         protocol_id=version.id,

@@ -11,7 +11,7 @@ from workers import ingest
 
 FULL = """
 CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'could not extend: No space left on device' USING ERRCODE = 'disk_full'; END $$
+$$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$
 """
 WHEN = {
     "at the statement": "CREATE TRIGGER no_space BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION no_space()",
