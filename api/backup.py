@@ -211,9 +211,9 @@ def _refuse(manifest: dict[str, Any], facts: Facts, replace: bool) -> None:
 def _empty() -> None:
     url = make_url(settings().database_url).set(drivername="postgresql")
     with closing(psycopg2.connect(url.render_as_string(hide_password=False))) as connection:
+        connection.autocommit = True  # the three are one message, and so one transaction
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '10s'; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        connection.commit()
 
 
 def _fill(archive: zipfile.ZipFile, server: int) -> None:

@@ -42,6 +42,7 @@ class DecisionSeen(BaseModel):
     seed: int
     action: Literal[0, 1]
     available: bool
+    unavailable_rule: str | None
     reward: float | None
     evening: bool
     decision_time: datetime

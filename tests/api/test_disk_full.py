@@ -13,11 +13,11 @@ FULL = """
 CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$
 """
+DOES = "FOR EACH ROW EXECUTE FUNCTION no_space()"
 WHEN = {
-    "at the statement": "CREATE TRIGGER no_space BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION no_space()",
+    "at the statement": f"CREATE TRIGGER no_space BEFORE INSERT ON {{}} {DOES}",
     "at its commit": (
-        "CREATE CONSTRAINT TRIGGER no_space AFTER INSERT ON {} DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW EXECUTE FUNCTION no_space()"
+        f"CREATE CONSTRAINT TRIGGER no_space AFTER INSERT ON {{}} DEFERRABLE INITIALLY DEFERRED {DOES}"
     ),
 }
 

@@ -47,7 +47,7 @@ def test_an_unavailable_point_is_no_row_and_its_reward_still_counts(trial: Trial
 @pytest.mark.parametrize(
     ("setting", "rules"),
     [
-        ("envelope.cool_down_hours=20", [None, "cool_down", "cool_down", None]),
+        ("envelope.cool_down_hours=20", [None, "cool_down", None, "cool_down"]),
         ("envelope.daily_cap=1", [None, "daily_cap", None, "daily_cap"]),
         ("envelope.weekly_cap=2", [None, None, "weekly_cap", "weekly_cap"]),
         ('envelope.quiet_hours={"from": 1800, "to": 900}', ["quiet_hours"] * 4),
