@@ -44,7 +44,7 @@ class Facts:
                     cursor.execute(
                         "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
                     )
-                    self.relations = int(cursor.fetchone()[0])
+                    (self.relations,) = cursor.fetchone() or (0,)
                     self.revision = self._revision(cursor)
         except psycopg2.Error as error:
             said = str(error).strip().partition("\n")[0]
@@ -96,7 +96,12 @@ def _write(path: Path) -> dict[str, Any]:
     facts = Facts()
     if facts.revision is None:
         raise click.ClickException("there is nothing to back up: the database is not migrated")
-    command = [programs.program("pg_dump", facts.server), "--format=custom", "--no-owner", "--no-privileges"]
+    command: list[Path | str] = [
+        programs.program("pg_dump", facts.server),
+        "--format=custom",
+        "--no-owner",
+        "--no-privileges",
+    ]
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         unfinished.touch(mode=0o600)
@@ -219,7 +224,8 @@ def _empty() -> None:
 def _fill(archive: zipfile.ZipFile, server: int) -> None:
     """All of the dump or nothing."""
     options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
-    command = [programs.program("pg_restore", server), *options, f"--dbname={programs.database()}"]
+    program = programs.program("pg_restore", server)
+    command: list[Path | str] = [program, *options, f"--dbname={programs.database()}"]
     with _running(command) as process, archive.open(DUMP) as source:
         try:
             shutil.copyfileobj(source, _pipe(process.stdin), BLOCK)

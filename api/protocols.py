@@ -14,10 +14,10 @@ from api.amending import Change
 from api.auth import Caller
 from api.cli import Commands, tell
 from api.endpoint import Domain, Reply, StrictBody
-from api.errors import Fault
+from api.errors import Fault, Refusal
 from api.fields import Instant, Sentence, coded
 from api.files import from_file
-from models import jobs, studies, versions
+from models import clients, jobs, studies, versions
 from models.session import transact
 from models.studies import ProtocolVersion
 
@@ -136,6 +136,35 @@ def _document(session: Session, name: str, number: int | None) -> dict[str, Any]
         if version.version == wanted:
             return version.document
     raise click.ClickException(f"the protocol of {name!r} has no version {wanted}")
+
+
+@commands.command("change")
+@click.argument("study")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--account", required=True, help="The admin in whose name this is done.")
+@click.option("--reason", required=True, help="Why; kept for good.")
+@click.option("--effective-at", type=click.DateTime(("%Y-%m-%dT%H:%M:%S%z",)), help="With its UTC offset.")
+@click.option("--amendment", is_flag=True, help="It may change what the analysis hangs on.")
+def change(
+    study: str, file: Path, account: str, reason: str, effective_at: datetime | None, amendment: bool
+) -> None:
+    """Give STUDY the protocol in FILE as a new version. A refit that comes of it is sent by the sweep."""
+    asked = Change(from_file(file).document, reason, effective_at, amendment)
+    try:
+        made = transact(lambda session: _change(session, study, account, asked))
+    except Refusal as refusal:
+        keys = ", ".join(error.field.removeprefix("document.") for error in refusal.errors or ())
+        raise click.ClickException(f"{refusal.message} {keys}".strip()) from None
+    tell(study=study, version=made.version.version, protocol_hash=made.version.hash, in_force=made.in_force)
+
+
+def _change(session: Session, name: str, account: str, asked: Change) -> amending.Changed:
+    study, client = studies.by_name(session, name), clients.by_name(session, account)
+    if study is None:
+        raise click.ClickException(f"there is no study {name!r}")
+    if client is None or client.study_id != study.id or client.role != "admin" or client.disabled:
+        raise click.ClickException(f"there is no account {account!r} of an admin in {name!r}")
+    return amending.perform(session, study.id, client.id, asked, datetime.now(UTC))
 
 
 @commands.command("check")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from psycopg2.extensions import cursor
 from sqlalchemy import event
 
@@ -9,7 +10,12 @@ from models.session import engine
 from tests.service import Service
 
 
-def test_a_decision_is_two_statements_between_begin_and_commit(service: Service) -> None:
+@pytest.mark.parametrize("rules", [(), ("envelope.cool_down_hours=1", "envelope.daily_cap=1")])
+def test_a_decision_is_two_statements_between_begin_and_commit(
+    bare_service: Service, rules: tuple[str, ...]
+) -> None:
+    service = bare_service
+    service.study("trial", *rules)
     messages: list[str] = []
 
     class Counting(cursor):

@@ -287,3 +287,17 @@ def test_a_stored_document_that_lacks_later_keys_keeps_its_meaning_and_its_hash(
     trial.decide("ann")
     (row,) = trial.rows("SELECT protocol_hash FROM decisions WHERE study_id = %s", trial.study_id)
     assert row["protocol_hash"] == "old"
+
+
+def test_a_file_becomes_the_next_version_at_the_command_line(trial: Trial, tmp_path: Path) -> None:
+    trial.enrol("ann")
+    trial.live("ann", 1)
+    file = tmp_path / "next.json"
+    file.write_text(json.dumps({"protocol": "miwaves", "allocation": {"C": 4.0}}))
+    words = ("protocol", "change", trial.name, str(file), "--reason", WHY, "--account")
+    admin = f"admin@{trial.name}"
+    assert "allocation.C" in output(trial, *words, admin)
+    assert "no account" in output(trial, *words, f"researcher@{trial.name}")
+    told = trial.service.command(*words, admin, "--amendment", "--effective-at", "2199-01-01T00:00:00+0000")
+    assert (told["version"], told["in_force"]) == (2, False)
+    assert in_force(trial)["version"] == 1
