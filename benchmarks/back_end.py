@@ -1,8 +1,8 @@
-"""A study's back end that costs next to nothing: answers written beforehand, by participant.
+"""A study's back end that costs next to nothing: answers written beforehand, by path and participant.
 
     python -m benchmarks.back_end PORT FILE
 
-FILE holds {"user_id": answer}.
+FILE holds {"/path user_id": answer}.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Answering(asyncio.Protocol):
         found = USER.search(body)
         assert found is not None
         assert isinstance(self.transport, asyncio.Transport)
-        self.transport.write(self.answers[found[1]])
+        self.transport.write(self.answers[head.split(b" ", 2)[1] + b" " + found[1]])
         self.received = b""
 
 

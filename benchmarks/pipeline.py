@@ -39,20 +39,31 @@ WORKER = (
 )
 ENDED = """
 WITH ended AS (
-    INSERT INTO windows (study_id, participant_id, decision_index, kind, state, query_start, query_end, ended_at)
+    INSERT INTO windows
+        (study_id, participant_id, decision_index, kind, state, query_start, query_end, ended_at)
     SELECT study_id, id, decision_index, 'ended', 'ended', now() - interval '1 day', now(), now()
     FROM participants WHERE study_id = :study_id RETURNING id)
 INSERT INTO jobs (study_id, kind, window_id, run_after, sent_at)
 SELECT :study_id, 'ingest', id, now(), now() FROM ended RETURNING id
 """
 ANSWERS = """
-SELECT p.user_id, json_build_object('status', 'success', 'ema_data', json_build_object('1', json_build_object(
+SELECT '/' || s.name || ' ' || p.user_id,
+    json_build_object('status', 'success', 'ema_data', json_build_object('1', json_build_object(
     'user_id', p.user_id, 'finished_ema', false, 'app_use_flag', false, 'action_taken', d.action,
     'seed', d.seed, 'act_prob', d.act_prob, 'policy_id', d.policy_id, 'decision_index', d.decision_index,
     'act_gen_timestamp', d.act_gen_timestamp, 'rid', d.id)))
-FROM participants p JOIN decisions d ON d.participant_id = p.id AND d.decision_index = p.decision_index
+FROM studies s
+JOIN participants p ON p.study_id = s.id
+JOIN decisions d ON d.participant_id = p.id AND d.decision_index = p.decision_index
 """
 LEFT = "SELECT count(*) FROM jobs WHERE study_id = :study_id AND kind = 'ingest' AND state <> 'done'"
+WRONG = """
+SELECT code || ' ' || reason FROM jobs
+WHERE study_id = :study_id AND kind = 'ingest' AND state <> 'done' LIMIT 1
+"""
+
+
+QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 class Bench:
@@ -68,18 +79,20 @@ class Bench:
         """A command of the service."""
         subprocess.run(python(words), env=self.env, cwd=CLONE, check=True, capture_output=True)
 
-    def study(self, name: str, people: int, past: int) -> int:
-        """A study in which everybody's last window has just ended; its id."""
-        url = f"http://127.0.0.1:{self.ema_port}/ema"
-        made = ("study", "create", name, "--ema-url", url, "--set", "refit.min_interval_minutes=0")
-        self.command("flask", "--app", "api.app", *made, "--set", "schedule.study_length=1000")
+    def study(self, name: str, people: int, past: int, pause: int) -> int:
+        """A study of people with a past, with `pause` minutes between two fits; its id."""
+        url = f"http://127.0.0.1:{self.ema_port}/{name}"
+        made = ("study", "create", name, "--ema-url", url)
+        settled = ("schedule.study_length=1000", f"refit.min_interval_minutes={pause}")
+        assigned = [word for one in settled for word in ("--set", one)]
+        self.command("flask", "--app", "api.app", *made, *assigned)
         with self.database.begin() as connection:
             return crowd.settle(connection, name, people, past)
 
     @contextmanager
     def running(self, *words: str) -> Iterator[None]:
         """A process that lives as long as the block."""
-        with subprocess.Popen(python(words), env=self.env, cwd=CLONE, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(python(words), env=self.env, cwd=CLONE, **QUIET) as process:
             try:
                 yield
             finally:
@@ -97,7 +110,7 @@ class Bench:
     def back_end(self) -> Iterator[None]:
         """The studies' back end, which knows everybody's last decision."""
         with self.database.connect() as connection:
-            answers = {name: answer for name, answer in connection.execute(text(ANSWERS))}
+            answers: dict[str, Any] = dict(connection.execute(text(ANSWERS)).all())
         path = self.folder / "answers.json"
         path.write_text(json.dumps(answers))
         with self.running("benchmarks.back_end", str(self.ema_port), str(path)):
@@ -117,9 +130,12 @@ class Bench:
             return connection.scalar(text(statement), known)
 
 
-def until(holds: Callable[[], object], pause: float = 0.02) -> None:
-    """Wait until it does."""
+def until(holds: Callable[[], object], pause: float = 0.02, patience: float = 20.0) -> None:
+    """Wait until it does. Raises TimeoutError."""
+    end = time.monotonic() + patience
     while not holds():
+        if time.monotonic() > end:
+            raise TimeoutError
         time.sleep(pause)
 
 
@@ -142,7 +158,7 @@ def drain(made: Bench, study_id: int, windows: int) -> tuple[float, float]:
 
     def empty() -> bool:
         with app.connection_or_acquire() as connection:
-            return connection.default_channel.client.llen("noop") == 0
+            return bool(connection.default_channel.client.llen("noop") == 0)
 
     began = time.perf_counter()
     for number in range(windows):
@@ -153,7 +169,10 @@ def drain(made: Bench, study_id: int, windows: int) -> tuple[float, float]:
     began = time.perf_counter()
     for job_id in job_ids:
         app.send_task("kairos.ingest", [job_id])
-    until(lambda: made.value(LEFT, study_id=study_id) == 0)
+    try:
+        until(lambda: made.value(LEFT, study_id=study_id) == 0)
+    except TimeoutError:
+        sys.exit(f"a window is left: {made.value(WRONG, study_id=study_id)}")
     return nothing, len(job_ids) / (time.perf_counter() - began)
 
 
@@ -185,11 +204,9 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     given = options.parse_args()
     with bench() as made:
-        study_id = made.study("drained", given.windows, past=2)
-        sizes = {people: made.study(f"of-{people}", people, PAST) for people in SIZES}
-        print(
-            f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {given.rounds} rounds of {given.windows}"
-        )
+        study_id = made.study("drained", given.windows, past=2, pause=15)
+        sizes = {people: made.study(f"of-{people}", people, PAST, pause=0) for people in SIZES}
+        print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {given.rounds} rounds")
         print("\n| worker processes | nothing, tasks/s | windows/s | of nothing |\n|---|---|---|---|")
         with made.back_end():
             for processes in (1, 2):

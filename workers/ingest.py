@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from algorithm import protocol
-from models import circuits, decisions, jobs, participants, studies, windows
+from algorithm.protocol import Protocol
+from models import circuits, jobs, windows
 from models.jobs import Job, Requested
 from models.session import transact
-from models.studies import Study
+from models.studies import ProtocolVersion, Study
 from models.windows import Window
 from settings import settings
 from workers import backend, store
@@ -21,6 +22,7 @@ from workers.backend import BackEndFailed, Query
 from workers.claims import guarded
 
 TRIES_SOON = 6
+_protocols: dict[int, Protocol] = {}
 SLOW = timedelta(hours=6)
 
 
@@ -58,14 +60,11 @@ def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
     job = jobs.claim(session, job_id, now)
     if job is None or job.window_id is None:
         return None
-    circuit = circuits.of_study(session, job.study_id)
+    window, participant, study, circuit = windows.source(session, job.window_id)
     until = circuits.wait_until(session, circuit, now)
     if until is not None:
         jobs.release(session, job, until + _moments(), backend.UNREACHABLE, "the circuit is open")
         return None
-    window = session.get_one(Window, job.window_id)
-    study = studies.by_id(session, job.study_id)
-    participant = session.get_one(participants.Participant, window.participant_id)
     if window.query_start is None or window.query_end is None:
         raise AssertionError("a window with an ingest job has a query")
     token = study.ema_token.decode() if study.ema_token else None
@@ -77,14 +76,10 @@ def _store(
     session: Session, claimed: Claimed, reply: list[dict[str, Any]], now: datetime
 ) -> Requested | None:
     """Store all that came and settle the window; the refit asked for, None where there is none."""
-    study = studies.by_id(session, claimed.job.study_id)
-    version = studies.protocol(session, study)
+    decision, study, version = windows.target(session, claimed.window.id)
     if claimed.was_failing:
         circuits.answered(session, study.id)
-    decision = decisions.known(session, claimed.window.participant_id, claimed.window.decision_index)
-    outcome = store.items_of(
-        session, study, protocol.load(version.document), claimed.query.user_id, decision, reply
-    )
+    outcome = store.items_of(session, study, _loaded(version), claimed.query.user_id, decision, reply)
     if outcome is not None:
         _fail(session, claimed, outcome, now)
         return None
@@ -95,6 +90,14 @@ def _store(
         return None
     due = _refit_due(session, study, version.document, now)
     return jobs.request_refit(session, study.id, now, due, hyperparameters=False)
+
+
+def _loaded(version: ProtocolVersion) -> Protocol:
+    """A protocol version, which never changes, ready for use."""
+    found = _protocols.get(version.id)
+    if found is None:
+        found = _protocols[version.id] = protocol.load(version.document)
+    return found
 
 
 def _refit_due(session: Session, study: Study, document: Mapping[str, Any], now: datetime) -> datetime:
