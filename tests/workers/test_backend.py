@@ -160,7 +160,7 @@ def test_a_redirect_is_not_followed_and_the_token_stays_here(studied: Service, b
     [
         ("120", 120, 121),
         ("999999", 3600, 3601),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=300), usegmt=True), 280, 301),
+        (format_datetime(datetime.now(UTC) + timedelta(seconds=300), usegmt=True), 100, 301),
         ("soon", 0, 10),
         ("-5", 0, 10),
     ],
