@@ -21,7 +21,6 @@ from workers.backend import BackEndFailed, Query
 from workers.claims import guarded
 
 TRIES_SOON = 6
-SLOW = timedelta(hours=6)
 
 
 class Claimed(NamedTuple):
@@ -105,4 +104,5 @@ def _try_later(claimed: Claimed, failure: BackEndFailed, now: datetime, session:
 def _fail(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
     log.warning("window failed", job_id=claimed.job.id, study_id=claimed.job.study_id, code=failure.code)
     windows.settle(session, claimed.window.id, windows.FAILED, failure.code, None)
-    jobs.fail(session, claimed.job, now, failure.code, failure.reason, again=now + SLOW)
+    again = now + timedelta(seconds=settings().slow_retry_seconds)
+    jobs.fail(session, claimed.job, now, failure.code, failure.reason, again)

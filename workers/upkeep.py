@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 from models import jobs, participants, studies, windows
 from models.decisions import at
 from models.exports import EXPORT
-from models.jobs import Requested
+from models.jobs import Job, Requested
 from models.session import transact
 from models.studies import Study
 from settings import settings
 from workers.app import log, send, waiting
+from workers.claims import OWN_FAULT
 
 BATCH = 500
 STALE = 10_000
@@ -26,8 +27,7 @@ DIED = "its worker died at every try"
 def sweep() -> None:
     """Free the claims of dead workers, wake slow retries, and send ids that nobody took."""
     now = datetime.now(UTC)
-    limit = timedelta(seconds=settings().claim_seconds)
-    freed = transact(lambda session: jobs.put_back(session, now, limit, TRIES, DIED))
+    freed = transact(partial(_put_back, now))
     if freed:
         log.warning("claims put back", jobs=[job.id for job in freed])
     transact(lambda session: jobs.wake(session, now, TRIES_SLOWLY))
@@ -36,6 +36,17 @@ def sweep() -> None:
     empty = [kind for kind in (jobs.INGEST, jobs.REFIT, EXPORT) if not waiting(kind)]
     for job_id, kind in transact(lambda session: jobs.due(session, empty, now, older, BATCH)):
         send(kind, job_id)
+
+
+def _put_back(now: datetime, session: Session) -> list[Job]:
+    """The claims that were freed; the window of a job that failed by it shows that it failed."""
+    limit = timedelta(seconds=settings().claim_seconds)
+    freed = jobs.put_back(session, now, limit, TRIES, DIED)
+    for job in freed:
+        if job.state == jobs.FAILED and job.window_id is not None:
+            job.code = OWN_FAULT
+            windows.settle(session, job.window_id, windows.FAILED, OWN_FAULT, None)
+    return freed
 
 
 def close_stale_windows() -> None:
