@@ -7,10 +7,24 @@ its job was put back, cannot finish what somebody else has claimed since.
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, or_, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    column,
+    exists,
+    func,
+    or_,
+    select,
+    table,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
+from models import locks
 from models.base import Base, CreatedAt, Id, Instant, StudyId
 
 INGEST = "ingest"
@@ -19,6 +33,7 @@ QUEUED = "queued"
 RUNNING = "running"
 DONE = "done"
 FAILED = "failed"
+PgLocks = table("pg_locks", *map(column, ("locktype", "classid", "objid", "objsubid")))
 LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -178,10 +193,15 @@ def postpone(session: Session, job: Job, run_after: datetime, code: int, reason:
     _leave(session, job, state=QUEUED, run_after=run_after, sent_at=LONG_AGO, code=code, reason=reason)
 
 
+def _join(queued: Job, job: Job) -> None:
+    """At most one refit waits in a study: it does the work of both."""
+    queued.hyperparameters = queued.hyperparameters or job.hyperparameters
+
+
 def _free(session: Session, job: Job, now: datetime, tries: int, reason: str) -> None:
     queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
-    if queued is not None:  # at most one refit waits in a study: it does the work of both
-        queued.hyperparameters = queued.hyperparameters or job.hyperparameters
+    if queued is not None:
+        _join(queued, job)
         job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
     elif job.tries >= tries:
         job.state, job.finished_at, job.reason = FAILED, now, reason
@@ -189,9 +209,29 @@ def _free(session: Session, job: Job, now: datetime, tries: int, reason: str) ->
         job.state, job.run_after, job.sent_at = QUEUED, now, LONG_AGO
 
 
+def release(
+    session: Session, job: Job, run_after: datetime, code: int | None = None, reason: str | None = None
+) -> None:
+    """Give the claimed job back as it was: this try does not count. Raises LostClaim."""
+    queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
+    if queued is not None:
+        _join(queued, job)
+        _leave(session, job, state=DONE, finished_at=run_after, result={"continued_by": queued.id})
+        return
+    columns = {"state": QUEUED, "run_after": run_after, "sent_at": LONG_AGO, "tries": Job.tries - 1}
+    _leave(session, job, **columns, code=code, reason=reason)
+
+
 def put_back(session: Session, now: datetime, limit: timedelta, tries: int, reason: str) -> list[Job]:
-    """Free the claims that dead workers hold: queued again, or failed after so many tries."""
-    dead = select(Job.id).where(Job.state == RUNNING, Job.claimed_at < now - limit)
+    """Free the claims of dead workers, whose locks nobody holds, and of those that take longer than `limit`.
+
+    They are queued again, or failed after so many tries.
+    """
+    key = (PgLocks.c.classid.cast(BigInteger).op("<<")(32)).op("|")(PgLocks.c.objid.cast(BigInteger))
+    held = exists().where(
+        PgLocks.c.locktype == "advisory", PgLocks.c.objsubid == 1, key == Job.id + locks.JOBS
+    )
+    dead = select(Job.id).where(Job.state == RUNNING, (Job.claimed_at < now - limit) | ~held)
     expired = session.scalars(select(Job).where(Job.id.in_(dead)).with_for_update(skip_locked=True)).all()
     for job in expired:
         _free(session, job, now, tries, reason)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -233,6 +233,25 @@ def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[A
         means[those] = np.array([row.mean for row in found])
         covariances[those] = np.array([row.covariance for row in found])[:, _places(q)]
     return means, covariances
+
+
+PRUNE = """
+DELETE FROM policy_blocks b
+USING policies p, studies s
+WHERE b.study_id = :study_id AND p.study_id = b.study_id AND p.policy_id = b.policy_id
+  AND s.id = b.study_id AND p.policy_id < s.policy_id
+  AND p.policy_id <> (SELECT max(policy_id) FROM policies WHERE study_id = s.id AND policy_id < s.policy_id)
+  AND NOT EXISTS (SELECT FROM decisions d WHERE d.study_id = s.id AND d.policy_id = p.policy_id)
+"""
+
+
+def prune(session: Session, study_id: int) -> int:
+    """Delete the blocks of policies that never served; how many. They can be computed again from the rows.
+
+    The serving policy's stay, and those of the one before it, which serves where it cannot.
+    """
+    deleted: Any = session.execute(text(PRUNE), {"study_id": study_id})
+    return int(deleted.rowcount)
 
 
 def listed(session: Session, study_id: int) -> list[Policy]:

@@ -31,7 +31,7 @@ SERVICE = {
     "randomisation_tests": "INSERT, UPDATE",
     "revoked_tokens": "INSERT, DELETE",
     "statistics": "INSERT, UPDATE, DELETE",
-    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen)",
+    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen, nightly_on)",
     "windows": "INSERT, UPDATE",
 }
 

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from sqlalchemy import BigInteger, UniqueConstraint, select, text, update
@@ -13,7 +14,10 @@ from models.secrets import Encrypted
 
 
 class Study(Base):
-    """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row."""
+    """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row.
+
+    nightly_on: the last night, by the study's own calendar, whose refit was asked for.
+    """
 
     __tablename__ = "studies"
 
@@ -30,6 +34,7 @@ class Study(Base):
     row_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     learning_frozen: Mapped[bool] = mapped_column(server_default=text("false"))
+    nightly_on: Mapped[date | None]
     created_at: Mapped[CreatedAt]
 
 
