@@ -31,8 +31,8 @@ def _lines(storm: Storm) -> Iterator[str]:
     yield "# The service under fire"
     yield ""
     yield (
-        f"`make storm` plays trials of {plan.participants} participants with {plan.points} decision points"
-        " each against real processes, which are killed (SIGKILL) in random order, while the app's back end fails a"
+        f"`make storm` plays trials of {plan.participants} participants with {plan.points} decision"
+        " points each against real processes. These are killed (SIGKILL) in random order, and the app's back end fails a"
         f" third of its calls. This run (seed {plan.seed}) took {storm.seconds:.0f} s and found"
         f" {f'{len(storm.wrong)} things wrong' if storm.wrong else 'nothing wrong'}."
     )

@@ -187,9 +187,9 @@ def _tries(deployment: Deployment, study: str) -> dict[str, tuple[int, int]]:
 
 
 @contextmanager
-def ground() -> Iterator[tuple[Embedded, str, Path]]:
-    """Servers, a migrated database and a folder, while the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="kairos-faults-", dir="/tmp") as name:
+def ground(kept: bool) -> Iterator[tuple[Embedded, str, Path]]:
+    """Servers, a migrated database and a folder, while the block lasts; the folder, with logs, may be kept."""
+    with tempfile.TemporaryDirectory(prefix="kairos-faults-", dir="/tmp", delete=not kept) as name:
         folder = Path(name)
         folder.chmod(0o755)
         with Embedded(folder / "state") as servers:
@@ -206,6 +206,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=int, default=30, help="decision points of each participant")
     parser.add_argument("--kills", type=int, default=6, help="of each kind of process, in each of both modes")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep-logs", action="store_true", help="leave the folder of logs and data in /tmp")
     parser.add_argument("--report", type=Path, help="write what happened to this file, as Markdown")
 
 
@@ -220,7 +221,10 @@ def play_and_tell(given: argparse.Namespace) -> int:
     """Play with these choices, print the report, write it where asked; 1 where something was wrong."""
     plan = Plan(given.participants, given.points, given.kills, (4.0, 1.0), 1.5, given.seed)
     total = 3 * plan.participants * plan.points
-    with ground() as (servers, migrated, folder), tqdm(total=total, unit="point", smoothing=0.1) as bar:
+    with (
+        ground(given.keep_logs) as (servers, migrated, folder),
+        tqdm(total=total, unit="point", smoothing=0.1) as bar,
+    ):
         storm = rage(servers, migrated, folder, plan, bar.update)
     text = report.markdown(storm)
     print(text)
