@@ -30,10 +30,11 @@ def _lines(storm: Storm) -> Iterator[str]:
     plan = storm.plan
     yield "# The service under fire"
     yield ""
+    size = f"{plan.participants} participants with {plan.points} decision points each"
     yield (
-        f"`make storm` plays trials of {plan.participants} participants with {plan.points} decision"
-        " points each against real processes. These are killed (SIGKILL) in random order, and the app's back end fails a"
-        f" third of its calls. This run (seed {plan.seed}) took {storm.seconds:.0f} s and found"
+        f"`make storm` plays trials of {size} against real processes. These are killed (SIGKILL) in random"
+        " order, and the app's back end fails a third of its calls."
+        f" This run (seed {plan.seed}) took {storm.seconds:.0f} s and found"
         f" {f'{len(storm.wrong)} things wrong' if storm.wrong else 'nothing wrong'}."
     )
     yield from _kills(storm)

@@ -8,6 +8,7 @@ beside a task that kills its worker each time. It exits with 1 where anything wa
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -187,17 +188,20 @@ def _tries(deployment: Deployment, study: str) -> dict[str, tuple[int, int]]:
 
 
 @contextmanager
-def ground(kept: bool) -> Iterator[tuple[Embedded, str, Path]]:
-    """Servers, a migrated database and a folder, while the block lasts; the folder, with logs, may be kept."""
-    with tempfile.TemporaryDirectory(prefix="kairos-faults-", dir="/tmp", delete=not kept) as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+def ground(keep: bool) -> Iterator[tuple[Embedded, str, Path]]:
+    """Servers, a migrated database and a folder, while the block lasts; `keep` leaves the folder there."""
+    folder = Path(tempfile.mkdtemp(prefix="kairos-faults-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
         with Embedded(folder / "state") as servers:
             servers.postgres.create_database("migrated")
             url = servers.database_url("migrated")
             env = environment(servers.state, url, servers.broker_url(), free_port())
             servers.supervisor.run(Process("migrate", python(MIGRATE), env, folder=CLONE))
             yield servers, "migrated", folder
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -205,8 +209,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--participants", type=int, default=40, help="in each study under fire")
     parser.add_argument("--points", type=int, default=30, help="decision points of each participant")
     parser.add_argument("--kills", type=int, default=6, help="of each kind of process, in each of both modes")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep-logs", action="store_true", help="leave the folder of logs and data in /tmp")
+    parser.add_argument("--keep-logs", action="store_true", help="leave logs and data in /tmp")
     parser.add_argument("--report", type=Path, help="write what happened to this file, as Markdown")
 
 
@@ -214,17 +217,15 @@ def main(given: Sequence[str] | None = None) -> int:
     """The program; 1 where something was wrong."""
     parser = argparse.ArgumentParser(description="A trial whose service is killed piece by piece.")
     arguments(parser)
+    parser.add_argument("--seed", type=int, default=1)
     return play_and_tell(parser.parse_args(given))
 
 
 def play_and_tell(given: argparse.Namespace) -> int:
     """Play with these choices, print the report, write it where asked; 1 where something was wrong."""
     plan = Plan(given.participants, given.points, given.kills, (4.0, 1.0), 1.5, given.seed)
-    total = 3 * plan.participants * plan.points
-    with (
-        ground(given.keep_logs) as (servers, migrated, folder),
-        tqdm(total=total, unit="point", smoothing=0.1) as bar,
-    ):
+    bar = tqdm(total=3 * plan.participants * plan.points, unit="point", smoothing=0.1)
+    with ground(given.keep_logs) as (servers, migrated, folder), bar:
         storm = rage(servers, migrated, folder, plan, bar.update)
     text = report.markdown(storm)
     print(text)
