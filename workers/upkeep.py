@@ -42,7 +42,7 @@ def sweep() -> None:
 def _put_back(now: datetime, session: Session) -> list[Job]:
     """The claims that were freed; in the same transaction the window of a job that failed by it says so."""
     limit = timedelta(seconds=settings().claim_seconds)
-    freed = jobs.put_back(session, now, limit, TRIES, DIED)
+    freed = jobs.put_back(session, now, limit, (TRIES, TRIES_SLOWLY), DIED)
     for job in freed:
         if job.state == jobs.FAILED and job.window_id is not None:
             job.code = OWN_FAULT
