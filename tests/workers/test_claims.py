@@ -83,7 +83,7 @@ def test_a_job_is_let_be_while_somebody_works_at_it_and_put_back_when_nobody_doe
     with ThreadPoolExecutor(1) as elsewhere, locks.of_job(job_id) as ours:
         assert ours
         assert state() == "running"
-        assert elsewhere.submit(lambda: alone(job_id, pytest.fail)).result() is None  # it does not come in
+        assert elsewhere.submit(alone, job_id, _never).result() is None
         elsewhere.submit(locks.close).result()
     assert state() == "queued"
 
@@ -100,6 +100,10 @@ def test_the_lock_of_a_killed_worker_is_free_at_once(service: Service) -> None:
         worker.kill()
         worker.wait()
     assert eventually(lambda: _free(job_id))
+
+
+def _never(job_id: int) -> None:
+    pytest.fail(f"job {job_id} is worked at twice")
 
 
 def _free(job_id: int) -> bool:

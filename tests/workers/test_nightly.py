@@ -6,6 +6,7 @@ from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy.orm import Session
 
 from models import jobs, studies
 from models.jobs import Requested
@@ -22,7 +23,7 @@ def asked(now: datetime) -> Requested | None:
 def finish() -> bool:
     """Have the queued refit done; whether it was to fit hyper-parameters."""
 
-    def work(session: jobs.Session) -> bool:
+    def work(session: Session) -> bool:
         queued = jobs.queued_refit(session, 1)
         assert queued is not None
         queued.state = jobs.DONE
@@ -85,7 +86,7 @@ def test_the_task_sees_to_every_study(bare_service: Service) -> None:
     upkeep.nightly()
     yesterday = datetime.now(UTC).date() - timedelta(days=2)
 
-    def back_in_time(session: jobs.Session) -> None:
+    def back_in_time(session: Session) -> None:
         for study in studies.everyone(session):
             study.nightly_on = yesterday
 

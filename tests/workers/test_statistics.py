@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from algorithm import learner, protocol
 from algorithm.rows import Rows
@@ -41,7 +42,7 @@ def fit(service: Service) -> Policy:
 def from_all_rows() -> learner.Fit:
     """The fit of all rows that there are, from the rows themselves."""
 
-    def read(session: statistics.Session) -> tuple[protocol.Protocol, rows.Rows]:
+    def read(session: Session) -> tuple[protocol.Protocol, rows.Rows]:
         study = studies.by_id(session, STUDY)
         made = protocol.load(studies.protocol(session, study).document)
         everybody = list(session.scalars(text("SELECT id FROM participants")))
@@ -65,7 +66,7 @@ def test_policies_made_step_by_step_equal_one_made_of_all_rows(service: Service)
         np.testing.assert_allclose(covariances, expected.V, rtol=1e-12, atol=1e-13)
 
 
-def _serving(session: statistics.Session) -> tuple[Any, Any]:
+def _serving(session: Session) -> tuple[Any, Any]:
     policy = policies.numbered(session, STUDY, studies.by_id(session, STUDY).policy_id)
     assert policy is not None
     return policies.blocks(session, policy, policy.participants)
@@ -80,7 +81,7 @@ def test_a_second_fit_reads_the_rows_of_nobody_who_has_no_new_ones(service: Serv
     fit(service)
     play(service, people=1, points=1)
 
-    def changed(session: statistics.Session) -> list[int]:
+    def changed(session: Session) -> list[int]:
         study = studies.locked(session, STUDY)
         row_seq = rows.collect(session, study, 1, "miwaves-1")
         return statistics.changed(session, STUDY, "miwaves-1", row_seq)
