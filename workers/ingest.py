@@ -24,12 +24,16 @@ TRIES_SOON = 6
 
 
 class Claimed(NamedTuple):
-    """A claimed job, its window, what to ask for it, and whether the back end did not answer lately."""
+    """A claimed job, its window and what to ask for it.
+
+    was_failing: the back end did not answer lately. probes: others wait for what it answers now.
+    """
 
     job: Job
     window: Window
     query: Query
     was_failing: bool
+    probes: bool
 
 
 def run(job_id: int) -> None:
@@ -60,7 +64,7 @@ def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
     circuit = circuits.of_study(session, job.study_id)
     until = circuits.wait_until(session, circuit, now)
     if until is not None:
-        jobs.release(session, job, until + _moments(), backend.UNREACHABLE, "the circuit is open")
+        jobs.release(session, job, until + _moments(), backend.UNREACHABLE, circuits.REASON)
         return None
     window = session.get_one(Window, job.window_id)
     study = studies.by_id(session, job.study_id)
@@ -69,7 +73,9 @@ def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
         raise AssertionError("a window with an ingest job has a query")
     token = study.ema_token.decode() if study.ema_token else None
     query = Query(study.ema_url, token, participant.user_id, window.query_start, window.query_end)
-    return Claimed(job, window, query, was_failing=circuit is not None and circuit.failures > 0)
+    was_failing = circuit is not None and circuit.failures > 0
+    probes = circuit is not None and circuit.state == circuits.HALF_OPEN
+    return Claimed(job, window, query, was_failing, probes)
 
 
 def _store(
@@ -78,8 +84,7 @@ def _store(
     """Store all that came and settle the window; the refit asked for, None where there is none."""
     study = studies.by_id(session, claimed.job.study_id)
     version = studies.protocol(session, study)
-    if claimed.was_failing:
-        circuits.answered(session, study.id)
+    _answered(session, claimed, now)
     decision = decisions.known(session, claimed.window.participant_id, claimed.window.decision_index)
     outcome = store.items_of(
         session, study, protocol.load(version.document), claimed.query.user_id, decision, reply
@@ -117,8 +122,20 @@ def _note(session: Session, claimed: Claimed, failure: BackEndFailed, now: datet
     """Let the study's circuit know whether its back end lives: to say `fail` is an answer too."""
     if failure.soon:
         circuits.failed(session, claimed.job.study_id, now, timedelta(seconds=4 * settings().retry_seconds))
-    elif claimed.was_failing:
+        _probed(session, claimed, now)
+    else:
+        _answered(session, claimed, now)
+
+
+def _answered(session: Session, claimed: Claimed, now: datetime) -> None:
+    if claimed.was_failing:
         circuits.answered(session, claimed.job.study_id)
+    _probed(session, claimed, now)
+
+
+def _probed(session: Session, claimed: Claimed, now: datetime) -> None:
+    if claimed.probes:
+        circuits.probed(session, claimed.job.study_id, now)
 
 
 def _moments() -> timedelta:

@@ -15,7 +15,7 @@ from rehearsal.play import Rehearsal, is_settled
 from tests.faults.trial import Account, Deployment, Seed
 
 THREADS = 8
-PATIENCE = 90.0
+PATIENCE = 150.0  # longer than the two minutes that a circuit waits for a killed probe
 LATE = 0.4
 
 

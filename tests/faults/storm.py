@@ -7,6 +7,7 @@ beside a task that kills its worker each time. It exits with 1 where anything wa
 """
 
 import argparse
+import io
 import random
 import shutil
 import sys
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,15 @@ class Storm:
         return found + poison.wrong(self.poisoning)
 
 
-def rage(servers: Embedded, migrated: str, folder: Path, plan: Plan, step: Step) -> Storm:
+def sown(servers: Embedded, migrated: str, plan: Plan) -> Seed:
+    """The seed that a storm of this plan begins with."""
+    people = synthetic.people(plan.participants, plan.points, plan.seed)
+    return sow(servers, migrated, people, plan.points)
+
+
+def rage(servers: Embedded, seed: Seed, folder: Path, plan: Plan, step: Step) -> Storm:
     """All of it, with the stacks' state in `folder`; `step(n)` is told of every n decision points."""
     began = time.monotonic()
-    people = synthetic.people(plan.participants, plan.points, plan.seed)
-    seed = sow(servers, migrated, people, plan.points)
     with deployed(servers, seed, folder / "undisturbed", 2) as deployment:
         expected = deployment.tend(lambda: _undisturbed(deployment, seed, step))
     with deployed(servers, seed, folder / "disturbed", 3) as deployment:
@@ -226,7 +231,9 @@ def play_and_tell(given: argparse.Namespace) -> int:
     plan = Plan(given.participants, given.points, given.kills, (4.0, 1.0), 1.5, given.seed)
     bar = tqdm(total=3 * plan.participants * plan.points, unit="point", smoothing=0.1)
     with ground(given.keep_logs) as (servers, migrated, folder), bar:
-        storm = rage(servers, migrated, folder, plan, bar.update)
+        with redirect_stderr(io.StringIO()):  # the service in this process logs every enrolment
+            seed = sown(servers, migrated, plan)
+        storm = rage(servers, seed, folder, plan, bar.update)
     text = report.markdown(storm)
     print(text)
     if given.report:

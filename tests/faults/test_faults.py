@@ -16,7 +16,7 @@ REDUCED = Plan(participants=8, points=5, kills=1, pauses=(1.5, 0.8), shortest_po
 def played(embedded: Embedded, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Storm:
     """The storm, once for all tests of this file."""
     folder = tmp_path_factory.mktemp("faults")
-    return storm.rage(embedded, migrated, folder, REDUCED, lambda _: None)
+    return storm.rage(embedded, storm.sown(embedded, migrated, REDUCED), folder, REDUCED, lambda _: None)
 
 
 def test_in_lockstep_a_killed_service_stores_and_learns_what_an_undisturbed_one_does(played: Storm) -> None:
