@@ -31,7 +31,9 @@ worker_send_task_events = True  # Flower
 task_send_sent_event = True
 worker_hijack_root_logger = False
 
-visibility_timeout = 900  # must exceed task_time_limit, or a long task runs for ever
+visibility_timeout = float(
+    os.environ.get("KAIROS_VISIBILITY_SECONDS", "900")
+)  # must exceed task_time_limit, or a long task runs for ever
 broker_transport_options = {
     "visibility_timeout": visibility_timeout,
     "unacked_restore_interval": 5,  # without these two the broker looks only every 100 s

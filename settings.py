@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     api_threads: int = Field(default=8, ge=1)
     sweep_seconds: float = Field(default=30, gt=0)
     retry_seconds: float = Field(default=5, gt=0)
+    slow_retry_seconds: float = Field(default=6 * 3600, gt=0)
     claim_seconds: float = Field(default=660, gt=0)
     export_folder: str = "/var/lib/kairos/exports"
     export_days: float = Field(default=7, gt=0)

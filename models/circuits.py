@@ -7,11 +7,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base
+from models.jobs import QUEUED, Job
 
 CLOSED = "closed"
 OPEN = "open"
 HALF_OPEN = "half_open"
 MOST_FAILURES = 5  # one after the other, then the circuit opens
+REASON = "the circuit is open"  # of jobs that were put off
 LONGEST_PAUSE = timedelta(minutes=15)
 PROBE = timedelta(minutes=2)  # how long the one that tries has for its answer
 
@@ -72,5 +74,15 @@ def answered(session: Session, study_id: int) -> None:
         update(Circuit)
         .where(Circuit.study_id == study_id, Circuit.failures > 0)
         .values(state=CLOSED, failures=0, opened_at=None, retry_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def probed(session: Session, study_id: int, now: datetime) -> None:
+    """The one that asked is back: who was put off until then may look again, now."""
+    session.execute(
+        update(Job)
+        .where(Job.study_id == study_id, Job.state == QUEUED, Job.reason == REASON)
+        .values(run_after=now)
         .execution_options(synchronize_session=False)
     )

@@ -195,12 +195,12 @@ def _join(queued: Job, job: Job) -> None:
     queued.hyperparameters = queued.hyperparameters or job.hyperparameters
 
 
-def _free(session: Session, job: Job, now: datetime, tries: int, reason: str) -> None:
+def _free(session: Session, job: Job, now: datetime, tries: tuple[int, int], reason: str) -> None:
     queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
     if queued is not None:
         _join(queued, job)
         job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
-    elif job.tries >= tries:
+    elif job.tries >= tries[job.code is not None]:
         job.state, job.finished_at, job.reason = FAILED, now, reason
     else:
         job.state, job.run_after, job.sent_at = QUEUED, now, LONG_AGO
@@ -219,10 +219,13 @@ def release(
     _leave(session, job, **columns, code=code, reason=reason)
 
 
-def put_back(session: Session, now: datetime, limit: timedelta, tries: int, reason: str) -> list[Job]:
+def put_back(
+    session: Session, now: datetime, limit: timedelta, tries: tuple[int, int], reason: str
+) -> list[Job]:
     """Free the claims of dead workers, whose locks nobody holds, and of those that take longer than `limit`.
 
-    They are queued again, or failed after so many tries.
+    They are queued again, or failed after so many tries: the second number counts for a job that has a code,
+    since most of its tries were failures of the study's back end and no deaths.
     """
     key = (PgLocks.c.classid.cast(BigInteger).op("<<")(32)).op("|")(PgLocks.c.objid.cast(BigInteger))
     held = exists().where(

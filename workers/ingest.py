@@ -23,16 +23,19 @@ from workers.claims import guarded
 
 TRIES_SOON = 6
 _protocols: dict[int, Protocol] = {}
-SLOW = timedelta(hours=6)
 
 
 class Claimed(NamedTuple):
-    """A claimed job, its window, what to ask for it, and whether the back end did not answer lately."""
+    """A claimed job, its window and what to ask for it.
+
+    was_failing: the back end did not answer lately. probes: others wait for what it answers now.
+    """
 
     job: Job
     window: Window
     query: Query
     was_failing: bool
+    probes: bool
 
 
 def run(job_id: int) -> None:
@@ -63,13 +66,15 @@ def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
     window, participant, study, circuit = windows.source(session, job.window_id)
     until = circuits.wait_until(session, circuit, now)
     if until is not None:
-        jobs.release(session, job, until + _moments(), backend.UNREACHABLE, "the circuit is open")
+        jobs.release(session, job, until + _moments(), backend.UNREACHABLE, circuits.REASON)
         return None
     if window.query_start is None or window.query_end is None:
         raise AssertionError("a window with an ingest job has a query")
     token = study.ema_token.decode() if study.ema_token else None
     query = Query(study.ema_url, token, participant.user_id, window.query_start, window.query_end)
-    return Claimed(job, window, query, was_failing=circuit is not None and circuit.failures > 0)
+    was_failing = circuit is not None and circuit.failures > 0
+    probes = circuit is not None and circuit.state == circuits.HALF_OPEN
+    return Claimed(job, window, query, was_failing, probes)
 
 
 def _store(
@@ -77,8 +82,7 @@ def _store(
 ) -> Requested | None:
     """Store all that came and settle the window; the refit asked for, None where there is none."""
     decision, study, version = windows.target(session, claimed.window.id)
-    if claimed.was_failing:
-        circuits.answered(session, study.id)
+    _answered(session, claimed, now)
     outcome = store.items_of(session, study, _loaded(version), claimed.query.user_id, decision, reply)
     if outcome is not None:
         _fail(session, claimed, outcome, now)
@@ -121,8 +125,20 @@ def _note(session: Session, claimed: Claimed, failure: BackEndFailed, now: datet
     """Let the study's circuit know whether its back end lives: to say `fail` is an answer too."""
     if failure.soon:
         circuits.failed(session, claimed.job.study_id, now, timedelta(seconds=4 * settings().retry_seconds))
-    elif claimed.was_failing:
+        _probed(session, claimed, now)
+    else:
+        _answered(session, claimed, now)
+
+
+def _answered(session: Session, claimed: Claimed, now: datetime) -> None:
+    if claimed.was_failing:
         circuits.answered(session, claimed.job.study_id)
+    _probed(session, claimed, now)
+
+
+def _probed(session: Session, claimed: Claimed, now: datetime) -> None:
+    if claimed.probes:
+        circuits.probed(session, claimed.job.study_id, now)
 
 
 def _moments() -> timedelta:
@@ -133,4 +149,5 @@ def _moments() -> timedelta:
 def _fail(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
     log.warning("window failed", job_id=claimed.job.id, study_id=claimed.job.study_id, code=failure.code)
     windows.settle(session, claimed.window.id, windows.FAILED, failure.code, None)
-    jobs.fail(session, claimed.job, now, failure.code, failure.reason, again=now + SLOW)
+    again = now + timedelta(seconds=settings().slow_retry_seconds)
+    jobs.fail(session, claimed.job, now, failure.code, failure.reason, again)

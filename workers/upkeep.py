@@ -28,11 +28,9 @@ DIED = "its worker died at every try"
 def sweep() -> None:
     """Free the claims of dead workers, wake slow retries, and send ids that nobody took."""
     now = datetime.now(UTC)
-    limit = timedelta(seconds=settings().claim_seconds)
-    freed = transact(lambda session: jobs.put_back(session, now, limit, TRIES, DIED))
+    freed = transact(partial(_put_back, now))
     if freed:
         log.warning("claims put back", jobs=[job.id for job in freed])
-        transact(lambda session: _show_failed(session, freed))
     transact(lambda session: jobs.wake(session, now, TRIES_SLOWLY))
     older = timedelta(seconds=2 * settings().sweep_seconds)
     # what still lies in a queue needs no second message: a backlog would feed itself
@@ -41,11 +39,15 @@ def sweep() -> None:
         send(kind, job_id)
 
 
-def _show_failed(session: Session, freed: list[Job]) -> None:
-    """A window whose ingest failed for good says so itself."""
+def _put_back(now: datetime, session: Session) -> list[Job]:
+    """The claims that were freed; in the same transaction the window of a job that failed by it says so."""
+    limit = timedelta(seconds=settings().claim_seconds)
+    freed = jobs.put_back(session, now, limit, (TRIES, TRIES_SLOWLY), DIED)
     for job in freed:
         if job.state == jobs.FAILED and job.window_id is not None:
+            job.code = OWN_FAULT
             windows.settle(session, job.window_id, windows.FAILED, OWN_FAULT, None)
+    return freed
 
 
 def close_stale_windows() -> None:

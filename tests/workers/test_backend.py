@@ -241,6 +241,27 @@ def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_ba
         assert outcome(studied, job_id)[0] == "done"
 
 
+def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answer(
+    studied: Service, back_end: BackEnd
+) -> None:
+    asked = []
+    for name in ("p1", "p2"):
+        studied.enrol(name)
+        asked.append(decide_and_end(studied, name))
+    for _ in range(circuits.MOST_FAILURES):
+        transact(lambda session: circuits.failed(session, 1, NOW, timedelta(seconds=10)))
+    (first, probing), (second, waiting) = asked
+    probe = transact(lambda session: ingest._claim(session, probing, datetime.now(UTC)))
+    assert probe is not None
+    ingest.run(waiting)
+    assert outcome(studied, waiting)[0] == "queued"
+    back_end.has({**item(first), "user_id": "p1"})
+    ingest._ingest(probe)
+    back_end.has({**item(second), "user_id": "p2"})
+    ingest.run(waiting)
+    assert outcome(studied, waiting)[0] == "done"
+
+
 @pytest.mark.usefixtures("studied")
 def test_while_one_finds_out_the_others_wait_but_not_for_ever() -> None:
     def asks(now: datetime) -> datetime | None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from local.state import CLONE
 from models import jobs, locks
@@ -119,6 +120,20 @@ def test_an_ingest_whose_worker_dies_every_time_fails_and_its_window_says_so(ser
     seen = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
     assert (seen["state"], seen["reason"]) == ("failed", upkeep.DIED)
     assert shown(service) == ("failed", OWN_FAULT)
+
+
+def test_one_death_does_not_end_an_ingest_whose_other_tries_failed_at_the_back_end(service: Service) -> None:
+    job_id = claimed(service).id
+
+    def fail_and_claim(session: Session) -> int:
+        now = datetime.now(UTC)
+        jobs.postpone(session, session.get_one(Job, job_id), now, 320, "HTTP status 500")
+        again = jobs.claim(session, job_id, now)
+        return again.tries if again else 0
+
+    assert [transact(fail_and_claim) for _ in range(upkeep.TRIES)] == list(range(2, upkeep.TRIES + 2))
+    upkeep.sweep()
+    assert service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
 
 
 def test_who_lost_the_claim_writes_nothing(service: Service) -> None:
