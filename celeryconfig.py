@@ -50,6 +50,7 @@ task_routes = {
     "kairos.sweep": {"queue": "upkeep"},
     "kairos.close_stale_windows": {"queue": "upkeep"},
     "kairos.nightly": {"queue": "upkeep"},
+    "kairos.publish_heads": {"queue": "upkeep"},
     "kairos.watch": {"queue": "upkeep"},
     "kairos.notify": {"queue": "upkeep"},
 }
@@ -78,5 +79,6 @@ beat_schedule = {
     },
     "refit every study": {"task": "kairos.nightly", "schedule": crontab(minute=0, hour=2)},
     "replay a sample": {"task": "kairos.replay_sample", "schedule": crontab(minute=0, hour=4)},
+    "publish the audit": {"task": "kairos.publish_heads", "schedule": crontab(minute=30, hour=3)},
     "delete old exports": {"task": "kairos.expire_exports", "schedule": crontab(minute=30, hour=4)},
 }

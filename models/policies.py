@@ -235,6 +235,16 @@ def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[A
     return means, covariances
 
 
+def is_whole(session: Session, policy: Policy) -> bool:
+    """Whether every participant in the fit has a block still: only then can the policy serve."""
+    kept = session.scalar(
+        select(func.count()).where(
+            PolicyBlock.study_id == policy.study_id, PolicyBlock.policy_id == policy.policy_id
+        )
+    )
+    return kept == len(policy.participants)
+
+
 def listed(session: Session, study_id: int) -> list[Policy]:
     """All policies of the study, oldest first."""
     return list(session.scalars(select(Policy).where(Policy.study_id == study_id).order_by(Policy.policy_id)))
