@@ -1,4 +1,4 @@
-"""Migration 0005 makes a chain of the audit that a deployment has, and its way back takes nothing else away."""
+"""Migration 0005 makes a chain of the audit that a deployment has; its way back takes nothing else away."""
 
 import os
 import subprocess
@@ -12,11 +12,12 @@ from tests.api.trial import cursor
 ROOT = Path(__file__).parent.parent
 BEFORE = """
 INSERT INTO studies (name, timezone, ema_timezone, ema_url, study_key, study_key_sha256, protocol_version,
-    policy_id) SELECT name, 'UTC', 'UTC', 'https://x', '', repeat(name, 64), 1, 0 FROM unnest('{a,b}'::text[]) name;
+    policy_id)
+    SELECT name, 'UTC', 'UTC', 'https://x', '', repeat(name, 64), 1, 0 FROM unnest('{a,b}'::text[]) name;
 INSERT INTO clients (study_id, name, password_hash, role) SELECT id, name, '', 'admin' FROM studies;
 INSERT INTO audit (study_id, client_id, act, reason)
     SELECT s.id, c.id, 'pause', 'reason ü ' || n FROM generate_series(1, 3) n, studies s
-    JOIN clients c ON c.study_id = s.id ORDER BY n, s.id;
+    JOIN clients c ON c.study_id = s.id ORDER BY s.id, n;
 """
 
 
@@ -42,7 +43,11 @@ def test_what_there_was_is_chained(fresh_database: str) -> None:
         assert chain.check(mine, name * 64) == []
         told = [(row["seq"], row["act"], row["role"]) for row in sorted(mine, key=lambda row: row["seq"])]
         assert told == [(1, "create_study", "service"), *((seq, "pause", "admin") for seq in (2, 3, 4))]
-        assert [row["reason"][-1] for row in mine if row["seq"] > 1] == ["1", "2", "3"]
+        assert [row["reason"][-1] for row in sorted(mine, key=lambda row: row["id"]) if row["seq"] > 1] == [
+            "1",
+            "2",
+            "3",
+        ]
     migrate(fresh_database, "downgrade", "0004")
     assert {row["act"] for row in rows(fresh_database)} == {"pause"}
     assert len(rows(fresh_database)) == 6

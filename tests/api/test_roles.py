@@ -249,7 +249,6 @@ def state_of(trial: Trial) -> dict[str, list[dict[str, Any]]]:
         "idempotency_keys",
         "incidents",
         "proposals",
-        "studies",
     )
     statement = "SELECT to_jsonb(t) AS row FROM {} t WHERE study_id = %s ORDER BY to_jsonb(t)::text"
     return {table: trial.rows(statement.format(table), trial.study_id) for table in tables}

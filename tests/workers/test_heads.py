@@ -1,10 +1,11 @@
-"""The daily look at the audit: its head is told where the deployment wants it, a broken chain is an incident."""
+"""The daily look at the audit: its head is told where that is wanted, a broken chain is an incident."""
 
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 import chain
 from local.embedded import Embedded
@@ -46,10 +47,11 @@ def test_the_head_is_posted_and_is_an_anchor(told: Service, receiver: Hook) -> N
     assert transact(lambda session: audit.faults(session, 1, chain.Anchor(*head))) == []
 
 
-def test_the_head_is_logged_and_is_an_anchor(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_head_is_logged_and_is_an_anchor(service: Service) -> None:
     assert service
-    heads.run()
-    (line,) = [one for one in capsys.readouterr().err.splitlines() if '"audit head"' in one]
+    with capture_logs() as lines:
+        heads.run()
+    (line,) = [json.dumps(one) for one in lines if one["event"] == "audit head"]
     head = transact(lambda session: audit.head(session, 1))
     assert chain.read_anchor(line) == chain.Anchor(*head)
 
