@@ -13,6 +13,7 @@ RUN pip install --only-binary :all: --require-hashes --requirement requirements.
 
 COPY alembic.ini celeryconfig.py chain.py gunicorn.conf.py logs.py settings.py version.py ./
 COPY algorithm algorithm
+COPY analysis analysis
 COPY api api
 COPY migrations migrations
 COPY models models

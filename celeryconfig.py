@@ -22,6 +22,7 @@ task_acks_on_failure = True
 task_acks_on_timeout = True
 task_track_started = True
 task_soft_time_limit, task_time_limit = 540, 600
+task_annotations = {"kairos.ingest": {"soft_time_limit": 60, "time_limit": 90}}
 worker_prefetch_multiplier = 1
 worker_max_tasks_per_child = 500
 worker_soft_shutdown_timeout = 10.0
@@ -77,7 +78,11 @@ beat_schedule = {
         "schedule": 300.0,
         "options": {"expires": 300},
     },
-    "refit every study": {"task": "kairos.nightly", "schedule": crontab(minute=0, hour=2)},
+    "see to the studies whose night has come": {
+        "task": "kairos.nightly",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
     "replay a sample": {"task": "kairos.replay_sample", "schedule": crontab(minute=0, hour=4)},
     "publish the audit": {"task": "kairos.publish_heads", "schedule": crontab(minute=30, hour=3)},
     "delete old exports": {"task": "kairos.expire_exports", "schedule": crontab(minute=30, hour=4)},

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     tls_terminated: bool = False
     proxy_hops: int = Field(default=0, ge=0)
     outgoing_hosts: Listed = ()
+    outgoing_private: bool = False
     api_bind: str = "127.0.0.1:8000"
     api_processes: int = Field(default=2, ge=1)
     api_threads: int = Field(default=8, ge=1)

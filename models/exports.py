@@ -27,7 +27,8 @@ from settings import settings
 EXPORT = "export"
 WITHHELD_TABLES = {
     *("studies", "clients", "revoked_tokens", "idempotency_keys"),
-    *("statistics", "circuits", "heartbeats", "notifications"),  # derived, or of the deployment
+    *("statistics", "randomisation_tests"),  # derived from what is exported
+    *("circuits", "heartbeats", "notifications"),  # of the deployment
 }
 WITHHELD_COLUMNS = {"study_id", "user_id", "registration"}
 CHUNK = 2000  # rows in memory at once

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models import studies
 from models.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
 
 Array = NDArray[np.float64]
@@ -243,6 +244,26 @@ def is_whole(session: Session, policy: Policy) -> bool:
         )
     )
     return kept == len(policy.participants)
+
+
+PRUNE = """
+DELETE FROM policy_blocks b
+USING policies p, studies s
+WHERE b.study_id = :study_id AND p.study_id = b.study_id AND p.policy_id = b.policy_id
+  AND s.id = b.study_id AND p.policy_id < s.policy_id
+  AND p.policy_id <> (SELECT max(policy_id) FROM policies WHERE study_id = s.id AND policy_id < s.policy_id)
+  AND NOT EXISTS (SELECT FROM decisions d WHERE d.study_id = s.id AND d.policy_id = p.policy_id)
+"""
+
+
+def prune(session: Session, study_id: int) -> int:
+    """Delete the blocks of policies that never served; how many. They can be computed again from the rows.
+
+    The serving policy's stay, and those of the one before it, which serves where it cannot.
+    """
+    studies.take_turn(session, study_id)  # so that nobody activates a policy whose blocks are just leaving
+    deleted: Any = session.execute(text(PRUNE), {"study_id": study_id})
+    return int(deleted.rowcount)
 
 
 def listed(session: Session, study_id: int) -> list[Policy]:

@@ -32,7 +32,8 @@ SERVICE = {
     "randomisation_tests": "INSERT, UPDATE",
     "revoked_tokens": "INSERT, DELETE",
     "statistics": "INSERT, UPDATE, DELETE",
-    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen, closed_at)",
+    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen, closed_at, "
+    "nightly_on)",
     "windows": "INSERT, UPDATE",
 }
 

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from sqlalchemy import BigInteger, UniqueConstraint, select, text, update
@@ -15,7 +16,8 @@ from models.secrets import Encrypted
 class Study(Base):
     """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row or removal.
 
-    A closed study is a paused one that never goes on, whose key is public.
+    A closed study is a paused one that never goes on, whose key is public. nightly_on: the last night, by the
+    study's own calendar, whose refit was asked for.
     """
 
     __tablename__ = "studies"
@@ -34,6 +36,7 @@ class Study(Base):
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     learning_frozen: Mapped[bool] = mapped_column(server_default=text("false"))
     closed_at: Mapped[Instant | None]
+    nightly_on: Mapped[date | None]
     created_at: Mapped[CreatedAt]
 
 

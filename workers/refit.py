@@ -106,11 +106,14 @@ def _fit(snapshot: Snapshot, hyperparameters: bool) -> Fitted:
     return Fitted(fitted, gathered, report)
 
 
-def _largest_change(snapshot: Snapshot, gathered: Gathered, fitted: Fit) -> float:
-    """Of the randomisation probabilities; who is new had the population's."""
+def _largest_change(snapshot: Snapshot, gathered: Gathered, fitted: Fit) -> float | None:
+    """Of the randomisation probabilities; who is new had the population's. None where blocks are damaged."""
     members = gathered.everybody.participants.tolist()
     before = transact(lambda session: policies.blocks(session, snapshot.serving, members))
-    return learner.largest_change(before, (fitted.beta, fitted.V), snapshot.protocol)
+    try:
+        return learner.largest_change(before, (fitted.beta, fitted.V), snapshot.protocol)
+    except ValueError:
+        return None
 
 
 def _collect(session: Session, study_id: int) -> tuple[int, dict[int, int]]:

@@ -2,24 +2,25 @@
 
 from workers import export, heads, ingest, notify, refit, sample, sentry, upkeep, watch
 from workers.app import app
+from workers.claims import alone
 
 
 @app.task(name="kairos.ingest", max_retries=3)
 def ingest_window(job_id: int) -> None:
     """Fetch and store the survey data of one window."""
-    ingest.run(job_id)
+    alone(job_id, ingest.run)
 
 
 @app.task(name="kairos.refit", max_retries=3)
 def refit_study(job_id: int) -> None:
     """Fit one study's policy to all its rows."""
-    refit.run(job_id)
+    alone(job_id, refit.run)
 
 
 @app.task(name="kairos.export", max_retries=3)
 def export_study(job_id: int) -> None:
     """Write one study's export."""
-    export.run(job_id)
+    alone(job_id, export.run)
 
 
 @app.task(name="kairos.expire_exports")
