@@ -53,6 +53,7 @@ task_routes = {
     "kairos.sweep": {"queue": "upkeep"},
     "kairos.close_stale_windows": {"queue": "upkeep"},
     "kairos.nightly": {"queue": "upkeep"},
+    "kairos.publish_heads": {"queue": "upkeep"},
     "kairos.watch": {"queue": "upkeep"},
     "kairos.notify": {"queue": "upkeep"},
 }
@@ -85,5 +86,6 @@ beat_schedule = {
         "options": {"expires": 300},
     },
     "replay a sample": {"task": "kairos.replay_sample", "schedule": crontab(minute=0, hour=4)},
+    "publish the audit": {"task": "kairos.publish_heads", "schedule": crontab(minute=30, hour=3)},
     "delete old exports": {"task": "kairos.expire_exports", "schedule": crontab(minute=30, hour=4)},
 }

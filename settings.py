@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     export_folder: str = "/var/lib/kairos/exports"
     export_days: float = Field(default=7, gt=0)
     replay_sample: int = Field(default=20, ge=0)
+    two_person: bool | None = None
+    proposal_hours: float = Field(default=72, gt=0, le=24 * 366)
 
     watch_seconds: float = Field(default=60, gt=0)
     silence_seconds: float = Field(default=180, gt=0)
@@ -108,6 +110,11 @@ class Settings(BaseSettings):
     smtp_to: Listed = ()
     smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
     metrics_token: str = ""
+
+    @property
+    def needs_two_persons(self) -> bool:
+        """Whether a dangerous act needs another admin than the one who proposes it."""
+        return self.mode == "production" if self.two_person is None else self.two_person
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

@@ -47,6 +47,7 @@ _DEFAULTS: Mapping[str, Any] = {
         "subsample": 10_000,
     },
     "gate": {"mean_bound": None},
+    "withdrawal": {"data": "keep"},
     "refit": {"min_interval_minutes": 15.0, "nightly_only": False, "nightly_hour": 2, "weekly_day": 0},
 }
 
@@ -209,6 +210,7 @@ def _checks(design: Design, algorithm: str) -> dict[str, Check]:
         "state": section(design.state_checks, own["state"]),
         "schedule": section({**_SCHEDULE, "outcome_lag": constant(design.outcome_lag)}, own["schedule"]),
         "refit": section(_REFIT, _DEFAULTS["refit"]),
+        "withdrawal": section({"data": choice("keep", "remove_from_learning")}, _DEFAULTS["withdrawal"]),
     }
 
 

@@ -12,8 +12,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import logs
 from api import (
     actions,
+    audit,
     clients,
     conduct,
+    conducting,
     decisions,
     docs,
     dump,
@@ -25,6 +27,7 @@ from api import (
     metrics,
     participants,
     policies,
+    proposals,
     roles,
     secrets,
     studies,
@@ -41,6 +44,8 @@ DOMAINS: tuple[Domain, ...] = (
     windows.domain,
     decisions.domain,
     conduct.domain,
+    proposals.domain,
+    audit.domain,
     incidents.domain,
     jobs.domain,
     policies.domain,
@@ -69,8 +74,11 @@ def create_app() -> Flask:
         app.register_blueprint(domain)
     docs.install(app, DOMAINS)
     metrics.install(app)
-    for commands in (studies.commands, clients.commands, secrets.commands, roles.commands):
-        app.cli.add_command(commands)
+    for command in conducting.COMMANDS:
+        studies.commands.add_command(command)
+    groups = (studies, clients, secrets, roles, proposals, audit)
+    for group in groups:
+        app.cli.add_command(group.commands)
     app.cli.add_command(dump.command)
     app.cli.add_command(exports.command)
     return app

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, t
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models import studies
 from models.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
 
 Array = NDArray[np.float64]
@@ -235,6 +236,16 @@ def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[A
     return means, covariances
 
 
+def is_whole(session: Session, policy: Policy) -> bool:
+    """Whether every participant in the fit has a block still: only then can the policy serve."""
+    kept = session.scalar(
+        select(func.count()).where(
+            PolicyBlock.study_id == policy.study_id, PolicyBlock.policy_id == policy.policy_id
+        )
+    )
+    return kept == len(policy.participants)
+
+
 PRUNE = """
 DELETE FROM policy_blocks b
 USING policies p, studies s
@@ -250,6 +261,7 @@ def prune(session: Session, study_id: int) -> int:
 
     The serving policy's stay, and those of the one before it, which serves where it cannot.
     """
+    studies.take_turn(session, study_id)  # so that nobody activates a policy whose blocks are just leaving
     deleted: Any = session.execute(text(PRUNE), {"study_id": study_id})
     return int(deleted.rowcount)
 

@@ -9,14 +9,15 @@ from typing import Any
 from sqlalchemy import BigInteger, UniqueConstraint, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, CreatedAt, Document, Id, StudyId
+from models.base import Base, CreatedAt, Document, Id, Instant, StudyId
 from models.secrets import Encrypted
 
 
 class Study(Base):
-    """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row.
+    """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row or removal.
 
-    nightly_on: the last night, by the study's own calendar, whose refit was asked for.
+    A closed study is a paused one that never goes on, whose key is public. nightly_on: the last night, by the
+    study's own calendar, whose refit was asked for.
     """
 
     __tablename__ = "studies"
@@ -34,6 +35,7 @@ class Study(Base):
     row_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     learning_frozen: Mapped[bool] = mapped_column(server_default=text("false"))
+    closed_at: Mapped[Instant | None]
     nightly_on: Mapped[date | None]
     created_at: Mapped[CreatedAt]
 

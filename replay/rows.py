@@ -29,6 +29,7 @@ def complete(study: Study, report: Report) -> None:
     protocol = study.in_force()
     if protocol is None:
         return
+    _removed(study, report)
     lag, latest = protocol.schedule.outcome_lag, None
     for collected, batch in groupby(study.tables["learning_rows"], key=lambda row: row["created_at"]):
         found = list(batch)
@@ -38,6 +39,16 @@ def complete(study: Study, report: Report) -> None:
     if latest is not None:
         last = {row["decision_id"]: row for row in study.tables["learning_rows"]}
         _complete(study, lag, last, latest, report)
+
+
+def _removed(study: Study, report: Report) -> None:
+    """Nobody who was removed from learning has a later row."""
+    for row in study.tables["learning_rows"]:
+        since = study.removed.get(row["participant_id"])
+        if since is not None and row["row_seq"] >= since:
+            report.diverge(
+                KIND, f"row_seq {row['row_seq']}", row["row_seq"], f"none from {since} on: removed"
+            )
 
 
 def is_learnt_from(decision: Row) -> bool:
@@ -86,6 +97,8 @@ def _complete(study: Study, lag: int, last: dict[int, Row], collected: datetime,
 
 def _pairs(study: Study, lag: int) -> Iterator[tuple[Row, Row]]:
     for (person, index), decision in study.points.items():
+        if person in study.removed:
+            continue
         reporting = study.points.get((person, index + lag))
         if reporting is not None and is_learnt_from(decision):
             yield decision, reporting

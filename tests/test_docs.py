@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api import clients, roles, secrets, studies
+from api import audit, clients, proposals, roles, secrets, studies
 from api.errors import Fault
 from docs import generate
 
@@ -23,7 +23,10 @@ def test_the_page_is_current(name: str, text: str) -> None:
 
 def test_every_command_is_told_to_the_operator() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    groups = (clients.commands, roles.commands, secrets.commands, studies.commands)
+    groups = (
+        *(clients.commands, roles.commands, secrets.commands, studies.commands),
+        *(audit.commands, proposals.commands),
+    )
     commands = [f"{group.name} {name}" for group in groups for name in group.commands]
     assert len(commands) > 10
     assert [command for command in commands if command not in page] == []

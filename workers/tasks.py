@@ -1,6 +1,6 @@
 """Every task by its name. Routes, limits and schedules stand in celeryconfig.py."""
 
-from workers import export, ingest, notify, refit, sample, sentry, upkeep, watch
+from workers import export, heads, ingest, notify, refit, sample, sentry, upkeep, watch
 from workers.app import app
 from workers.claims import alone
 
@@ -57,6 +57,12 @@ def look_for_incidents() -> None:
 def send_notification(notification_id: int) -> None:
     """Deliver one notification."""
     notify.run(notification_id)
+
+
+@app.task(name="kairos.publish_heads")
+def publish_heads() -> None:
+    """Verify every study's audit and publish its head."""
+    heads.run()
 
 
 @app.task(name="kairos.nightly")

@@ -73,7 +73,7 @@ def _serving(session: Session) -> tuple[Any, Any]:
 
 
 def kept() -> statistics.Kept:
-    return transact(lambda session: statistics.kept(session, STUDY, "miwaves-1"))
+    return transact(lambda session: statistics.kept(session, STUDY, "miwaves-1", 2**62))
 
 
 def test_a_second_fit_reads_the_rows_of_nobody_who_has_no_new_ones(service: Service) -> None:
