@@ -164,6 +164,7 @@ def test_a_redirect_is_not_followed_and_the_token_stays_here(studied: Service, b
         ("soon", 0, 10),
         ("-5", 0, 10),
     ],
+    ids=["seconds", "too many seconds", "date", "word", "negative"],
 )
 def test_who_asks_to_be_left_in_peace_is(
     studied: Service, back_end: BackEnd, given: str, least: float, most: float
