@@ -15,6 +15,7 @@ HALF_OPEN = "half_open"
 MOST_FAILURES = 5  # one after the other, then the circuit opens
 REASON = "the circuit is open"  # of jobs that were put off
 LONGEST_PAUSE = timedelta(minutes=15)
+LOOK_AGAIN = timedelta(seconds=15)
 PROBE = timedelta(minutes=2)  # how long the one that tries has for its answer
 
 
@@ -47,7 +48,8 @@ def wait_until(session: Session, circuit: Circuit | None, now: datetime) -> date
     if circuit is None or circuit.state == CLOSED or circuit.retry_at is None:
         return None
     if circuit.retry_at > now:
-        return circuit.retry_at
+        # the answer may come between our look and our being put off, and then nobody calls us
+        return circuit.retry_at if circuit.state == OPEN else min(circuit.retry_at, now + LOOK_AGAIN)
     circuit.state, circuit.retry_at = HALF_OPEN, now + PROBE
     session.flush()
     return None

@@ -274,7 +274,7 @@ def test_while_one_finds_out_the_others_wait_but_not_for_ever() -> None:
     tries = NOW + timedelta(seconds=11)
     assert asks(tries) is None
     assert circuit().state == HALF_OPEN
-    assert asks(tries) == tries + circuits.PROBE
+    assert asks(tries) == tries + circuits.LOOK_AGAIN
     assert asks(tries + circuits.PROBE) is None  # it never came back
 
 
