@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from structlog.testing import capture_logs
+from structlog.testing import CapturingLogger
 
 import chain
 from local.embedded import Embedded
@@ -47,11 +47,12 @@ def test_the_head_is_posted_and_is_an_anchor(told: Service, receiver: Hook) -> N
     assert transact(lambda session: audit.faults(session, 1, chain.Anchor(*head))) == []
 
 
-def test_the_head_is_logged_and_is_an_anchor(service: Service) -> None:
-    assert service
-    with capture_logs() as lines:
-        heads.run()
-    (line,) = [json.dumps(one) for one in lines if one["event"] == "audit head"]
+@pytest.mark.usefixtures("service")
+def test_the_head_is_logged_and_is_an_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = CapturingLogger()
+    monkeypatch.setattr(heads, "log", output)
+    heads.run()
+    (line,) = [json.dumps({"event": one.args[0], **one.kwargs}) for one in output.calls]
     head = transact(lambda session: audit.head(session, 1))
     assert chain.read_anchor(line) == chain.Anchor(*head)
 
