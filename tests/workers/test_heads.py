@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 import chain
 from local.embedded import Embedded
@@ -47,11 +47,17 @@ def test_the_head_is_posted_and_is_an_anchor(told: Service, receiver: Hook) -> N
     assert transact(lambda session: audit.faults(session, 1, chain.Anchor(*head))) == []
 
 
-def test_the_head_is_logged_and_is_an_anchor(service: Service) -> None:
+def test_the_head_is_logged_and_is_an_anchor(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     assert service
-    with capture_logs() as lines:
-        heads.run()
-    (line,) = [json.dumps(one) for one in lines if one["event"] == "audit head"]
+    lines: list[str] = []
+
+    class Log:
+        def info(self, event: str, **told: Any) -> None:
+            lines.append(json.dumps({"event": event, **told}))
+
+    monkeypatch.setattr(heads, "log", Log())
+    heads.run()
+    (line,) = lines
     head = transact(lambda session: audit.head(session, 1))
     assert chain.read_anchor(line) == chain.Anchor(*head)
 
