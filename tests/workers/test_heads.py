@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from structlog.testing import CapturingLogger
 
 import chain
 from local.embedded import Embedded
@@ -47,12 +47,17 @@ def test_the_head_is_posted_and_is_an_anchor(told: Service, receiver: Hook) -> N
     assert transact(lambda session: audit.faults(session, 1, chain.Anchor(*head))) == []
 
 
-@pytest.mark.usefixtures("service")
-def test_the_head_is_logged_and_is_an_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
-    output = CapturingLogger()
-    monkeypatch.setattr(heads, "log", output)
+def test_the_head_is_logged_and_is_an_anchor(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert service
+    lines: list[str] = []
+
+    class Log:
+        def info(self, event: str, **told: Any) -> None:
+            lines.append(json.dumps({"event": event, **told}))
+
+    monkeypatch.setattr(heads, "log", Log())
     heads.run()
-    (line,) = [json.dumps({"event": one.args[0], **one.kwargs}) for one in output.calls]
+    (line,) = lines
     head = transact(lambda session: audit.head(session, 1))
     assert chain.read_anchor(line) == chain.Anchor(*head)
 
