@@ -11,8 +11,9 @@ WORKDIR /srv/kairos
 COPY requirements.lock .
 RUN pip install --only-binary :all: --require-hashes --requirement requirements.lock
 
-COPY alembic.ini celeryconfig.py gunicorn.conf.py logs.py settings.py version.py ./
+COPY alembic.ini celeryconfig.py chain.py gunicorn.conf.py logs.py settings.py version.py ./
 COPY algorithm algorithm
+COPY analysis analysis
 COPY api api
 COPY migrations migrations
 COPY models models

@@ -33,7 +33,9 @@ help:
 	@echo '             ARGS="--recorded FILE" plays recorded people, ARGS="--participants N --points T" others'
 	@echo 'make up      run the API, the workers and Flower until Ctrl-C'
 	@echo 'make test    run the tests; ARGS="tests/api -k name" runs some of them, JOBS=4 more at a time'
-	@echo 'make storm   100,000 calls full of duplicates on a stack of its own; ARGS="--calls 5000" fewer'
+	@echo 'make storm   100,000 calls full of duplicates, then a trial whose processes are killed, on stacks of their own'
+	@echo '             ARGS="--calls 5000 --participants 12 --points 8 --kills 2" makes it shorter,'
+	@echo '             ARGS="--report docs/storm.md" writes down what happened'
 	@echo 'make lint    check style and types'
 	@echo ''
 	@echo 'PYTHON=/path/to/python3 chooses the Python that .venv is made with.'
@@ -48,7 +50,7 @@ test: .venv/installed-dev
 	@exec $(python) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 storm: .venv/installed-dev
-	@exec $(python) -m tests.api.storm $(ARGS)
+	@exec $(python) -m tests.storm $(ARGS)
 
 lint: .venv/installed-dev
 	$(python) -m ruff check

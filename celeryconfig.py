@@ -22,6 +22,7 @@ task_acks_on_failure = True
 task_acks_on_timeout = True
 task_track_started = True
 task_soft_time_limit, task_time_limit = 540, 600
+task_annotations = {"kairos.ingest": {"soft_time_limit": 60, "time_limit": 90}}
 worker_prefetch_multiplier = 1
 worker_max_tasks_per_child = 500
 worker_soft_shutdown_timeout = 10.0
@@ -30,7 +31,9 @@ worker_send_task_events = True  # Flower
 task_send_sent_event = True
 worker_hijack_root_logger = False
 
-visibility_timeout = 900  # must exceed task_time_limit, or a long task runs for ever
+visibility_timeout = float(
+    os.environ.get("KAIROS_VISIBILITY_SECONDS", "900")
+)  # must exceed task_time_limit, or a long task runs for ever
 broker_transport_options = {
     "visibility_timeout": visibility_timeout,
     "unacked_restore_interval": 5,  # without these two the broker looks only every 100 s
@@ -51,6 +54,7 @@ task_routes = {
     "kairos.close_stale_windows": {"queue": "upkeep"},
     "kairos.enter_protocols": {"queue": "upkeep"},
     "kairos.nightly": {"queue": "upkeep"},
+    "kairos.publish_heads": {"queue": "upkeep"},
     "kairos.watch": {"queue": "upkeep"},
     "kairos.notify": {"queue": "upkeep"},
 }
@@ -82,7 +86,12 @@ beat_schedule = {
         "schedule": 300.0,
         "options": {"expires": 300},
     },
-    "refit every study": {"task": "kairos.nightly", "schedule": crontab(minute=0, hour=2)},
+    "see to the studies whose night has come": {
+        "task": "kairos.nightly",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
     "replay a sample": {"task": "kairos.replay_sample", "schedule": crontab(minute=0, hour=4)},
+    "publish the audit": {"task": "kairos.publish_heads", "schedule": crontab(minute=30, hour=3)},
     "delete old exports": {"task": "kairos.expire_exports", "schedule": crontab(minute=30, hour=4)},
 }

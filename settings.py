@@ -76,17 +76,21 @@ class Settings(BaseSettings):
     tls_terminated: bool = False
     proxy_hops: int = Field(default=0, ge=0)
     outgoing_hosts: Listed = ()
+    outgoing_private: bool = False
     api_bind: str = "127.0.0.1:8000"
     api_processes: int = Field(default=2, ge=1)
     api_threads: int = Field(default=8, ge=1)
     sweep_seconds: float = Field(default=30, gt=0)
     retry_seconds: float = Field(default=5, gt=0)
+    slow_retry_seconds: float = Field(default=6 * 3600, gt=0)
     claim_seconds: float = Field(default=660, gt=0)
     export_folder: str = "/var/lib/kairos/exports"
     export_days: float = Field(default=7, gt=0)
     backup_folder: str = "/var/lib/kairos/backups"
     backup_keep: int = Field(default=14, ge=1)
     replay_sample: int = Field(default=20, ge=0)
+    two_person: bool | None = None
+    proposal_hours: float = Field(default=72, gt=0, le=24 * 366)
 
     watch_seconds: float = Field(default=60, gt=0)
     silence_seconds: float = Field(default=180, gt=0)
@@ -108,6 +112,11 @@ class Settings(BaseSettings):
     smtp_to: Listed = ()
     smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
     metrics_token: str = ""
+
+    @property
+    def needs_two_persons(self) -> bool:
+        """Whether a dangerous act needs another admin than the one who proposes it."""
+        return self.mode == "production" if self.two_person is None else self.two_person
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

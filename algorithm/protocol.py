@@ -80,8 +80,9 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """When policies are refitted: least minutes between two fits, only at night or not, the UTC hour of
-    the nightly fit and the weekday (0 Monday) on which it fits hyper-parameters too."""
+    """When policies are refitted: least minutes between two fits, only at night or not, the hour of
+    the nightly fit by the study's own clock and the weekday (0 Monday) on which it fits hyper-parameters
+    too."""
 
     min_interval_minutes: float
     nightly_only: bool

@@ -15,7 +15,7 @@ from api.auth import Caller
 from api.endpoint import Body, Domain, Reply
 from api.errors import Fault, FieldError, Refusal
 from api.fields import DecisionIndex, Instant, Printable, Zone, coded
-from models import answers, decisions, jobs, participants, windows
+from models import answers, audit, decisions, jobs, participants, windows
 from models.decisions import Point
 from models.keys import ACTIONS, keep
 from models.participants import COMPLETED_AWAITING_REVIEW, REGISTERED, STARTED
@@ -289,4 +289,10 @@ def _repeat(session: Session, caller: Caller, point: Point, body: Survey) -> Dec
         item=given,
         reward=None,
     )
+    if differs:
+        told = {"rid": rid, "source": "actions"}
+        why = "other answers for a decision point that has its decision"
+        audit.note(
+            session, caller.study_id, caller.client_id, audit.CORRECT, why, point.participant_id, after=told
+        )
     return Decided.model_validate({**point._asdict(), "correction_stored": differs})

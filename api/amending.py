@@ -91,6 +91,8 @@ def _breaking(
 def perform(session: Session, study_id: int, client_id: int, change: Change, now: datetime) -> Changed:
     """Store the new version; where its time has come, let it come in force. Raises Refusal."""
     study = studies.locked(session, study_id)
+    if study.closed_at is not None:
+        raise Refusal(Fault.STUDY_CLOSED)
     made = check(session, study_id, change, now)
     before = versions.latest(session, study_id)
     author = f"account {client_id}"
@@ -103,10 +105,27 @@ def perform(session: Session, study_id: int, client_id: int, change: Change, now
         change.reason,
         change.effective_at or now,
     )
-    audit.note(session, study_id, client_id, audit.PROTOCOL_VERSION, change.reason)
+    audit.note(
+        session,
+        study_id,
+        client_id,
+        audit.PROTOCOL_VERSION,
+        change.reason,
+        before=_noted(before),
+        after=_noted(version),
+    )
     if version.effective_at > now:
         return Changed(version, False, None)
     return Changed(version, True, _enter(session, study, version, made, now))
+
+
+def _noted(version: ProtocolVersion) -> dict[str, Any]:
+    """What the audit tells of a version; the document is in its own table."""
+    return {
+        "version": version.version,
+        "hash": version.hash,
+        "effective_at": version.effective_at.isoformat(),
+    }
 
 
 def _enter(

@@ -12,9 +12,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import logs
 from api import (
     actions,
+    audit,
     backup,
     clients,
     conduct,
+    conducting,
     decisions,
     docs,
     dump,
@@ -26,6 +28,7 @@ from api import (
     metrics,
     participants,
     policies,
+    proposals,
     protocols,
     roles,
     secrets,
@@ -43,6 +46,8 @@ DOMAINS: tuple[Domain, ...] = (
     windows.domain,
     decisions.domain,
     conduct.domain,
+    proposals.domain,
+    audit.domain,
     incidents.domain,
     jobs.domain,
     policies.domain,
@@ -72,14 +77,11 @@ def create_app() -> Flask:
         app.register_blueprint(domain)
     docs.install(app, DOMAINS)
     metrics.install(app)
-    for commands in (
-        studies.commands,
-        protocols.commands,
-        clients.commands,
-        secrets.commands,
-        roles.commands,
-    ):
-        app.cli.add_command(commands)
+    for command in conducting.COMMANDS:
+        studies.commands.add_command(command)
+    groups = (studies, protocols, clients, secrets, roles, proposals, audit)
+    for group in groups:
+        app.cli.add_command(group.commands)
     app.cli.add_command(dump.command)
     app.cli.add_command(exports.command)
     app.cli.add_command(backup.backup)

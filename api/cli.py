@@ -8,6 +8,7 @@ from cryptography.fernet import InvalidToken
 from flask.cli import AppGroup
 from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 
+from api.errors import Refusal
 from api.fields import LONGEST_NAME
 
 
@@ -18,6 +19,8 @@ class Command(click.Command):
         """Run it. Raises ClickException in place of what the database or the encryption raise."""
         try:
             return super().invoke(ctx)
+        except Refusal as refusal:
+            raise click.ClickException(refusal.message) from None
         except ProgrammingError as error:
             raise click.ClickException(f"{_first_line(error)} (is the database migrated?)") from None
         except SQLAlchemyError as error:

@@ -2,7 +2,9 @@
 
 import hmac
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 from flask import Response
@@ -13,7 +15,7 @@ from api.cli import Commands, name, tell
 from api.endpoint import Body, Domain, Reply
 from api.errors import Fault, Refusal
 from api.fields import Printable, coded
-from models import clients, studies
+from models import audit, clients, studies
 from models.clients import ROLES, Client
 from models.session import transact
 from models.studies import Study
@@ -90,7 +92,14 @@ def _add(session: Session, body: Newcomer, password_hash: str) -> Client:
         raise Refusal(Fault.NAME_TAKEN)
     if settings().registration == "first" and clients.has_client(session, study.id):
         raise Refusal(Fault.REGISTRATION_CLOSED)
-    return clients.create(session, study.id, body.api_user, password_hash, "client")
+    client = clients.create(session, study.id, body.api_user, password_hash, "client")
+    why = f"registered ({settings().registration})"
+    audit.note(session, study.id, client.id, audit.CREATE_ACCOUNT, why, after=_shown(client))
+    return client
+
+
+def _shown(client: Client) -> dict[str, Any]:
+    return {"client_id": client.id, "role": client.role, "disabled": client.disabled}
 
 
 def _study(session: Session, name: str | None) -> Study:
@@ -146,7 +155,8 @@ def create(name: str, study: str, role: str) -> None:
             raise click.ClickException(f"there is no study {study!r}")
         if clients.by_name(session, name) is not None:
             raise click.ClickException(f"there is an account {name!r} already")
-        clients.create(session, found.id, name, password_hash, role)
+        client = clients.create(session, found.id, name, password_hash, role)
+        _note(session, client, audit.CREATE_ACCOUNT, None)
 
     transact(add)
     tell(name=name, role=role, study=study, password=password)
@@ -211,9 +221,18 @@ def role(name: str, role: str) -> None:
 def password(name: str) -> None:
     """Give account NAME a new random password, print it once, and end all its tokens."""
     new, password_hash = _new_password()
-    transact(
-        lambda session: clients.replace(session, _known(session, name), password_hash, datetime.now(UTC))
-    )
+
+    def replace(session: Session) -> None:
+        old = _known(session, name)
+        before = _shown(old)
+        _note(
+            session,
+            clients.replace(session, old, password_hash, datetime.now(UTC)),
+            audit.RESET_PASSWORD,
+            before,
+        )
+
+    transact(replace)
     tell(name=name, password=new)
 
 
@@ -227,7 +246,16 @@ def _known(session: Session, name: str) -> Client:
 def _change(name: str, **columns: object) -> None:
     def change(session: Session) -> None:
         client = _known(session, name)
+        before = _shown(client)
         for column, value in columns.items():
             setattr(client, column, value)
+        if _shown(client) != before:
+            _note(session, client, audit.CHANGE_ACCOUNT, before)
 
     transact(change)
+
+
+def _note(session: Session, client: Client, act: str, before: Mapping[str, Any] | None) -> None:
+    """What was done to an account at the command line."""
+    why, after = "at the command line", _shown(client)
+    audit.note(session, client.study_id, None, act, why, None, before, after, audit.OPERATOR)

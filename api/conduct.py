@@ -1,19 +1,21 @@
 """The conduct of a trial: what its admins do to it while it runs, each time with a reason that is kept."""
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy.orm import Session
-
-from api import queue, serving
+from api import acts, approval, queue
+from api.approval import Settled, Told, Who
 from api.auth import Caller
 from api.endpoint import Domain, Reply, StrictBody
-from api.errors import Fault, Refusal
+from api.errors import Fault
 from api.fields import Sentence, coded
-from models import audit, decisions, jobs, participants, studies, windows
-from models.participants import ENDED, WITHDRAWN, Participant
+from models import audit
+from models.participants import WITHDRAWN
 from models.session import transact
 
 domain = Domain("conduct")
+OF_ADMINS = {"admin"}
 
 
 class Reason(StrictBody):
@@ -35,65 +37,130 @@ class Paused(Reply):
     paused: bool
 
 
+class Frozen(Reply):
+    """Whether new policies may serve in the study; `refit_job_id`: the fit that learning resumes with."""
+
+    learning_frozen: bool
+    refit_job_id: int | None
+
+
+class Proposed(Reply):
+    """The proposal of a dangerous act: `open` until another admin approves, `approved` where it happened."""
+
+    proposal_id: int
+    act: str
+    state: str
+    expires_at: datetime
+    status_url: str
+
+
 @domain.operation(
     "POST",
     "/participants/<int:participant_id>/withdraw",
-    roles={"admin"},
+    roles=OF_ADMINS,
     faults=(Fault.UNKNOWN, Fault.PARTICIPANT_ENDED),
 )
 def withdraw(participant_id: int, body: Reason, caller: Caller) -> Withdrawn:
     """Take a participant out of the trial: an open window is closed and ingested, no decision follows.
 
-    Repeats of earlier calls are still answered as they were. Withdrawing twice changes nothing.
+    Repeats of earlier calls are still answered as they were. Withdrawing twice changes nothing. Whether the
+    participant's data leave learning is a rule of the protocol (withdrawal.data).
     """
-    job_id = transact(lambda session: _withdraw(session, caller, participant_id, body, datetime.now(UTC)))
-    if job_id is not None:
-        queue.send(jobs.INGEST, job_id)
+    now = datetime.now(UTC)
+    told = transact(lambda session: acts.withdraw(session, _who(caller), participant_id, body.reason, now))
+    _send(told)
     return Withdrawn(participant_id=participant_id, phase=WITHDRAWN)
 
 
-def _withdraw(
-    session: Session, caller: Caller, participant_id: int, body: Reason, now: datetime
-) -> int | None:
-    """The ingest job of the window that this closed, or None."""
-    participant = participants.locked_of_study(session, caller.study_id, participant_id)
-    if participant is None:
-        raise Refusal(Fault.UNKNOWN)
-    if participant.phase == ENDED:
-        raise Refusal(Fault.PARTICIPANT_ENDED)
-    audit.note(session, caller.study_id, caller.client_id, audit.WITHDRAW, body.reason, participant_id)
-    job_id = _close(session, participant, now)
-    participant.phase = WITHDRAWN
-    session.flush()
-    return job_id
+def _who(caller: Caller) -> Who:
+    return Who(caller.study_id, caller.client_id)
 
 
-def _close(session: Session, participant: Participant, now: datetime) -> int | None:
-    decision = decisions.at(session, participant.id, participant.decision_index + 1)
-    if decision is None:
-        return None
-    look_back = timedelta(hours=serving.loaded(session, decision.protocol_id).schedule.look_back_hours)
-    return windows.close(
-        session, participant, windows.END_MISSING, now, decision.act_gen_timestamp, look_back
-    ).id
+def _send(told: list[Told]) -> None:
+    for job in told:
+        queue.send(job.kind, job.job_id)
 
 
-@domain.operation("POST", "/study/pause", roles={"admin"})
+@domain.operation("POST", "/study/pause", roles=OF_ADMINS, faults=(Fault.STUDY_CLOSED,))
 def pause(body: Reason, caller: Caller) -> Paused:
     """Make no new decisions in your study. Repeats, ends of windows and ingest go on."""
-    return _set_paused(caller, audit.PAUSE, body, paused=True)
+    transact(lambda session: acts.set_paused(session, _who(caller), True, body.reason))
+    return Paused(paused=True)
 
 
-@domain.operation("POST", "/study/resume", roles={"admin"})
+@domain.operation("POST", "/study/resume", roles=OF_ADMINS, faults=(Fault.STUDY_CLOSED,))
 def resume(body: Reason, caller: Caller) -> Paused:
     """Make decisions again."""
-    return _set_paused(caller, audit.RESUME, body, paused=False)
+    transact(lambda session: acts.set_paused(session, _who(caller), False, body.reason))
+    return Paused(paused=False)
 
 
-def _set_paused(caller: Caller, act: str, body: Reason, paused: bool) -> Paused:
-    def work(session: Session) -> None:
-        studies.locked(session, caller.study_id).paused = paused
-        audit.note(session, caller.study_id, caller.client_id, act, body.reason)
+@domain.operation("POST", "/study/freeze_learning", roles=OF_ADMINS)
+def freeze_learning(body: Reason, caller: Caller) -> Frozen:
+    """Let the policy that serves go on serving: refits end with a note and change nothing."""
+    return _frozen(caller, body, frozen=True)
 
-    transact(work)
-    return Paused(paused=paused)
+
+@domain.operation("POST", "/study/resume_learning", roles=OF_ADMINS)
+def resume_learning(body: Reason, caller: Caller) -> Frozen:
+    """Learn again, beginning with a refit from everything that has gathered."""
+    return _frozen(caller, body, frozen=False)
+
+
+def _frozen(caller: Caller, body: Reason, frozen: bool) -> Frozen:
+    now = datetime.now(UTC)
+    told = transact(lambda session: acts.set_frozen(session, _who(caller), frozen, body.reason, now))
+    _send(told)
+    return Frozen(learning_frozen=frozen, refit_job_id=told[0].job_id if told else None)
+
+
+@domain.operation(
+    "POST",
+    "/participants/<int:participant_id>/remove_from_learning",
+    roles=OF_ADMINS,
+    status=202,
+    faults=(Fault.UNKNOWN, Fault.REMOVED_ALREADY),
+)
+def remove_from_learning(participant_id: int, body: Reason, caller: Caller) -> Proposed:
+    """Propose that no later policy is fitted from a participant's data. Policies that exist are not touched.
+
+    When it happens a refit is requested at once; from its policy on the participant gets the population's
+    posterior. It cannot be undone.
+    """
+    return _propose(caller, audit.REMOVE, {"participant_id": participant_id}, body)
+
+
+@domain.operation(
+    "POST",
+    "/policies/<int:policy_id>/activate",
+    roles=OF_ADMINS,
+    status=202,
+    faults=(Fault.UNKNOWN, Fault.POLICY_PRUNED, Fault.POLICY_OF_OTHERS, Fault.STUDY_CLOSED),
+)
+def activate_policy(policy_id: int, body: Reason, caller: Caller) -> Proposed:
+    """Propose that a policy serves from the next decision on, and learning is frozen until it is resumed."""
+    return _propose(caller, audit.ROLLBACK, {"policy_id": policy_id}, body)
+
+
+@domain.operation("POST", "/study/close", roles=OF_ADMINS, status=202, faults=(Fault.STUDY_CLOSED,))
+def close_study(body: Reason, caller: Caller) -> Proposed:
+    """Propose to end your study for good: no decision follows, and the key of the draws becomes public."""
+    return _propose(caller, audit.CLOSE, {}, body)
+
+
+def _propose(caller: Caller, act: str, arguments: Mapping[str, Any], body: Reason) -> Proposed:
+    now = datetime.now(UTC)
+
+    def work(session: Any) -> Settled:
+        return approval.propose(session, _who(caller), act, arguments, body.reason, now)
+
+    settled = transact(work)
+    _send(settled.jobs)
+    proposal = settled.proposal
+    return Proposed(
+        proposal_id=proposal.id,
+        act=proposal.act,
+        state=proposal.state,
+        expires_at=proposal.expires_at,
+        status_url=f"/proposals/{proposal.id}",
+    )

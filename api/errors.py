@@ -90,6 +90,16 @@ class Fault(Enum):
     EXPORT_UNFINISHED = 914, 409, "The export is not written yet, or failed."
     EXPORT_GONE = 915, 410, "The file of this export is no longer kept: ask for a new one."
 
+    SAME_PERSON = 930, 409, "Another admin than the one who proposed it must approve."
+    PROPOSAL_OVER = 931, 409, "The proposal is approved, rejected or expired already."
+    STUDY_CLOSED = 932, 409, "The study is closed for good."
+    POLICY_PRUNED = 933, 409, "The policy's blocks are no longer kept: it cannot serve."
+    REMOVED_ALREADY = 934, 409, "The participant's data are removed from learning already."
+    POLICY_OF_OTHERS = (
+        935,
+        409,
+        "The policy knows other features than those of the protocol: it cannot serve.",
+    )
     NEEDS_AMENDMENT = 940, 409, "These keys change only by an amendment, now that the trial has begun."
     PROTOCOL_SAME = 941, 409, "The protocol is this one already."
     PROTOCOL_WAITS = 942, 409, "A later version waits for its time: a new one cannot come before it."

@@ -16,7 +16,7 @@ from api.cli import Command, tell
 from api.endpoint import Domain, Reply
 from api.errors import Fault, Refusal
 from models import audit, clients, exports, jobs, studies
-from models.exports import Snapshot, StillRunning
+from models.exports import Snapshot
 from models.jobs import Job
 from models.session import transact
 from replay import writing
@@ -137,25 +137,22 @@ def _seen(job: Job) -> ExportSeen:
 @click.argument("study")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--account", required=True, help="In whose name the audit notes the export.")
-@click.option("--reveal-key", is_flag=True, help="With the study's key, once no decision can follow.")
 @with_appcontext
-def command(study: str, folder: Path, account: str, reveal_key: bool) -> None:
-    """Write the export of STUDY into FOLDER, which must be empty or missing."""
+def command(study: str, folder: Path, account: str) -> None:
+    """Write the export of STUDY into FOLDER, which must be empty or missing. A closed study's has its key."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise click.ClickException(f"{folder} is not empty")
-        manifest = transact(lambda session: _write(session, study, folder, account, reveal_key))
+        manifest = transact(lambda session: _write(session, study, folder, account))
         digest = writing.sha256(folder / writing.MANIFEST)
     except OSError as error:
         raise click.ClickException(f"cannot write to {folder}: {error.strerror}") from None
-    except StillRunning as running:
-        raise click.ClickException(f"the key stays secret: {running}") from None
     rows = {name: table["rows"] for name, table in manifest["tables"].items()}
     tell(study=study, folder=str(folder), rows=rows, manifest_sha256=digest)
 
 
-def _write(session: Session, name: str, folder: Path, account: str, reveal: bool) -> dict[str, Any]:
+def _write(session: Session, name: str, folder: Path, account: str) -> dict[str, Any]:
     for path in folder.iterdir():  # of a try that was run again
         path.unlink()
     study = studies.by_name(session, name)
@@ -164,6 +161,7 @@ def _write(session: Session, name: str, folder: Path, account: str, reveal: bool
         raise click.ClickException(f"there is no study {name!r}")
     if client is None or client.study_id != study.id or client.role == "client":
         raise click.ClickException(f"there is no account {account!r} of a researcher or admin in {name!r}")
-    audit.note(session, study.id, client.id, WRITTEN, "with the study's key" if reveal else "without the key")
-    source = Snapshot(session, study, exports.now(session), reveal)
+    key = "with the study's key" if study.closed_at else "without the key"
+    audit.note(session, study.id, client.id, WRITTEN, key, role=audit.OPERATOR)
+    source = Snapshot(session, study, exports.now(session))
     return writing.write(folder, source, code_version(), lambda _table, _rows: None)

@@ -94,7 +94,7 @@ def list_protocol_versions(caller: Caller) -> VersionList:
     "PUT",
     "/study/protocol",
     roles={"admin"},
-    faults=(Fault.NEEDS_AMENDMENT, Fault.PROTOCOL_SAME, Fault.PROTOCOL_WAITS),
+    faults=(Fault.NEEDS_AMENDMENT, Fault.PROTOCOL_SAME, Fault.PROTOCOL_WAITS, Fault.STUDY_CLOSED),
 )
 def change_protocol(body: NewVersion, caller: Caller) -> VersionMade:
     """Give your study a new version of its protocol. Keys that are left out take their defaults."""

@@ -3,9 +3,11 @@
 import secrets
 
 from cryptography.fernet import Fernet
+from sqlalchemy.orm import Session
 
 import models
 from api.cli import Commands, tell
+from models import audit, studies
 from models.secrets import encrypt_anew
 from models.session import transact
 
@@ -21,7 +23,15 @@ def new() -> None:
 @commands.command("rotate", with_appcontext=False)
 def rotate() -> None:
     """Encrypt every stored secret anew, under the first of KAIROS_SECRETS_KEYS."""
-    tell(secrets=transact(lambda session: encrypt_anew(session, models.metadata)))
+    tell(secrets=transact(_rotate))
+
+
+def _rotate(session: Session) -> int:
+    count = encrypt_anew(session, models.metadata)
+    for study in studies.everyone(session):
+        after, why = {"secrets": count}, "at the command line"
+        audit.note(session, study.id, None, audit.ROTATE_KEYS, why, after=after, role=audit.OPERATOR)
+    return count
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from api.auth import Caller
 from api.cli import Commands, name, tell
 from api.endpoint import Domain, Reply
 from api.files import from_file
-from models import answers, decisions, jobs, participants, policies, rows, studies, windows
+from models import answers, audit, decisions, jobs, participants, policies, rows, studies, windows
 from models.session import transact
 from models.studies import Study
 from settings import settings
@@ -27,10 +28,15 @@ commands = Commands("study", help="Studies of this deployment.")
 
 
 class StudyState(Reply):
-    """Counts of everything in a study. `rows` exist now, `policy_rows` are in the serving policy."""
+    """Counts of everything in a study. `rows` exist now, `policy_rows` are in the serving policy.
+
+    `study_key` (in hexadecimal) is told once the study is closed.
+    """
 
     study: str
     paused: bool
+    learning_frozen: bool
+    closed_at: datetime | None
     participants: int
     decisions: int
     windows: dict[str, int]
@@ -44,6 +50,7 @@ class StudyState(Reply):
     protocol_hash: str
     study_length: int
     study_key_sha256: str
+    study_key: str | None
 
 
 @domain.operation("GET", "/study", roles={"client", "researcher", "admin"})
@@ -60,6 +67,8 @@ def _state(session: Session, study: Study) -> StudyState:
     return StudyState(
         study=study.name,
         paused=study.paused,
+        learning_frozen=study.learning_frozen,
+        closed_at=study.closed_at,
         participants=participants.count(session, study.id),
         decisions=sum(fallbacks.values()),
         windows={"ended": 0, "ingested": 0, "failed": 0, "missed": 0} | windows.counts(session, study.id),
@@ -73,6 +82,7 @@ def _state(session: Session, study: Study) -> StudyState:
         protocol_hash=version.hash,
         study_length=made.schedule.study_length,
         study_key_sha256=study.study_key_sha256,
+        study_key=bytes(study.study_key).hex() if study.closed_at else None,
     )
 
 
@@ -198,4 +208,23 @@ def _create(session: Session, made: Protocol, author: str, columns: dict[str, An
         session, study.id, study.protocol_version, amending.written(made), author, "the study begins"
     )
     policies.add(session, study.id, *amending.prior(study, version, made), [], {})
+    _note(session, study, author)
     return study.study_key_sha256
+
+
+def _note(session: Session, study: Study, author: str) -> None:
+    """The first row of the study's audit: what it began with, and the hash of its key."""
+    names = (
+        "name",
+        "timezone",
+        "ema_timezone",
+        "study_key_sha256",
+        "protocol_version",
+        "policy_id",
+    )
+    after = {name: getattr(study, name) for name in names}
+    after |= {"protocol_hash": studies.protocol(session, study).hash, "author": author}
+    after["ema_host"] = urlsplit(study.ema_url).hostname  # the rest of the address may hold a password
+    audit.note(
+        session, study.id, None, audit.CREATE_STUDY, "the study begins", after=after, role=audit.OPERATOR
+    )

@@ -12,7 +12,8 @@ from api.auth import Caller
 from api.endpoint import Body, Domain, Query, Reply
 from api.errors import Fault, Refusal
 from api.fields import DecisionIndex, Printable, coded
-from models import decisions, jobs, participants, studies, windows
+from models import audit, decisions, jobs, participants, studies, windows
+from models.jobs import Job
 from models.keys import END, keep
 from models.participants import COMPLETED_AWAITING_REVIEW, STARTED, Participant
 from models.session import transact
@@ -179,8 +180,16 @@ class Retried(Reply):
 )
 def retry_window(window_id: int, caller: Caller) -> Retried:
     """Fetch the survey data of a failed window again, now."""
-    job = transact(lambda session: windows.retry(session, caller.study_id, window_id, datetime.now(UTC)))
-    if job is None:
-        raise Refusal(Fault.UNKNOWN)
+    job = transact(lambda session: _retry(session, caller, window_id, datetime.now(UTC)))
     queue.send(jobs.INGEST, job.id)
     return Retried(job_id=job.id, status_url=f"/jobs/{job.id}")
+
+
+def _retry(session: Session, caller: Caller, window_id: int, now: datetime) -> Job:
+    job = windows.retry(session, caller.study_id, window_id, now)
+    if job is None:
+        raise Refusal(Fault.UNKNOWN)
+    after = {"window_id": window_id, "job_id": job.id}
+    why = "asked for by hand"
+    audit.note(session, caller.study_id, caller.client_id, audit.RETRY_WINDOW, why, after=after)
+    return job

@@ -31,12 +31,16 @@ WHERE study_id = :study_id AND EXISTS (
     SELECT FROM decisions d WHERE d.participant_id = p.id AND d.decision_index = p.decision_index + 1)
 """
 NEW_OUTCOME = """
+WITH one AS (
+    SELECT d.id, d.study_id, d.participant_id, d.reward, a.version, a.reward AS corrected
+    FROM decisions d
+    LEFT JOIN LATERAL (
+        SELECT version, reward FROM answers WHERE decision_id = d.id ORDER BY version DESC LIMIT 1) a ON true
+    WHERE d.study_id = :study_id AND d.decision_index = 2 ORDER BY d.id LIMIT 1),
+counted AS (
+    UPDATE participants SET corrections = corrections + 1 WHERE id = (SELECT participant_id FROM one))
 INSERT INTO answers (study_id, decision_id, version, source, item, reward)
-SELECT d.study_id, d.id, coalesce(a.version, 0) + 1, 'ema', '{}', 3 - coalesce(a.reward, d.reward)
-FROM decisions d
-LEFT JOIN LATERAL (
-    SELECT version, reward FROM answers WHERE decision_id = d.id ORDER BY version DESC LIMIT 1) a ON true
-WHERE d.study_id = :study_id AND d.decision_index = 2 ORDER BY d.id LIMIT 1
+SELECT study_id, id, coalesce(version, 0) + 1, 'ema', '{}', 3 - coalesce(corrected, reward) FROM one
 """
 
 

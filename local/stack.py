@@ -69,6 +69,7 @@ def environment(state: State, database_url: str, broker_url: str, api_port: int)
         "KAIROS_SECRETS_KEYS": state.secret("secrets_key", _fernet_key),
         "KAIROS_REGISTRATION": "first",
         "KAIROS_OUTGOING_HOSTS": HOST,
+        "KAIROS_OUTGOING_PRIVATE": "true",
         "KAIROS_EXPORT_FOLDER": str(state.root / "exports"),
     }
     settled = {

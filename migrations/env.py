@@ -17,6 +17,8 @@ def run() -> None:
     engine = create_engine(_url(), poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        # append-only tables let the owner's migrations through, and nobody else
+        connection.execute(text("SET kairos.migration = 'on'"))
         connection.commit()
         context.configure(connection=connection, target_metadata=None, transaction_per_migration=True)
         with context.begin_transaction():

@@ -19,7 +19,7 @@ from models import jobs, studies
 from models.base import Base
 from models.dictionary import MEANINGS, Meaning
 from models.jobs import Job, LostClaim
-from models.participants import ENDED, WITHDRAWN, Participant
+from models.participants import Participant
 from models.roles import is_secret
 from models.studies import ProtocolVersion, Study
 from settings import settings
@@ -27,7 +27,8 @@ from settings import settings
 EXPORT = "export"
 WITHHELD_TABLES = {
     *("studies", "clients", "revoked_tokens", "idempotency_keys"),
-    *("statistics", "circuits", "heartbeats", "notifications"),  # derived, or of the deployment
+    *("statistics", "randomisation_tests"),  # derived from what is exported
+    *("circuits", "heartbeats", "notifications"),  # of the deployment
 }
 WITHHELD_COLUMNS = {"study_id", "user_id", "registration"}
 CHUNK = 2000  # rows in memory at once
@@ -45,10 +46,6 @@ class Described(NamedTuple):
     unit: str
     range: str
     nullable: bool
-
-
-class StillRunning(Exception):
-    """The study's key stays secret while a decision can still be drawn with it."""
 
 
 def tables() -> dict[str, Table]:
@@ -102,13 +99,13 @@ def _allowed(column: Column[Any]) -> str:
 
 
 class Snapshot:
-    """What one transaction sees of a study, for the writer of an export. Raises StillRunning (`reveal`)."""
+    """What one transaction sees of a study, for the writer of an export. `key`: once the study is closed."""
 
-    def __init__(self, session: Session, study: Study, as_of: datetime, reveal: bool = False) -> None:
+    def __init__(self, session: Session, study: Study, as_of: datetime) -> None:
         self.session = session
         self.study = study
         self.as_of = as_of
-        self.key = revealed_key(session, study) if reveal else None
+        self.key = study.study_key if study.closed_at else None
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -116,8 +113,9 @@ class Snapshot:
         study = self.study
         names = ("name", "timezone", "ema_timezone", "protocol_version", "policy_id", "row_seq", "paused")
         told = {name: getattr(study, name) for name in (*names, "learning_frozen")}
+        closed_at = study.closed_at.isoformat() if study.closed_at else None
         return {
-            "study": told | {"created_at": study.created_at.isoformat()},
+            "study": told | {"created_at": study.created_at.isoformat(), "closed_at": closed_at},
             "as_of": self.as_of,
             "protocol_hashes": {
                 str(version.id): version.hash for version in versions(self.session, study.id)
@@ -225,16 +223,6 @@ def versions(session: Session, study_id: int) -> list[ProtocolVersion]:
     """Every version of the study's protocol."""
     query = select(ProtocolVersion).where(ProtocolVersion.study_id == study_id).order_by(ProtocolVersion.id)
     return list(session.scalars(query))
-
-
-def revealed_key(session: Session, study: Study) -> bytes:
-    """The study's key, for who may check its draws. Raises StillRunning while one can be foreseen with it."""
-    going_on = select(func.count()).where(
-        Participant.study_id == study.id, Participant.phase.not_in((ENDED, WITHDRAWN))
-    )
-    if session.scalar(going_on) or not study.paused:
-        raise StillRunning("pause the study, and let every participant have ended or withdrawn, before")
-    return study.study_key
 
 
 def request(session: Session, study_id: int, now: datetime) -> Job:

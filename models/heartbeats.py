@@ -10,11 +10,6 @@ from models.base import Base, Instant
 
 BEAT = "beat"
 WORKERS = "workers"
-STATEMENT = (
-    f"INSERT INTO heartbeats (name, at) VALUES ('{BEAT}', now()) "
-    "ON CONFLICT (name) DO UPDATE SET at = excluded.at RETURNING true"
-)
-"""Beat's own, for the connection that holds its lock."""
 
 
 class Heartbeat(Base):

@@ -27,6 +27,7 @@ CIRCUIT_OPEN = "circuit_open"
 FALLBACKS = "fallbacks"
 AT_BOUND = "at_bound"
 RANDOMISATION = "randomisation"
+AUDIT_BROKEN = "audit_broken"
 BEAT_SILENT = "beat_silent"
 WORKERS_SILENT = "workers_silent"
 OF_A_STUDY = (

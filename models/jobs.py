@@ -7,10 +7,23 @@ its job was put back, cannot finish what somebody else has claimed since.
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    column,
+    exists,
+    func,
+    select,
+    table,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models import locks
 from models.base import Base, CreatedAt, Id, Instant, StudyId
 
 INGEST = "ingest"
@@ -19,6 +32,7 @@ QUEUED = "queued"
 RUNNING = "running"
 DONE = "done"
 FAILED = "failed"
+PgLocks = table("pg_locks", *map(column, ("locktype", "classid", "objid", "objsubid")))
 LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -72,6 +86,26 @@ class Job(Base):
     created_at: Mapped[CreatedAt]
 
 
+# Said once as text: to build these two statements anew would cost an ingest more than to run them.
+REQUEST = text("""
+INSERT INTO jobs (study_id, kind, hyperparameters, run_after, sent_at)
+VALUES (:study_id, 'refit', :hyperparameters, :run_after, :sent_at)
+ON CONFLICT (study_id) WHERE kind = 'refit' AND state = 'queued' DO UPDATE
+SET requests = jobs.requests + 1, hyperparameters = jobs.hyperparameters OR excluded.hyperparameters,
+    run_after = least(jobs.run_after, excluded.run_after)
+RETURNING id, requests
+""")
+CLAIM = text("""
+UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = :now
+WHERE id = :job_id AND state = 'queued' AND run_after <= :now
+  AND (kind <> 'refit' OR NOT EXISTS (
+      SELECT FROM jobs other
+      WHERE other.study_id = jobs.study_id AND other.kind = 'refit' AND other.state = 'running'))
+RETURNING *
+""")
+CLAIMED = select(Job).from_statement(CLAIM).execution_options(populate_existing=True)
+
+
 class Requested(NamedTuple):
     """The job that does what was asked. `joined`: another request queued it before, and sent its id."""
 
@@ -104,41 +138,19 @@ def request_refit(
     The conflict takes the row's lock, so a request either lands before the claim (and its rows are in the
     snapshot, which opens after the claim) or queues the next fit.
     """
-    new = insert(Job).values(
-        study_id=study_id,
-        kind=REFIT,
-        hyperparameters=hyperparameters,
-        run_after=max(now, run_after),
-        sent_at=now if run_after <= now else LONG_AGO,
-    )
-    joined = {
-        "requests": Job.requests + 1,
-        "hyperparameters": or_(Job.hyperparameters, new.excluded.hyperparameters),
-        "run_after": func.least(Job.run_after, new.excluded.run_after),
+    known = {
+        "study_id": study_id,
+        "hyperparameters": hyperparameters,
+        "run_after": max(now, run_after),
+        "sent_at": now if run_after <= now else LONG_AGO,
     }
-    statement = new.on_conflict_do_update(
-        index_elements=["study_id"],
-        index_where=text("kind = 'refit' AND state = 'queued'"),
-        set_=joined,
-    )
-    job_id, requests = session.execute(statement.returning(Job.id, Job.requests)).one()
+    job_id, requests = session.execute(REQUEST, known).one()
     return Requested(job_id, joined=requests > 1)
 
 
 def claim(session: Session, job_id: int, now: datetime) -> Job | None:
     """Take a queued job that is due; None where it is not, or where its study already has a fit running."""
-    other = aliased(Job)
-    running = (
-        select(other.id)
-        .where(other.study_id == Job.study_id, other.kind == REFIT, other.state == RUNNING)
-        .exists()
-    )
-    return session.scalars(
-        update(Job)
-        .where(Job.id == job_id, Job.state == QUEUED, Job.run_after <= now, (Job.kind != REFIT) | ~running)
-        .values(state=RUNNING, attempts=Job.attempts + 1, tries=Job.tries + 1, claimed_at=now)
-        .returning(Job)
-    ).one_or_none()
+    return session.scalars(CLAIMED, {"job_id": job_id, "now": now}).one_or_none()
 
 
 def _leave(session: Session, job: Job, **columns: Any) -> None:
@@ -178,20 +190,48 @@ def postpone(session: Session, job: Job, run_after: datetime, code: int, reason:
     _leave(session, job, state=QUEUED, run_after=run_after, sent_at=LONG_AGO, code=code, reason=reason)
 
 
-def _free(session: Session, job: Job, now: datetime, tries: int, reason: str) -> None:
+def _join(queued: Job, job: Job) -> None:
+    """At most one refit waits in a study: it does the work of both."""
+    queued.hyperparameters = queued.hyperparameters or job.hyperparameters
+
+
+def _free(session: Session, job: Job, now: datetime, tries: tuple[int, int], reason: str) -> None:
     queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
-    if queued is not None:  # at most one refit waits in a study: it does the work of both
-        queued.hyperparameters = queued.hyperparameters or job.hyperparameters
+    if queued is not None:
+        _join(queued, job)
         job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
-    elif job.tries >= tries:
+    elif job.tries >= tries[job.code is not None]:
         job.state, job.finished_at, job.reason = FAILED, now, reason
     else:
         job.state, job.run_after, job.sent_at = QUEUED, now, LONG_AGO
 
 
-def put_back(session: Session, now: datetime, limit: timedelta, tries: int, reason: str) -> list[Job]:
-    """Free the claims that dead workers hold: queued again, or failed after so many tries."""
-    dead = select(Job.id).where(Job.state == RUNNING, Job.claimed_at < now - limit)
+def release(
+    session: Session, job: Job, run_after: datetime, code: int | None = None, reason: str | None = None
+) -> None:
+    """Give the claimed job back as it was: this try does not count. Raises LostClaim."""
+    queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
+    if queued is not None:
+        _join(queued, job)
+        _leave(session, job, state=DONE, finished_at=run_after, result={"continued_by": queued.id})
+        return
+    columns = {"state": QUEUED, "run_after": run_after, "sent_at": LONG_AGO, "tries": Job.tries - 1}
+    _leave(session, job, **columns, code=code, reason=reason)
+
+
+def put_back(
+    session: Session, now: datetime, limit: timedelta, tries: tuple[int, int], reason: str
+) -> list[Job]:
+    """Free the claims of dead workers, whose locks nobody holds, and of those that take longer than `limit`.
+
+    They are queued again, or failed after so many tries: the second number counts for a job that has a code,
+    since most of its tries were failures of the study's back end and no deaths.
+    """
+    key = (PgLocks.c.classid.cast(BigInteger).op("<<")(32)).op("|")(PgLocks.c.objid.cast(BigInteger))
+    held = exists().where(
+        PgLocks.c.locktype == "advisory", PgLocks.c.objsubid == 1, key == Job.id + locks.JOBS
+    )
+    dead = select(Job.id).where(Job.state == RUNNING, (Job.claimed_at < now - limit) | ~held)
     expired = session.scalars(select(Job).where(Job.id.in_(dead)).with_for_update(skip_locked=True)).all()
     for job in expired:
         _free(session, job, now, tries, reason)

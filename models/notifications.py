@@ -22,7 +22,10 @@ FAILED = "failed"
 
 
 class Notification(Base):
-    """What is told of an incident's change `number` on a channel: `message` as it was at that time."""
+    """What is told of an incident's change `number` on a channel: `message` as it was at that time.
+
+    Without an incident: the head of a study's audit, whose row `number` it is.
+    """
 
     __tablename__ = "notifications"
     __table_args__ = (
@@ -39,7 +42,7 @@ class Notification(Base):
 
     id: Mapped[Id]
     study_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("studies.id"))
-    incident_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("incidents.id"))
+    incident_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("incidents.id"))
     number: Mapped[int]
     channel: Mapped[str]
     message: Mapped[Document]
@@ -65,6 +68,22 @@ def add(session: Session, change: Change, channels: list[str], now: datetime) ->
                 message=_message(incident, change.what),
                 run_after=now,
             )
+        )
+    session.flush()
+
+
+def tell(
+    session: Session,
+    study_id: int,
+    number: int,
+    message: dict[str, Any],
+    channels: list[str],
+    now: datetime,
+) -> None:
+    """Queue what is no incident's on every channel."""
+    for channel in channels:
+        session.add(
+            Notification(study_id=study_id, number=number, channel=channel, message=message, run_after=now)
         )
     session.flush()
 

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, UniqueConstraint, func, select, update
+from sqlalchemy import BigInteger, CheckConstraint, UniqueConstraint, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, SMALLINT, insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -21,7 +21,8 @@ class Participant(Base):
     """`decision_index` counts the decision points that are over; the next one is `decision_index + 1`.
 
     `id` is opaque and stands in URLs, messages and logs; `user_id` is the app's own name for the person.
-    `corrections` counts corrected outcomes.
+    `corrections` counts corrected outcomes. `removed_row_seq`: policies of that `row_seq` or a higher one are
+    not fitted from this participant's rows; None where they count.
     """
 
     __tablename__ = "participants"
@@ -44,6 +45,7 @@ class Participant(Base):
     evening_notification_time_start: Mapped[list[int]] = mapped_column(ARRAY(SMALLINT))
     registration: Mapped[Document]
     corrections: Mapped[int] = mapped_column(server_default="0")
+    removed_row_seq: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[CreatedAt]
 
 

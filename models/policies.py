@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models import studies
 from models.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
 
 Array = NDArray[np.float64]
@@ -206,6 +207,12 @@ def population(session: Session, study_id: int, policy_id: int) -> Population | 
     )
 
 
+def prior(session: Session, study_id: int) -> int:
+    """The number of the policy that the study, or its last protocol that began anew, began with."""
+    numbers = select(func.max(Policy.policy_id)).where(Policy.study_id == study_id, Policy.row_count == 0)
+    return session.execute(numbers).scalar_one()
+
+
 def below(session: Session, study_id: int, policy_id: int, feature_version: str) -> int | None:
     """The highest policy number below `policy_id` of these features, or None."""
     return session.scalar(
@@ -240,6 +247,36 @@ def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[A
         means[those] = np.array([row.mean for row in found])
         covariances[those] = np.array([row.covariance for row in found])[:, _places(q)]
     return means, covariances
+
+
+def is_whole(session: Session, policy: Policy) -> bool:
+    """Whether every participant in the fit has a block still: only then can the policy serve."""
+    kept = session.scalar(
+        select(func.count()).where(
+            PolicyBlock.study_id == policy.study_id, PolicyBlock.policy_id == policy.policy_id
+        )
+    )
+    return kept == len(policy.participants)
+
+
+PRUNE = """
+DELETE FROM policy_blocks b
+USING policies p, studies s
+WHERE b.study_id = :study_id AND p.study_id = b.study_id AND p.policy_id = b.policy_id
+  AND s.id = b.study_id AND p.policy_id < s.policy_id
+  AND p.policy_id <> (SELECT max(policy_id) FROM policies WHERE study_id = s.id AND policy_id < s.policy_id)
+  AND NOT EXISTS (SELECT FROM decisions d WHERE d.study_id = s.id AND d.policy_id = p.policy_id)
+"""
+
+
+def prune(session: Session, study_id: int) -> int:
+    """Delete the blocks of policies that never served; how many. They can be computed again from the rows.
+
+    The serving policy's stay, and those of the one before it, which serves where it cannot.
+    """
+    studies.take_turn(session, study_id)  # so that nobody activates a policy whose blocks are just leaving
+    deleted: Any = session.execute(text(PRUNE), {"study_id": study_id})
+    return int(deleted.rowcount)
 
 
 def listed(session: Session, study_id: int) -> list[Policy]:

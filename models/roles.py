@@ -27,11 +27,13 @@ SERVICE = {
     "participants": "INSERT, UPDATE",
     "policies": "INSERT",
     "policy_blocks": "INSERT, DELETE",
+    "proposals": "INSERT, UPDATE",
     "protocols": "INSERT",
     "randomisation_tests": "INSERT, UPDATE",
     "revoked_tokens": "INSERT, DELETE",
     "statistics": "INSERT, UPDATE, DELETE",
-    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen)",
+    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen, closed_at, "
+    "nightly_on)",
     "windows": "INSERT, UPDATE",
 }
 

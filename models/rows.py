@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, CreatedAt, DecisionId, ParticipantId
+from models.participants import Participant
 from models.studies import Study
 
 
@@ -68,7 +69,7 @@ CROSS JOIN LATERAL (
       ON o.participant_id = d.participant_id AND o.decision_index = d.decision_index + :outcome_lag
     WHERE d.participant_id = p.id AND d.decision_index > coalesce(s.row_index, 0) AND {RANDOMISED}
     OFFSET 0) pair
-WHERE p.study_id = :study_id AND pair.outcome IS NOT NULL
+WHERE p.study_id = :study_id AND p.removed_row_seq IS NULL AND pair.outcome IS NOT NULL
   AND pair.outcome IS DISTINCT FROM (SELECT r.outcome FROM learning_rows r
                                      WHERE r.decision_id = pair.decision_id
                                      ORDER BY r.row_seq DESC LIMIT 1)
@@ -77,6 +78,7 @@ WHERE p.study_id = :study_id AND pair.outcome IS NOT NULL
 COUNT = f"""
 SELECT count(*) FROM decisions d
 JOIN decisions o ON o.participant_id = d.participant_id AND o.decision_index = d.decision_index + :outcome_lag
+JOIN participants p ON p.id = d.participant_id AND p.removed_row_seq IS NULL
 WHERE d.study_id = :study_id AND {RANDOMISED} AND {OUTCOME} IS NOT NULL
 """
 
@@ -86,6 +88,8 @@ FROM (SELECT DISTINCT ON (participant_id, decision_index) * FROM learning_rows
       WHERE study_id = :study_id AND row_seq <= :row_seq AND participant_id = ANY (:participants)
       ORDER BY participant_id, decision_index, row_seq DESC) r
 JOIN decisions d ON d.id = r.decision_id AND d.feature_version = :feature_version
+JOIN participants p ON p.id = r.participant_id
+WHERE p.removed_row_seq IS NULL OR p.removed_row_seq > :row_seq
 ORDER BY r.participant_id, r.decision_index
 """
 
@@ -98,6 +102,18 @@ def collect(session: Session, study: Study, outcome_lag: int, feature_version: s
     known = {"study_id": study.id, "row_seq": study.row_seq, "outcome_lag": outcome_lag}
     added: Any = session.execute(text(COLLECT), {**known, "feature_version": feature_version})
     study.row_seq += added.rowcount
+    return study.row_seq
+
+
+def remove(session: Session, study: Study, participant: Participant) -> int:
+    """Let no later policy be fitted from a participant's rows; the place of this in their order.
+
+    `study` and `participant` must be locked. The removal takes a number of its own among the rows, so that a
+    policy contains it exactly where its `row_seq` is not below.
+    """
+    study.row_seq += 1
+    participant.removed_row_seq = study.row_seq
+    session.flush()
     return study.row_seq
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from settings import settings
@@ -78,15 +78,22 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
                 return result
         except DBAPIError as error:
             if not _worth_another_try(error, attempt):
+                if _broke_off(error):
+                    raise OperationalError(None, None, error, connection_invalidated=True) from error
                 raise
             time.sleep(random.random() * 0.002 * attempt)  # noqa: S311
     raise AssertionError("unreachable")
 
 
 def _worth_another_try(error: DBAPIError, attempt: int) -> bool:
-    if error.connection_invalidated:
+    if error.connection_invalidated or _broke_off(error):
         return attempt == 0
     return getattr(error.orig, "pgcode", None) in RACES and attempt < TRIES - 1
+
+
+def _broke_off(error: DBAPIError) -> bool:
+    """Whether the server died in the middle of its answer: the driver has no class and no code for that."""
+    return type(error.orig) is psycopg2.DatabaseError and error.orig.pgcode is None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ForeignKey, delete, select, text
+from sqlalchemy import BigInteger, ForeignKey, delete, or_, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, StudyId
@@ -71,11 +71,13 @@ ON CONFLICT (participant_id) DO UPDATE SET feature_version = excluded.feature_ve
     row_count = excluded.row_count, c = excluded.c, packed = excluded.packed
 """
 CHANGED = """
-SELECT DISTINCT participant_id FROM learning_rows
-WHERE study_id = :study_id AND row_seq > :seen AND row_seq <= :row_seq
+SELECT DISTINCT r.participant_id FROM learning_rows r JOIN participants p ON p.id = r.participant_id
+WHERE r.study_id = :study_id AND r.row_seq > :seen AND r.row_seq <= :row_seq
+  AND (p.removed_row_seq IS NULL OR p.removed_row_seq > :row_seq)
 UNION
 SELECT s.participant_id FROM statistics s JOIN participants p ON p.id = s.participant_id
 WHERE s.study_id = :study_id AND s.corrections <> p.corrections
+  AND (p.removed_row_seq IS NULL OR p.removed_row_seq > :row_seq)
 """
 
 
@@ -100,15 +102,21 @@ def changed(session: Session, study_id: int, feature_version: str, row_seq: int)
     return sorted(session.scalars(text(CHANGED), known))
 
 
-def kept(session: Session, study_id: int, feature_version: str, without: Iterable[int] = ()) -> Kept:
-    """The study's statistics under `feature_version`, but for the participants `without`."""
+def kept(
+    session: Session, study_id: int, feature_version: str, row_seq: int, without: Iterable[int] = ()
+) -> Kept:
+    """The study's statistics under `feature_version`, but for the participants `without`, and for those
+    who were removed from learning up to `row_seq`."""
     found = session.execute(
         select(
             ParticipantStatistics.participant_id,
             ParticipantStatistics.row_count,
             ParticipantStatistics.c,
             ParticipantStatistics.packed,
-        ).where(
+        )
+        .join(Participant, Participant.id == ParticipantStatistics.participant_id)
+        .where(
+            or_(Participant.removed_row_seq.is_(None), Participant.removed_row_seq > row_seq),
             ParticipantStatistics.study_id == study_id,
             ParticipantStatistics.feature_version == feature_version,
             ParticipantStatistics.participant_id.not_in(without),

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, UniqueConstraint, select, text, update
@@ -14,7 +14,11 @@ from models.secrets import Encrypted
 
 
 class Study(Base):
-    """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row."""
+    """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row or removal.
+
+    A closed study is a paused one that never goes on, whose key is public. nightly_on: the last night, by the
+    study's own calendar, whose refit was asked for.
+    """
 
     __tablename__ = "studies"
 
@@ -31,6 +35,8 @@ class Study(Base):
     row_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     learning_frozen: Mapped[bool] = mapped_column(server_default=text("false"))
+    closed_at: Mapped[Instant | None]
+    nightly_on: Mapped[date | None]
     created_at: Mapped[CreatedAt]
 
 

@@ -1,16 +1,18 @@
 """Windows: decision points that are over, and whether their survey data has arrived."""
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, func, select, update
-from sqlalchemy.orm import Mapped, Session
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, bindparam, func, select, text
+from sqlalchemy.orm import Mapped, Session, aliased
 
 from models import jobs
 from models.base import Base, Id, Instant, ParticipantId, StudyId
+from models.circuits import Circuit
 from models.decisions import Decision
 from models.jobs import Job
 from models.participants import COMPLETED_AWAITING_REVIEW, ENDED, Participant
-from models.studies import Study
+from models.studies import ProtocolVersion, Study
 
 ENDED_BY_APP = "ended"
 END_MISSING = "end_missing"
@@ -48,6 +50,51 @@ class Window(Base):
     query_end: Mapped[Instant | None]
     ended_at: Mapped[Instant]
     ingested_at: Mapped[Instant | None]
+
+
+class Source(NamedTuple):
+    """A window, its participant and study, and the circuit of the study's back end."""
+
+    window: Window
+    participant: Participant
+    study: Study
+    circuit: Circuit | None
+
+
+class Target(NamedTuple):
+    """The decision of a window, its study, the protocol in force and the one the decision was made by."""
+
+    decision: Decision
+    study: Study
+    protocol: ProtocolVersion
+    own: ProtocolVersion
+
+
+OWN = aliased(ProtocolVersion)
+# Built once: an ingest runs each of them
+SETTLE = text("UPDATE windows SET state = :state, code = :code, ingested_at = :now WHERE id = :window_id")
+SOURCE = (
+    select(Window, Participant, Study, Circuit)
+    .join(Participant, Participant.id == Window.participant_id)
+    .join(Study, Study.id == Window.study_id)
+    .outerjoin(Circuit, Circuit.study_id == Study.id)
+    .where(Window.id == bindparam("window_id"))
+)
+TARGET = (
+    select(Decision, Study, ProtocolVersion, OWN)
+    .join(
+        Window,
+        (Window.participant_id == Decision.participant_id)
+        & (Window.decision_index == Decision.decision_index),
+    )
+    .join(Study, Study.id == Window.study_id)
+    .join(
+        ProtocolVersion,
+        (ProtocolVersion.study_id == Study.id) & (ProtocolVersion.version == Study.protocol_version),
+    )
+    .join(OWN, OWN.id == Decision.protocol_id)
+    .where(Window.id == bindparam("window_id"))
+)
 
 
 def at(session: Session, participant_id: int, decision_index: int) -> Window | None:
@@ -115,9 +162,17 @@ def miss(session: Session, participant: Participant, upto: int, now: datetime) -
 
 def settle(session: Session, window_id: int, state: str, code: int | None, now: datetime | None) -> None:
     """Write down how the ingest of a window came out."""
-    session.execute(
-        update(Window).where(Window.id == window_id).values(state=state, code=code, ingested_at=now)
-    )
+    session.execute(SETTLE, {"window_id": window_id, "state": state, "code": code, "now": now})
+
+
+def source(session: Session, window_id: int) -> Source:
+    """A window and whom to ask for its data."""
+    return Source(*session.execute(SOURCE, {"window_id": window_id}).one())
+
+
+def target(session: Session, window_id: int) -> Target:
+    """What the data of a window is stored with."""
+    return Target(*session.execute(TARGET, {"window_id": window_id}).one())
 
 
 def stale(session: Session, study: Study, before: datetime, limit: int) -> list[int]:

@@ -1,12 +1,15 @@
 """The study app's own back end: it keeps what participants answered and serves POST /ema_study.
 
-Failures on purpose (a share of calls answers 500, answers late, or closes the connection) show whether the
-service gets its data all the same.
+Failures on purpose (a share of calls answers 500, answers late, closes or breaks off the connection) show
+whether the service gets its data all the same.
 """
 
 import hmac
 import json
+import os
 import random
+import socket
+import struct
 import sys
 import threading
 import time
@@ -20,15 +23,17 @@ from rehearsal.messages import Decision, Enrolment, Survey
 TOLERANCE = timedelta(seconds=1)
 LARGEST_BODY = 64 * 1024
 FAULTS = ("error", "late", "closed")
+MORE_FAULTS = (*FAULTS, "reset", "not JSON", "fail")
 
 
 @dataclass(frozen=True)
 class Faults:
-    """`share` of calls fail, in [0, 1]; a late answer takes `late` seconds more."""
+    """`share` of calls fail, in [0, 1], in one of these ways; a late answer takes `late` seconds more."""
 
     share: float = 0.0
     late: float = 12.0
     seed: int = 0
+    kinds: tuple[str, ...] = FAULTS
 
 
 class Backend:
@@ -77,7 +82,7 @@ class Backend:
             if self._random.random() >= self.faults.share:
                 return None
             self.failed_on_purpose += 1
-            return self._random.choice(FAULTS)
+            return self._random.choice(self.faults.kinds)
 
 
 class EmaServer(ThreadingHTTPServer):
@@ -116,12 +121,22 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         raw = self._body()
         fault = self.server.backend.next_fault()
-        if fault == "closed":
+        if fault in {"closed", "reset"}:
             self.close_connection = True
+            if fault == "reset":
+                self._reset()
             return
         if fault == "late":
             time.sleep(self.server.backend.faults.late)
-        self._send(*((500, _fail("on purpose")) if fault == "error" else self._answer(raw)))
+        if fault == "not JSON":
+            self._write(200, b"<html>on purpose</html>")
+        else:
+            self._send(*(ON_PURPOSE[fault] if fault in ON_PURPOSE else self._answer(raw)))
+
+    def _reset(self) -> None:
+        """Let the kernel break the connection off; detached, since an orderly end would come first."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())
 
     def _answer(self, raw: bytes | None) -> tuple[int, dict[str, Any]]:
         if self.path != "/ema_study":
@@ -143,7 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(length))
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
+        self._write(status, json.dumps(body).encode())
+
+    def _write(self, status: int, content: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -188,3 +205,6 @@ def _item(enrolment: Enrolment, survey: Survey, decision: Decision) -> dict[str,
 
 def _fail(message: str) -> dict[str, Any]:
     return {"status": "fail", "message": message}
+
+
+ON_PURPOSE = {"error": (500, _fail("on purpose")), "fail": (200, _fail("on purpose"))}

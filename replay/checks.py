@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+import chain
 from replay import decisions, fits, folder, references, reports, rows
 from replay.folder import Manifest, Unreadable
 from replay.report import Report
@@ -51,6 +52,7 @@ def whole(
 def _whole(study: Study, long: list[Row], key: bytes | None, report: Report, facts: Manifest | None) -> None:
     if facts is not None:
         _key(facts, key, report)
+        _chain(study, facts, report)
         hashes = {str(version["id"]): version["hash"] for version in study.tables["protocols"]}
         report.compare("protocol", "the manifest's hashes", facts.protocol_hashes, hashes)
     references.whole(study, report)
@@ -59,6 +61,14 @@ def _whole(study: Study, long: list[Row], key: bytes | None, report: Report, fac
     fits.faults(study, report)
     rows.complete(study, report)
     reports.long_table(study, long, report)
+
+
+def _chain(study: Study, facts: Manifest, report: Report) -> None:
+    """The audit's rows follow each other, from the hash of the study's key on."""
+    rows = study.tables["audit"]
+    for fault in chain.check(rows, facts.study_key_sha256):
+        report.diverge("audit", fault, "a chain with a fault", "a whole chain")
+    report.held["audit"] += len(rows)
 
 
 def some(study: Study, key: bytes | None, report: Report) -> None:

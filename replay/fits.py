@@ -18,10 +18,14 @@ from replay.study import BLOCK, POPULATION, Source, Study, floats, population, u
 from replay.trial import Row
 
 TOLERANCE = 1e-9
+ACTIVATING = {"rollback", "activate"}  # acts of the audit
 
 
 class Learnt(NamedTuple):
-    """All learning rows ever of some features, by participant, decision and row_seq; the last counts."""
+    """All learning rows ever of some features, by participant, decision and row_seq; the last counts.
+
+    removed: by participant, the number from which on none of theirs does.
+    """
 
     participant: Ints
     decision: Ints
@@ -30,10 +34,12 @@ class Learnt(NamedTuple):
     act_prob: Floats
     action: Floats
     outcome: Floats
+    removed: dict[int, int]
 
     def upto(self, row_seq: int) -> tuple[Ints, Rows]:
         """Ids of the participants and their rows, as they were when `row_seq` was the last one."""
-        seen = np.flatnonzero(self.row_seq <= row_seq)
+        gone = [person for person, since in self.removed.items() if since <= row_seq]
+        seen = np.flatnonzero((self.row_seq <= row_seq) & ~np.isin(self.participant, gone))
         decision = self.decision[seen]
         kept = seen[np.append(decision[1:] != decision[:-1], True)] if len(seen) else seen
         members, codes = np.unique(self.participant[kept], return_inverse=True)
@@ -55,6 +61,7 @@ def check(study: Study, report: Report) -> None:
         version: _learnt(study, version)
         for version in {one["feature_version"] for one in study.policies.values()}
     }
+    pinned = {act["policy_id"] for act in _activations(study)}
     known: dict[int, Replayed] = {}
     for number, policy in sorted(study.policies.items()):
         protocol = study.protocol(policy)
@@ -65,7 +72,8 @@ def check(study: Study, report: Report) -> None:
             continue
         _numbers(study, replayed, report)
         _blocks(study, replayed, report)
-        known = {number: replayed}  # the policy that served while the next one was fitted
+        # the policy that served while the next one was fitted: this one, or one that somebody activated
+        known = {one: known[one] for one in known if one in pinned} | {number: replayed}
 
 
 def _learnt(study: Study, feature_version: str) -> Learnt:
@@ -85,6 +93,7 @@ def _learnt(study: Study, feature_version: str) -> Learnt:
         np.array([decision["act_prob"] for _, decision in rows], dtype=np.float64),
         np.array([decision["action"] for _, decision in rows], dtype=np.float64),
         np.array([row["outcome"] for row, _ in rows], dtype=np.float64),
+        study.removed,
     )
 
 
@@ -132,21 +141,36 @@ def _reported(
     report.close(
         "fit report", f"{where}, log_evidence", told.get("log_evidence"), fit.log_evidence, TOLERANCE
     )
-    before = known.get(replayed.row["policy_id"] - 1)
+    before = known.get(_served_before(study, replayed.row))
     if before is None:
         return
     found = learner.largest_change(_served(before, replayed.members), (fit.beta, fit.V), protocol)
     stored = told.get("largest_change")
     damaged = any(source[1] == before.row["policy_id"] for source in study.sound)
-    if stored != found and (damaged or not _is_next(study, replayed.row)):
+    if stored != found and damaged:
         return
     report.close("fit report", f"{where}, largest_change", stored, found, searches.TOLERANCE)
 
 
-def _is_next(study: Study, policy: Row) -> bool:
-    """Whether the policy before was the one that served: nobody let an older one serve meanwhile."""
-    acts = {act["act"] for act in study.tables["audit"] if act["created_at"] <= policy["created_at"]}
-    return not acts & {"rollback", "activate", "roll_back"}
+def _served_before(study: Study, policy: Row) -> int:
+    """The policy that served while this one was fitted: the one before, or one that was activated since."""
+    before = study.policies.get(policy["policy_id"] - 1, policy)
+    since = [
+        act["policy_id"]
+        for act in _activations(study)
+        if before["created_at"] <= act["created_at"] <= policy["created_at"]
+    ]
+    return int(since[-1]) if since else int(policy["policy_id"]) - 1
+
+
+def _activations(study: Study) -> list[Row]:
+    """When which policy was let serve by hand, or because nothing was left to learn from."""
+    acts = sorted(study.tables["audit"], key=lambda act: int(act["seq"]))
+    return [
+        {"created_at": act["created_at"], "policy_id": act["after"]["policy_id"]}
+        for act in acts
+        if act["act"] in ACTIVATING and act["after"]
+    ]
 
 
 def _served(policy: Replayed, people: list[int]) -> tuple[Floats, Floats]:

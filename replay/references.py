@@ -95,8 +95,15 @@ def whole(study: Study, report: Report) -> None:
     numbers = sorted(row["policy_id"] for row in study.tables["policies"])
     report.compare(KIND, "numbers of policies", numbers, list(range(len(numbers))))
     report.compare(KIND, "the policy that serves", study.facts["policy_id"] in study.policies, True)
-    sequence = [row["row_seq"] for row in study.tables["learning_rows"]]
-    report.compare(KIND, "row_seq of learning rows", sequence, list(range(1, study.facts["row_seq"] + 1)))
+    sequence = sorted([*(row["row_seq"] for row in study.tables["learning_rows"]), *study.removed.values()])
+    told = "row_seq of learning rows and removals"
+    report.compare(KIND, told, sequence, list(range(1, study.facts["row_seq"] + 1)))
+    removals = {
+        act["participant_id"]: (act["after"] or {}).get("removed_row_seq")
+        for act in study.tables["audit"]
+        if act["act"] == "remove_from_learning"
+    }
+    report.compare(KIND, "removals from learning, by the audit", study.removed, removals)
 
 
 def _learning_rows(study: Study, report: Report) -> None:

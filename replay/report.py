@@ -11,6 +11,7 @@ KINDS = {
     "checksum": "files are as the manifest says",
     "parquet": "Parquet and CSV say the same",
     "protocol": "protocol documents have their hashes",
+    "audit": "the audit's rows follow each other by their hashes",
     "reference": "rows belong together, in order and without a gap",
     "answers": "versions of answers make the outcomes they are said to make",
     "discrepancy": "reports that disagree are recorded, and no other",

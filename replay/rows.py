@@ -24,6 +24,7 @@ def check(study: Study, report: Report) -> None:
 def complete(study: Study, report: Report) -> None:
     """Of a whole study: within one collection the order is the outcomes', and every pair that the last
     collection must have seen has its row."""
+    _removed(study, report)
     latest = None
     for collected, batch in groupby(study.tables["learning_rows"], key=lambda row: row["created_at"]):
         found = list(batch)
@@ -33,6 +34,16 @@ def complete(study: Study, report: Report) -> None:
     if latest is not None:
         last = {row["decision_id"]: row for row in study.tables["learning_rows"]}
         _complete(study, last, latest, report)
+
+
+def _removed(study: Study, report: Report) -> None:
+    """Nobody who was removed from learning has a later row."""
+    for row in study.tables["learning_rows"]:
+        since = study.removed.get(row["participant_id"])
+        if since is not None and row["row_seq"] >= since:
+            report.diverge(
+                KIND, f"row_seq {row['row_seq']}", row["row_seq"], f"none from {since} on: removed"
+            )
 
 
 def is_learnt_from(decision: Row) -> bool:
@@ -93,7 +104,7 @@ def _pairs(study: Study) -> Iterator[tuple[Row, Row]]:
         return
     version, lag = protocol.design.feature_version, protocol.schedule.outcome_lag
     for (person, index), decision in study.points.items():
-        if decision["feature_version"] != version:
+        if decision["feature_version"] != version or person in study.removed:
             continue
         reporting = study.points.get((person, index + lag))
         if reporting is not None and is_learnt_from(decision):

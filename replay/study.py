@@ -49,6 +49,11 @@ class Study:
         self.windows = {(row["participant_id"], row["decision_index"]): row for row in tables["windows"]}
         self.answers = _grouped(tables["answers"], "decision_id", "version")
         self.discrepancies = _grouped(tables["discrepancies"], "decision_id", "id")
+        self.removed = {
+            row["id"]: row["removed_row_seq"]
+            for row in tables["participants"]
+            if row.get("removed_row_seq") is not None
+        }
         self.zones = _grouped(tables["participant_zones"], "participant_id", "decision_index")
         self.policies = {row["policy_id"]: row for row in tables["policies"]}
         self.blocks = {(row["policy_id"], row["participant_id"]): row for row in tables["policy_blocks"]}

@@ -147,7 +147,8 @@ def _row(person: _Person, index: int, context: Context) -> Row:
         "outcome_missing": missing,
         **{f"window_{name}": window.get(name) for name in ("kind", "state", "code")},
     }
-    learnt = person.learnt.get(decision["id"], {}) if decision else {}
+    removed = person.row.get("removed_row_seq") is not None
+    learnt = person.learnt.get(decision["id"], {}) if decision and not removed else {}
     return found | {
         "learning_row": bool(learnt),
         "row_seq": learnt.get("row_seq"),

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from api import auth, health, limits, metrics, queue, serving
 from api.app import create_app
-from models import secrets
+from models import locks, secrets
 from models import session as database
 from settings import settings
 
@@ -93,6 +93,7 @@ def _forget() -> None:
     serving._protocols.clear()
     serving._study_keys.clear()
     serving._populations.clear()
+    locks.close()
     limits._away_until, health._known = 0.0, None
     metrics.forget()
 

@@ -9,7 +9,7 @@ import pytest
 
 from algorithm import protocol
 from algorithm.protocols import DESIGNS
-from api import clients, protocols, roles, secrets, studies
+from api import audit, clients, proposals, protocols, roles, secrets, studies
 from api.errors import Fault
 from docs import generate
 
@@ -34,11 +34,8 @@ def test_the_file_of_a_protocol_is_what_the_defaults_of_the_code_mean(name: str)
 def test_every_command_is_told_to_the_operator() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     groups = (
-        clients.commands,
-        protocols.commands,
-        roles.commands,
-        secrets.commands,
-        studies.commands,
+        *(clients.commands, protocols.commands, roles.commands, secrets.commands, studies.commands),
+        *(audit.commands, proposals.commands),
     )
     commands = [f"{group.name} {name}" for group in groups for name in group.commands]
     assert len(commands) > 10

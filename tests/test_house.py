@@ -13,10 +13,10 @@ LAYERS = ("algorithm", "analysis", "api", "models", "replay", "workers")
 PROGRAMS = (*LAYERS, "local", "rehearsal", "migrations")
 MAY_IMPORT = {
     "algorithm": {"algorithm", "numpy", "scipy"},
-    "models": {"models", "settings", "sqlalchemy", "numpy", "psycopg2", "cryptography"},
-    "replay": {"replay", "algorithm", "numpy", "pyarrow", "pydantic"},
+    "models": {"models", "chain", "settings", "sqlalchemy", "numpy", "psycopg2", "cryptography"},
+    "replay": {"replay", "algorithm", "chain", "numpy", "pyarrow", "pydantic"},
     "api": {
-        *("api", "models", "algorithm", "replay", "settings", "version", "logs"),
+        *("api", "models", "algorithm", "replay", "chain", "settings", "version", "logs"),
         *(
             "flask",
             "werkzeug",
@@ -55,6 +55,9 @@ SHARED_IN_API = {
     "amending",
     "files",
     "programs",
+    "acts",
+    "approval",
+    "operating",
 }
 
 

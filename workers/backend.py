@@ -1,15 +1,25 @@
 """Asking a study's back end for survey data over HTTP, bounded in time and size."""
 
+import functools
+import ipaddress
 import json
-from datetime import datetime
+import socket
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import requests
+from celery.exceptions import SoftTimeLimitExceeded
+from urllib3.exceptions import HTTPError
 
 from settings import settings
 
 CONNECT_SECONDS, READ_SECONDS, LARGEST_ANSWER = 3.05, 10, 4 * 1024 * 1024
+TOTAL_SECONDS = 30.0  # for the whole body, however steadily it drips
+LONGEST_WAIT = 3600.0  # that a back end may ask for
 PASSING = {408, 425, 429}  # with 5xx: statuses that a later try may not meet again
 
 SAYS_FAIL = 316
@@ -28,24 +38,30 @@ class Query(NamedTuple):
 
 
 class BackEndFailed(Exception):
-    """The back end gave no survey data. `soon`: worth a try within the minute, else on the slow schedule."""
+    """The back end gave no survey data. `soon`: worth a try within the minute, else on the slow schedule.
 
-    def __init__(self, code: int, reason: str, soon: bool) -> None:
+    after: seconds that the back end asked to be left in peace for.
+    """
+
+    def __init__(self, code: int, reason: str, soon: bool, after: float = 0.0) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
         self.soon = soon
+        self.after = after
 
 
 def survey_data(query: Query) -> list[dict[str, Any]]:
     """The items that the back end has for a query, as it sent them. Raises BackEndFailed."""
-    _check_target(query.url)
+    check_target(query.url)
     try:
-        status, body = _post(query)
-    except requests.RequestException as error:
+        status, body, after = _post(query)
+    except (requests.RequestException, HTTPError) as error:
         raise BackEndFailed(UNREACHABLE, f"no answer: {type(error).__name__}", soon=True) from None
+    except SoftTimeLimitExceeded:
+        raise BackEndFailed(UNREACHABLE, "the answer takes too long", soon=True) from None
     if status in PASSING or status >= 500:
-        raise BackEndFailed(UNREACHABLE, f"HTTP status {status}", soon=True)
+        raise BackEndFailed(UNREACHABLE, f"HTTP status {status}", soon=True, after=after)
     if status in {401, 403}:
         raise BackEndFailed(SAYS_FAIL, f"HTTP status {status}", soon=False)
     if status != 200:
@@ -53,7 +69,7 @@ def survey_data(query: Query) -> list[dict[str, Any]]:
     return _items(body)
 
 
-def _check_target(url: str) -> None:
+def check_target(url: str) -> None:
     """Only hosts that the operator named, and in production only TLS."""
     target = urlsplit(url)
     allowed = settings().outgoing_hosts
@@ -61,16 +77,36 @@ def _check_target(url: str) -> None:
         raise BackEndFailed(UNREACHABLE, "the host is not in KAIROS_OUTGOING_HOSTS", soon=False)
     if settings().mode == "production" and target.scheme != "https":
         raise BackEndFailed(UNREACHABLE, "the back end must be asked over https", soon=False)
+    if not settings().outgoing_private and _leads_inside(target.hostname or "", target.port):
+        raise BackEndFailed(UNREACHABLE, "the host has a private address", soon=False)
 
 
-def _post(query: Query) -> tuple[int, bytes]:
+def _leads_inside(host: str, port: int | None) -> bool:
+    """Whether any address of a host is not a public one. A name that cannot be resolved leads nowhere."""
+    try:
+        found = socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return any(not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
+
+
+@functools.cache
+def _session() -> requests.Session:
+    """Connections that are kept between queries. No netrc file has a say in what is sent."""
+    made = requests.Session()
+    made.trust_env = False
+    made.proxies.update(getproxies())
+    return made
+
+
+def _post(query: Query) -> tuple[int, bytes, float]:
     asked = {
         "user_id": query.user_id,
         "start_time": query.start_time.isoformat(),
         "end_time": query.end_time.isoformat(),
     }
     headers = {"Authorization": f"Bearer {query.token}"} if query.token else {}
-    with requests.post(
+    with _session().post(
         query.url,
         json=asked,
         headers=headers,
@@ -78,16 +114,31 @@ def _post(query: Query) -> tuple[int, bytes]:
         allow_redirects=False,
         stream=True,
     ) as response:
-        return response.status_code, _bounded(response)
+        return response.status_code, _bounded(response), _asked_to_wait(response)
 
 
 def _bounded(response: requests.Response) -> bytes:
-    body = bytearray()
-    for chunk in response.iter_content(64 * 1024):
+    """The body, unpacked, within its bounds of size and time."""
+    body, until = bytearray(), time.monotonic() + TOTAL_SECONDS
+    while chunk := response.raw.read1(64 * 1024, decode_content=True):
         body += chunk
         if len(body) > LARGEST_ANSWER:
             raise BackEndFailed(UNREACHABLE, "the answer is too large", soon=False)
+        if time.monotonic() > until:
+            raise BackEndFailed(UNREACHABLE, "the answer takes too long", soon=True)
     return bytes(body)
+
+
+def _asked_to_wait(response: requests.Response) -> float:
+    """The header Retry-After (RFC 9110, 10.2.3) in seconds, within reason; nonsense counts as none."""
+    given = response.headers.get("Retry-After", "")
+    if given.isascii() and given.isdigit():
+        return min(float(given), LONGEST_WAIT)
+    try:
+        wait = (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return 0.0
+    return min(max(wait, 0.0), LONGEST_WAIT)
 
 
 def _items(body: bytes) -> list[dict[str, Any]]:

@@ -1,17 +1,19 @@
 """A beat that may be started twice: only the one that holds a lock in PostgreSQL ticks."""
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg2
 from celery.beat import PersistentScheduler
-from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
-from models import heartbeats
+from models import heartbeats, locks
+from models.locks import Holder
+from models.session import transact
 from settings import settings
 from workers import sentry
 
-LOCK = 727_401  # any number, the same in every beat
 WAIT_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
 
@@ -20,7 +22,7 @@ class LockedScheduler(PersistentScheduler):
     """The default scheduler behind a session-level advisory lock, which dies with its holder."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._connection: Any = None
+        self._holder: Holder | None = None
         self._shown_at = -HEARTBEAT_SECONDS
         super().__init__(*args, **kwargs)
 
@@ -33,13 +35,16 @@ class LockedScheduler(PersistentScheduler):
     def _holds_lock(self) -> bool:
         """The connection that took the lock still lives, or a new one takes it."""
         try:
-            if self._connection is not None:
-                self._ask("SELECT true")
+            if self._holder is not None:
+                self._holder.check()
                 return True
-            return self._take()
+            self._holder = Holder()
+            if self._holder.take(locks.BEAT):
+                return True
         except psycopg2.Error:
-            self._drop()
-            return False
+            pass
+        self._drop()
+        return False
 
     def _shows_life(self) -> bool:
         """Note that this beat ticks, often enough for who watches it."""
@@ -47,29 +52,15 @@ class LockedScheduler(PersistentScheduler):
         if time.monotonic() - self._shown_at < pause:
             return True
         try:
-            self._ask(heartbeats.STATEMENT)
-        except psycopg2.Error:
+            transact(lambda session: heartbeats.touch(session, heartbeats.BEAT, datetime.now(UTC)))
+        except DBAPIError:
             self._drop()
             return False
         self._shown_at = time.monotonic()
         sentry.guard_workers()
         return True
 
-    def _take(self) -> bool:
-        url = make_url(settings().database_url).set(drivername="postgresql")
-        self._connection = psycopg2.connect(url.render_as_string(hide_password=False), connect_timeout=3)
-        self._connection.autocommit = True
-        if not self._ask(f"SELECT pg_try_advisory_lock({LOCK})"):
-            self._drop()
-            return False
-        return True
-
-    def _ask(self, statement: str) -> bool:
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement)
-            return bool(cursor.fetchone()[0])
-
     def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        if self._holder is not None:
+            self._holder.close()
+        self._holder = None

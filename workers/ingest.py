@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from algorithm import protocol
-from models import decisions, jobs, participants, studies, windows
+from algorithm.protocol import Protocol
+from models import circuits, jobs, windows
 from models.jobs import Job, Requested
 from models.session import transact
-from models.studies import Study
+from models.studies import ProtocolVersion, Study
 from models.windows import Window
 from settings import settings
 from workers import backend, store
@@ -21,15 +22,20 @@ from workers.backend import BackEndFailed, Query
 from workers.claims import guarded
 
 TRIES_SOON = 6
-SLOW = timedelta(hours=6)
+_protocols: dict[int, Protocol] = {}
 
 
 class Claimed(NamedTuple):
-    """A claimed job, its window, and what to ask for it."""
+    """A claimed job, its window and what to ask for it.
+
+    was_failing: the back end did not answer lately. probes: others wait for what it answers now.
+    """
 
     job: Job
     window: Window
     query: Query
+    was_failing: bool
+    probes: bool
 
 
 def run(job_id: int) -> None:
@@ -57,35 +63,45 @@ def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
     job = jobs.claim(session, job_id, now)
     if job is None or job.window_id is None:
         return None
-    window = session.get_one(Window, job.window_id)
-    study = studies.by_id(session, job.study_id)
-    participant = session.get_one(participants.Participant, window.participant_id)
+    window, participant, study, circuit = windows.source(session, job.window_id)
+    until = circuits.wait_until(session, circuit, now)
+    if until is not None:
+        jobs.release(session, job, until + _moments(), backend.UNREACHABLE, circuits.REASON)
+        return None
     if window.query_start is None or window.query_end is None:
         raise AssertionError("a window with an ingest job has a query")
     token = study.ema_token.decode() if study.ema_token else None
     query = Query(study.ema_url, token, participant.user_id, window.query_start, window.query_end)
-    return Claimed(job, window, query)
+    was_failing = circuit is not None and circuit.failures > 0
+    probes = circuit is not None and circuit.state == circuits.HALF_OPEN
+    return Claimed(job, window, query, was_failing, probes)
 
 
 def _store(
     session: Session, claimed: Claimed, reply: list[dict[str, Any]], now: datetime
 ) -> Requested | None:
-    """Store all that came and settle the window; the refit asked for, None where the window failed."""
-    study = studies.by_id(session, claimed.job.study_id)
-    version = studies.protocol(session, study)
-    decision = decisions.known(session, claimed.window.participant_id, claimed.window.decision_index)
-    own = studies.protocol_by_id(session, decision.protocol_id)
-    outcome = store.items_of(
-        session, study, protocol.stored(own.document, own.hash), claimed.query.user_id, decision, reply
-    )
+    """Store all that came and settle the window; the refit asked for, None where there is none."""
+    decision, study, version, own = windows.target(session, claimed.window.id)
+    _answered(session, claimed, now)
+    outcome = store.items_of(session, study, _loaded(own), claimed.query.user_id, decision, reply)
     if outcome is not None:
         _fail(session, claimed, outcome, now)
         return None
     windows.settle(session, claimed.window.id, windows.INGESTED, None, now)
     jobs.finish(session, claimed.job, now)
     log.info("window ingested", job_id=claimed.job.id, study_id=study.id)
+    if version.document["refit"]["nightly_only"]:
+        return None
     due = _refit_due(session, study, version.document, now)
     return jobs.request_refit(session, study.id, now, due, hyperparameters=False)
+
+
+def _loaded(version: ProtocolVersion) -> Protocol:
+    """A protocol version, which never changes, ready for use."""
+    found = _protocols.get(version.id)
+    if found is None:
+        found = _protocols[version.id] = protocol.stored(version.document, version.hash)
+    return found
 
 
 def _refit_due(session: Session, study: Study, document: Mapping[str, Any], now: datetime) -> datetime:
@@ -96,14 +112,42 @@ def _refit_due(session: Session, study: Study, document: Mapping[str, Any], now:
 
 def _try_later(claimed: Claimed, failure: BackEndFailed, now: datetime, session: Session) -> None:
     """Soon and ever later while that may help, then on the slow schedule with the window shown as failed."""
+    _note(session, claimed, failure, now)
     if not failure.soon or claimed.job.tries >= TRIES_SOON:
         _fail(session, claimed, failure, now)
         return
     wait = settings().retry_seconds * 2 ** (claimed.job.tries - 1) * random.uniform(0.75, 1.25)  # noqa: S311
-    jobs.postpone(session, claimed.job, now + timedelta(seconds=wait), failure.code, failure.reason)
+    again = now + timedelta(seconds=max(wait, failure.after))
+    jobs.postpone(session, claimed.job, again, failure.code, failure.reason)
+
+
+def _note(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
+    """Let the study's circuit know whether its back end lives: to say `fail` is an answer too."""
+    if failure.soon:
+        circuits.failed(session, claimed.job.study_id, now, timedelta(seconds=4 * settings().retry_seconds))
+        _probed(session, claimed, now)
+    else:
+        _answered(session, claimed, now)
+
+
+def _answered(session: Session, claimed: Claimed, now: datetime) -> None:
+    if claimed.was_failing:
+        circuits.answered(session, claimed.job.study_id)
+    _probed(session, claimed, now)
+
+
+def _probed(session: Session, claimed: Claimed, now: datetime) -> None:
+    if claimed.probes:
+        circuits.probed(session, claimed.job.study_id, now)
+
+
+def _moments() -> timedelta:
+    """A little time, never the same: who waited for one circuit must not all come at once."""
+    return timedelta(seconds=settings().retry_seconds * random.uniform(0, 2))  # noqa: S311
 
 
 def _fail(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
     log.warning("window failed", job_id=claimed.job.id, study_id=claimed.job.study_id, code=failure.code)
     windows.settle(session, claimed.window.id, windows.FAILED, failure.code, None)
-    jobs.fail(session, claimed.job, now, failure.code, failure.reason, again=now + SLOW)
+    again = now + timedelta(seconds=settings().slow_retry_seconds)
+    jobs.fail(session, claimed.job, now, failure.code, failure.reason, again)

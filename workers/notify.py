@@ -97,7 +97,7 @@ def _webhook(claimed: Notification) -> None:
         "Kairos-Signature": signature(settings().webhook_secret, int(time.time()), body),
     }
     try:
-        backend._check_target(url)
+        backend.check_target(url)
         with requests.post(
             url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
         ) as response:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +14,18 @@ from algorithm.hyperparameters import hyperparameters_of
 from algorithm.learner import Fit, NothingToLearn, Refused
 from algorithm.posterior import Hyperparameters
 from algorithm.protocol import Protocol
-from models import jobs, policies, rows, statistics, studies
+from models import audit, jobs, policies, rows, statistics, studies
 from models.jobs import Job
 from models.policies import Policy, Stamp
 from models.session import transact
 from models.statistics import Kept
+from models.studies import Study
 from version import code_version
 from workers.app import log, send
 from workers.claims import guarded
 from workers.statistics import Gathered, gather
+
+FROZEN = "learning is frozen: the policy that serves goes on serving"
 
 
 class Snapshot(NamedTuple):
@@ -60,6 +64,10 @@ def run(job_id: int) -> None:
 
 
 def _refit(job: Job) -> None:
+    study = transact(lambda session: studies.by_id(session, job.study_id))
+    if study.learning_frozen:
+        _finish(job, study.policy_id, FROZEN)
+        return
     collected = transact(lambda session: _collect(session, job.study_id))
     snapshot = transact(lambda session: _snapshot(session, job.study_id, *collected))
     is_learnt = snapshot.serving.row_count > 0 and snapshot.serving.row_seq == snapshot.row_seq
@@ -69,12 +77,12 @@ def _refit(job: Job) -> None:
     try:
         fitted = _fit(snapshot, job.hyperparameters)
     except NothingToLearn as nothing:
-        _finish(job, snapshot.serving.policy_id, str(nothing))
+        transact(partial(_learn_nothing, job, snapshot, str(nothing)))
     except (Refused, np.linalg.LinAlgError, ValueError) as refused:
         _refuse(job, str(refused))
     else:
-        transact(lambda session: _store(session, job, snapshot, fitted))
-        log.info("policy activated", job_id=job.id, study_id=job.study_id, rows=fitted.policy.rows)
+        if transact(lambda session: _store(session, job, snapshot, fitted)):
+            log.info("policy activated", job_id=job.id, study_id=job.study_id, rows=fitted.policy.rows)
 
 
 def _fit(snapshot: Snapshot, hyperparameters: bool) -> Fitted:
@@ -99,11 +107,14 @@ def _fit(snapshot: Snapshot, hyperparameters: bool) -> Fitted:
     return Fitted(fitted, gathered, report)
 
 
-def _largest_change(snapshot: Snapshot, gathered: Gathered, fitted: Fit) -> float:
-    """Of the randomisation probabilities; who is new had the population's."""
+def _largest_change(snapshot: Snapshot, gathered: Gathered, fitted: Fit) -> float | None:
+    """Of the randomisation probabilities; who is new had the population's. None where blocks are damaged."""
     members = gathered.everybody.participants.tolist()
     before = transact(lambda session: policies.blocks(session, snapshot.serving, members))
-    return learner.largest_change(before, (fitted.beta, fitted.V), snapshot.protocol)
+    try:
+        return learner.largest_change(before, (fitted.beta, fitted.V), snapshot.protocol)
+    except ValueError:
+        return None
 
 
 def _collect(session: Session, study_id: int) -> tuple[int, dict[int, int]]:
@@ -129,7 +140,7 @@ def _snapshot(session: Session, study_id: int, row_seq: int, corrections: dict[i
         row_seq,
         corrections,
         rows.snapshot(session, study_id, row_seq, changed, features),
-        statistics.kept(session, study_id, features, without=changed),
+        statistics.kept(session, study_id, features, row_seq, without=changed),
         serving,
     )
 
@@ -141,13 +152,43 @@ def _used_so_far(snapshot: Snapshot) -> Hyperparameters:
     return Hyperparameters(sigma_u, snapshot.serving.noise_variance)
 
 
-def _store(session: Session, job: Job, snapshot: Snapshot, fitted: Fitted) -> None:
-    """Insert the policy with the statistics it is made of, let it serve, finish the job, all or nothing."""
+def _is_overtaken(session: Session, job: Job, snapshot: Snapshot, study: Study) -> bool:
+    """Whether learning was frozen, or another policy activated, during the fit: the job ends without one."""
+    if not study.learning_frozen and study.policy_id == snapshot.serving.policy_id:
+        return False
+    why = FROZEN if study.learning_frozen else "another policy was activated meanwhile"
+    jobs.finish(session, job, datetime.now(UTC), {"policy_id": study.policy_id, "note": why})
+    return True
+
+
+def _learn_nothing(job: Job, snapshot: Snapshot, why: str, session: Session) -> None:
+    """Without rows the policy that serves stays; where all of its own were removed, the prior serves."""
     study = studies.locked(session, job.study_id)
-    if study.policy_id != snapshot.serving.policy_id:
-        told = {"policy_id": study.policy_id, "note": "another policy was activated meanwhile"}
-        jobs.finish(session, job, datetime.now(UTC), told)
+    if _is_overtaken(session, job, snapshot, study):
         return
+    if snapshot.serving.row_count:
+        before, study.policy_id = {"policy_id": study.policy_id}, policies.prior(session, study.id)
+        audit.note(
+            session,
+            study.id,
+            None,
+            audit.ACTIVATE,
+            "all rows that the policy was learnt from are removed",
+            before=before,
+            after={"policy_id": study.policy_id},
+            role=audit.SERVICE,
+        )
+    jobs.finish(session, job, datetime.now(UTC), {"policy_id": study.policy_id, "note": why})
+
+
+def _store(session: Session, job: Job, snapshot: Snapshot, fitted: Fitted) -> bool:
+    """Insert the policy with the statistics it is made of, let it serve, finish the job, all or nothing.
+
+    False where learning was frozen, or another policy was activated, in the meantime.
+    """
+    study = studies.locked(session, job.study_id)
+    if _is_overtaken(session, job, snapshot, study):
+        return False
     features = snapshot.protocol.design.feature_version
     stamp = Stamp(
         protocol_id=snapshot.protocol_id,
@@ -164,6 +205,7 @@ def _store(session: Session, job: Job, snapshot: Snapshot, fitted: Fitted) -> No
     statistics.keep(session, study.id, features, snapshot.row_seq, new, snapshot.corrections)
     study.policy_id = policy.policy_id
     jobs.finish(session, job, datetime.now(UTC), {"policy_id": policy.policy_id})
+    return True
 
 
 def _finish(job: Job, policy_id: int, note: str) -> None:

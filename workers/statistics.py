@@ -73,7 +73,7 @@ def _kept(session: Session, study_id: int) -> tuple[Kept, int, Design]:
     version = studies.protocol(session, studies.by_id(session, study_id))
     design = protocol.load(version.document).design
     row_seq = statistics.seen(session, study_id, design.feature_version)
-    return statistics.kept(session, study_id, design.feature_version), row_seq, design
+    return statistics.kept(session, study_id, design.feature_version, row_seq), row_seq, design
 
 
 def _equal(one: Kept, other: Kept) -> bool:

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from algorithm.protocol import Protocol
 from algorithm.reports import Difference
-from models import answers, decisions, participants
+from models import answers, audit, decisions, participants
 from models.answers import Answer
 from models.decisions import Decision
 from models.studies import Study
@@ -57,8 +57,23 @@ class Reception:
             reward = self.protocol.design.reward(item.answers(), self.protocol.state)
         content = item.model_dump(exclude={"user_id"})
         stored = answers.add(self.session, self.study.id, decision.id, earlier, "ema", content, reward)
-        if stored and reward not in {None, answers.outcome(decision, earlier)}:
+        before = answers.outcome(decision, earlier)
+        if stored and reward not in {None, before}:
             participants.corrected(self.session, self.participant_id)
+            self._note_correction(decision, before, reward)
+
+    def _note_correction(self, decision: Decision, before: float | None, reward: float | None) -> None:
+        audit.note(
+            self.session,
+            self.study.id,
+            None,
+            audit.CORRECT,
+            "the study's back end reports another outcome",
+            self.participant_id,
+            {"rid": decision.id, "outcome": before},
+            {"rid": decision.id, "outcome": reward, "source": "ema"},
+            audit.SERVICE,
+        )
 
     def disagree(self, decision_id: int | None, difference: Difference) -> None:
         """Record a difference, once."""

@@ -1,25 +1,26 @@
 """Every task by its name. Routes, limits and schedules stand in celeryconfig.py."""
 
-from workers import export, ingest, notify, refit, sample, sentry, upkeep, versions, watch
+from workers import export, heads, ingest, notify, refit, sample, sentry, upkeep, versions, watch
 from workers.app import app
+from workers.claims import alone
 
 
 @app.task(name="kairos.ingest", max_retries=3)
 def ingest_window(job_id: int) -> None:
     """Fetch and store the survey data of one window."""
-    ingest.run(job_id)
+    alone(job_id, ingest.run)
 
 
 @app.task(name="kairos.refit", max_retries=3)
 def refit_study(job_id: int) -> None:
     """Fit one study's policy to all its rows."""
-    refit.run(job_id)
+    alone(job_id, refit.run)
 
 
 @app.task(name="kairos.export", max_retries=3)
 def export_study(job_id: int) -> None:
     """Write one study's export."""
-    export.run(job_id)
+    alone(job_id, export.run)
 
 
 @app.task(name="kairos.expire_exports")
@@ -62,6 +63,12 @@ def look_for_incidents() -> None:
 def send_notification(notification_id: int) -> None:
     """Deliver one notification."""
     notify.run(notification_id)
+
+
+@app.task(name="kairos.publish_heads")
+def publish_heads() -> None:
+    """Verify every study's audit and publish its head."""
+    heads.run()
 
 
 @app.task(name="kairos.nightly")

@@ -7,14 +7,16 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from models import jobs, participants, studies, windows
+from models import jobs, participants, policies, studies, windows
 from models.decisions import at
 from models.exports import EXPORT
-from models.jobs import Requested
+from models.jobs import Job, Requested
 from models.session import transact
 from models.studies import Study
 from settings import settings
+from workers import statistics
 from workers.app import log, send, waiting
+from workers.claims import OWN_FAULT
 
 BATCH = 500
 STALE = 10_000
@@ -26,8 +28,7 @@ DIED = "its worker died at every try"
 def sweep() -> None:
     """Free the claims of dead workers, wake slow retries, and send ids that nobody took."""
     now = datetime.now(UTC)
-    limit = timedelta(seconds=settings().claim_seconds)
-    freed = transact(lambda session: jobs.put_back(session, now, limit, TRIES, DIED))
+    freed = transact(partial(_put_back, now))
     if freed:
         log.warning("claims put back", jobs=[job.id for job in freed])
     transact(lambda session: jobs.wake(session, now, TRIES_SLOWLY))
@@ -36,6 +37,17 @@ def sweep() -> None:
     empty = [kind for kind in (jobs.INGEST, jobs.REFIT, EXPORT) if not waiting(kind)]
     for job_id, kind in transact(lambda session: jobs.due(session, empty, now, older, BATCH)):
         send(kind, job_id)
+
+
+def _put_back(now: datetime, session: Session) -> list[Job]:
+    """The claims that were freed; in the same transaction the window of a job that failed by it says so."""
+    limit = timedelta(seconds=settings().claim_seconds)
+    freed = jobs.put_back(session, now, limit, (TRIES, TRIES_SLOWLY), DIED)
+    for job in freed:
+        if job.state == jobs.FAILED and job.window_id is not None:
+            job.code = OWN_FAULT
+            windows.settle(session, job.window_id, windows.FAILED, OWN_FAULT, None)
+    return freed
 
 
 def close_stale_windows() -> None:
@@ -72,13 +84,34 @@ def _close(participant_id: int, before: datetime, look_back: timedelta, session:
 
 
 def nightly() -> None:
-    """Ask for a refit of every study, and for its hyper-parameters on the protocol's weekday."""
-    now = datetime.now(UTC)
+    """See to the studies in which the protocol's hour of the night has come, once for each of their days."""
     for study in transact(studies.everyone):
-        send(jobs.REFIT, transact(partial(_request, study, now)).job_id)
+        now = datetime.now(UTC)
+        refit = transact(partial(_nightly, study.id, now))
+        if refit is not None:
+            send(jobs.REFIT, refit.job_id)
+            _tidy(study.id)
 
 
-def _request(study: Study, now: datetime, session: Session) -> Requested:
-    weekly = studies.protocol(session, study).document["refit"]["weekly_day"]
-    is_day = now.astimezone(ZoneInfo(study.timezone)).weekday() == weekly
-    return jobs.request_refit(session, study.id, now, now, hyperparameters=is_day)
+def _nightly(study_id: int, now: datetime, session: Session) -> Requested | None:
+    """Ask for the refit that is due by the study's own calendar; None where there is none.
+
+    The day is noted with the request: an outage is made up for as soon as it is over, by one fit, and neither
+    a second beat nor an hour that the clock strikes twice asks again.
+    """
+    study = studies.locked(session, study_id)
+    rule = studies.protocol(session, study).document["refit"]
+    local = now.astimezone(ZoneInfo(study.timezone))
+    night = local.date() if local.hour >= rule["nightly_hour"] else local.date() - timedelta(days=1)
+    before, study.nightly_on = study.nightly_on, max(night, study.nightly_on or night)
+    if before is None or before >= night:  # a new study has nothing to learn from yet
+        return None
+    week = night - timedelta(days=(night.weekday() - rule["weekly_day"]) % 7)
+    return jobs.request_refit(session, study.id, now, now, hyperparameters=before < week)
+
+
+def _tidy(study_id: int) -> None:
+    """What a study needs once a day besides."""
+    statistics.compare(study_id)
+    pruned = transact(lambda session: policies.prune(session, study_id))
+    log.info("policies pruned", study_id=study_id, blocks=pruned)

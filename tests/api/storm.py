@@ -228,13 +228,22 @@ def stack() -> Iterator[Stack]:
             yield started
 
 
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The choice of sizes."""
+    parser.add_argument("--calls", type=int, default=100_000, help="about how many calls are made")
+    parser.add_argument("--threads", type=int, default=64)
+
+
 def main() -> int:
     """The program; 1 where something was wrong."""
     parser = argparse.ArgumentParser(description="A storm of duplicates against a stack of its own.")
-    parser.add_argument("--calls", type=int, default=100_000, help="about how many calls are made")
-    parser.add_argument("--threads", type=int, default=64)
+    arguments(parser)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
+    return play_and_tell(parser.parse_args())
+
+
+def play_and_tell(given: argparse.Namespace) -> int:
+    """Play with these choices and print what happened; 1 where something was wrong."""
     with stack() as started, tqdm(total=given.calls, unit="call", smoothing=0.1) as bar:
         began = time.monotonic()
         storm, wrong = play(started.env, started.api_url, given.calls, given.threads, given.seed, bar.update)

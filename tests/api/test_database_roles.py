@@ -21,7 +21,7 @@ from tests.api.configured import configured
 from tests.service import Service
 from tests.workers.backend import BackEnd, serving
 from tests.workers.test_ingest import decide_and_end, item
-from workers import ingest, notify, refit, upkeep, watch
+from workers import heads, ingest, notify, refit, upkeep, watch
 
 APPEND_ONLY = {
     *("decisions", "answers", "discrepancies", "learning_rows", "protocols", "policies"),
@@ -112,6 +112,11 @@ def _live(service: Service, back_end: BackEnd) -> None:
         "POST", f"/participants/{ann['participant_id']}/withdraw", {"reason": "a test"}, caller="admin"
     )
     assert withdrawn.status_code == 200
+    pinned = service.call("POST", "/policies/0/activate", {"reason": "a test"}, caller="admin")
+    assert pinned.get_json()["state"] == "approved"
+    proposal = service.call("POST", "/study/close", {"reason": "a test"}, caller="admin").get_json()
+    assert proposal["state"] == "approved"
+    heads.run()
     joined = {"api_user": "late", "api_pass": "a password", "study": "trial", "registration_token": JOIN}
     assert service.call("POST", "/auth/register", joined, caller=None).status_code == 201
     token = service.login("late", "a password")

@@ -31,7 +31,9 @@ def asked(trial: Trial) -> int:
 
 
 def acts(trial: Trial) -> list[tuple[str, str]]:
-    found = trial.rows("SELECT act, reason FROM audit WHERE study_id = %s ORDER BY id", trial.study_id)
+    found = trial.rows(
+        "SELECT act, reason FROM audit WHERE study_id = %s AND seq > 1 ORDER BY id", trial.study_id
+    )
     return [(row["act"], row["reason"]) for row in found]
 
 
@@ -91,16 +93,16 @@ def test_the_command_writes_a_folder_that_replays(trial: Trial, tmp_path: Path) 
     assert acts(trial) == [("export at the command line", "without the key")]
 
 
-def test_the_key_is_revealed_when_no_decision_can_follow(
-    new_trial: Callable[..., Trial], tmp_path: Path
-) -> None:
+def test_the_key_is_in_the_exports_of_a_closed_study(new_trial: Callable[..., Trial], tmp_path: Path) -> None:
     trial = new_trial("schedule.study_length=2")
     trial.enrol("ann")
     trial.live("ann", 2)
-    words = ("--account", f"admin@{trial.name}", "--reveal-key")
-    refused = command(trial, str(tmp_path / "early"), *words)
-    assert "the key stays secret" in refused.output
+    words = ("--account", f"admin@{trial.name}")
     trial.call("POST", "/study/pause", {"reason": "the trial is over"}, role="admin")
+    assert command(trial, str(tmp_path / "early"), *words).exit_code == 0
+    manifest = json.loads((tmp_path / "early" / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["study_key"], manifest["study"]["closed_at"]) == (None, None)
+    trial.call("POST", "/study/close", {"reason": "the trial is over"}, role="admin")
     assert command(trial, str(tmp_path / "out"), *words).exit_code == 0
     key = transact(lambda session: studies.by_id(session, trial.study_id).study_key)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))

@@ -42,6 +42,16 @@ GET  /decisions                                401 403 200 200       403 200 200
 GET  /windows                                  401 403 200 200       -   -   -
 POST /windows/<int:window_id>/retry            401 403 403 202       403 403 404
 POST /participants/<int:participant_id>/withdraw  401 403 403 200    403 403 404
+POST /participants/<int:participant_id>/remove_from_learning  401 403 403 202  403 403 404
+POST /policies/<int:policy_id>/activate        401 403 403 202       403 403 404
+POST /study/freeze_learning                    401 403 403 200       -   -   -
+POST /study/resume_learning                    401 403 403 200       -   -   -
+POST /study/close                              401 403 403 202       -   -   -
+GET  /proposals                                401 403 200 200       -   -   -
+GET  /proposals/<int:proposal_id>              401 403 200 200       403 404 404
+POST /proposals/<int:proposal_id>/approve      401 403 403 200       403 403 404
+POST /proposals/<int:proposal_id>/reject       401 403 403 200       403 403 404
+GET  /audit                                    401 403 200 200       -   -   -
 GET  /incidents                                401 403 200 200       -   -   -
 POST /incidents/<int:incident_id>/acknowledge  401 403 403 200       403 403 404
 POST /study/pause                              401 403 403 200       -   -   -
@@ -65,9 +75,10 @@ class Rows(NamedTuple):
     policy_id: int
     incident_id: int
     export_id: int
+    proposal_id: int
 
 
-NOBODY = Rows("nobody", 0, 0, 0, 0, 0, 0)
+NOBODY = Rows("nobody", 0, 0, 0, 0, 0, 0, 0)
 
 
 def rows_of(trial: Trial) -> Rows:
@@ -78,8 +89,9 @@ def rows_of(trial: Trial) -> Rows:
     (job,) = trial.rows("SELECT id FROM jobs WHERE window_id = %s", window["id"])
     trial.decide(user_id)
     export = trial.call("POST", "/exports", role="admin").get_json()["job_id"]
-    found = incident(trial)
-    return Rows(user_id, participant_id, window["id"], job["id"], another_policy(trial), found, export)
+    found, proposed = incident(trial), proposal(trial)
+    policy = another_policy(trial)
+    return Rows(user_id, participant_id, window["id"], job["id"], policy, found, export, proposed)
 
 
 def incident(trial: Trial) -> int:
@@ -89,6 +101,18 @@ def incident(trial: Trial) -> int:
         "VALUES (%s, %s, 'red', '{}', now(), now()) RETURNING id",
         trial.study_id,
         f"kind {next(numbers)}",
+    )
+    return int(found[0]["id"])
+
+
+def proposal(trial: Trial) -> int:
+    """A proposal to pause learning that is open in this study; its id."""
+    found = trial.rows(
+        "INSERT INTO proposals (study_id, act, arguments, reason, proposed_by, expires_at) "
+        "SELECT %s, 'rollback', '{\"policy_id\": 0}', 'a test', id, now() + interval '1 hour' FROM clients "
+        "WHERE study_id = %s AND role = 'admin' RETURNING id",
+        trial.study_id,
+        trial.study_id,
     )
     return int(found[0]["id"])
 
@@ -134,6 +158,22 @@ REQUESTS: dict[str, Callable[[Rows], Request]] = {
     "/windows/<int:window_id>/retry": lambda rows: Request({"window_id": rows.window_id}),
     "/participants/<int:participant_id>/withdraw": lambda rows: Request(
         {"participant_id": rows.participant_id}, {"reason": "a test"}
+    ),
+    "/participants/<int:participant_id>/remove_from_learning": lambda rows: Request(
+        {"participant_id": rows.participant_id}, {"reason": "a test"}
+    ),
+    "/policies/<int:policy_id>/activate": lambda rows: Request(
+        {"policy_id": rows.policy_id}, {"reason": "a test"}
+    ),
+    "/study/freeze_learning": lambda rows: Request(body={"reason": "a test"}),
+    "/study/resume_learning": lambda rows: Request(body={"reason": "a test"}),
+    "/study/close": lambda rows: Request(body={"reason": "a test"}),
+    "/proposals/<int:proposal_id>": lambda rows: Request({"proposal_id": rows.proposal_id}),
+    "/proposals/<int:proposal_id>/approve": lambda rows: Request(
+        {"proposal_id": rows.proposal_id}, {"reason": "a test"}
+    ),
+    "/proposals/<int:proposal_id>/reject": lambda rows: Request(
+        {"proposal_id": rows.proposal_id}, {"reason": "a test"}
     ),
     "/incidents/<int:incident_id>/acknowledge": lambda rows: Request({"incident_id": rows.incident_id}),
     "/exports/<int:job_id>": lambda rows: Request({"job_id": rows.export_id}),
@@ -215,6 +255,7 @@ def state_of(trial: Trial) -> dict[str, list[dict[str, Any]]]:
         "audit",
         "idempotency_keys",
         "incidents",
+        "proposals",
     )
     statement = "SELECT to_jsonb(t) AS row FROM {} t WHERE study_id = %s ORDER BY to_jsonb(t)::text"
     return {table: trial.rows(statement.format(table), trial.study_id) for table in tables}

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 import requests
 
-from rehearsal.backend import Backend, EmaServer, Faults
+from rehearsal.backend import MORE_FAULTS, Backend, EmaServer, Faults
 from rehearsal.messages import Decision, Enrolment, Survey
 
 DAY = date(2026, 3, 2)
@@ -160,6 +160,26 @@ def test_a_settable_share_of_calls_fails_in_each_of_the_three_ways() -> None:
     assert set(seen) == {"good", "late", "error", "closed"}
     assert 15 < seen["good"] < 45
     assert backend.calls == 60 == seen["good"] + backend.failed_on_purpose
+
+
+def test_it_can_also_break_off_send_no_json_and_say_fail() -> None:
+    backend = Backend("secret", Faults(share=1.0, late=0.0, seed=3, kinds=MORE_FAULTS))
+    backend.enrol("p-1")
+    with EmaServer(backend, 0) as server:
+        url = f"http://127.0.0.1:{server.server_port}/ema_study"
+        seen = {_end_of(url) for _ in range(80)}
+    ends = {"ConnectionError", "ConnectionResetError", "not JSON"}
+    assert seen == ends | {(500, "fail"), (200, "fail"), (200, "success")}
+
+
+def _end_of(url: str) -> str | tuple[int, str]:
+    try:
+        answer = requests.post(url, json=query(AT, AT), headers=TOKEN, timeout=5)
+        return answer.status_code, answer.json()["status"]
+    except requests.JSONDecodeError:
+        return "not JSON"
+    except requests.ConnectionError as error:
+        return "ConnectionResetError" if "ConnectionResetError" in str(error) else "ConnectionError"
 
 
 def test_a_caller_that_hangs_up_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pytest
 
 from algorithm import learner, protocol
 from algorithm.hyperparameters import LEAST_PARTICIPANTS
@@ -11,7 +10,7 @@ from algorithm.rows import Points, join
 from models import policies
 from models.session import transact
 from tests.service import Service
-from workers import refit, upkeep
+from workers import refit
 
 
 def play(service: Service, people: int, points: int) -> list[list[dict[str, Any]]]:
@@ -100,10 +99,3 @@ def test_a_fit_beyond_the_gate_is_refused_and_the_policy_stays(bare_service: Ser
     assert job["state"] == "failed"
     assert "beyond" in job["reason"]
     assert bare_service.call("GET", "/study", caller="researcher").get_json()["policy_id"] == 0
-
-
-@pytest.mark.parametrize("messages", [1, 2])
-def test_the_nightly_request_is_one_job_however_often_it_comes(service: Service, messages: int) -> None:
-    for _ in range(messages):
-        upkeep.nightly()
-    assert service.call("GET", "/study", caller="researcher").get_json()["jobs"]["queued"] == 1

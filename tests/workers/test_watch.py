@@ -163,12 +163,16 @@ def test_a_circuit_that_is_open(place: Place) -> None:
     assert place.is_over("circuit_open", 70 * MINUTE)
 
 
+def first(number: int) -> str:
+    return f"(SELECT id FROM decisions ORDER BY id LIMIT {number})"
+
+
 def test_fallbacks_of_more_than_two_in_a_hundred(place: Place) -> None:
     play(place.service, people=4, points=5)
     assert "fallbacks" not in place.look(SOON)
-    place.tamper("UPDATE decisions SET fallback_level = 'F1' WHERE id <= 1")
+    place.tamper("UPDATE decisions SET fallback_level = 'F1' WHERE id = (SELECT min(id) FROM decisions)")
     assert place.look(SOON)["fallbacks"]["detail"] == {"decisions": 1, "of": 20, "share": 0.05}
-    place.tamper("UPDATE decisions SET fallback_level = 'F1' WHERE id <= 3")
+    place.tamper(f"UPDATE decisions SET fallback_level = 'F1' WHERE id IN {first(3)}")
     assert place.look(SOON)["fallbacks"]["level"] == "red"
     place.tamper("UPDATE decisions SET fallback_level = 'F0'")
     assert place.is_over("fallbacks", SOON + CALM)
@@ -177,7 +181,7 @@ def test_fallbacks_of_more_than_two_in_a_hundred(place: Place) -> None:
 def test_probabilities_at_a_bound(place: Place) -> None:
     play(place.service, people=4, points=5)
     assert "at_bound" not in place.look(SOON)
-    place.tamper("UPDATE decisions SET act_prob = 0.8 WHERE id <= 6")
+    place.tamper(f"UPDATE decisions SET act_prob = 0.8 WHERE id IN {first(6)}")
     seen = place.look(SOON)["at_bound"]
     assert (seen["level"], seen["detail"]) == ("yellow", {"decisions": 6, "of": 20, "share": 0.3})
     place.tamper("UPDATE decisions SET act_prob = 0.5")
@@ -201,7 +205,7 @@ def draw(place: Place, number: int, action: str, policy: str = "0", evening: str
         f"""INSERT INTO decisions ({columns}, decision_index, policy_id, evening, act_prob, action, seed)
         SELECT {columns}, {first["top"]} + n, {policy}, {evening}, 0.3, {action},
                CASE WHEN ({action}) = 1 THEN 0 ELSE 9007199254740991 END
-        FROM (SELECT * FROM decisions WHERE id = 1) one, generate_series(1, {number}) n"""
+        FROM (SELECT * FROM decisions ORDER BY id LIMIT 1) one, generate_series(1, {number}) n"""
     )
 
 
@@ -255,7 +259,7 @@ def acknowledge(place: Place, incident_id: int) -> None:
 def test_a_draw_that_is_not_what_its_seed_says(place: Place) -> None:
     play(place.service, people=2, points=2)
     assert "randomisation" not in place.look(timedelta())  # too young to be read
-    place.tamper("UPDATE decisions SET action = 1 - action WHERE id = 2")
+    place.tamper("UPDATE decisions SET action = 1 - action WHERE id = (SELECT min(id) FROM decisions)")
     seen = place.look(SOON)["randomisation"]
     assert (seen["level"], seen["detail"]["mismatched"]) == ("red", 1)
 

@@ -1,0 +1,228 @@
+"""How fast windows are drained, against Celery doing nothing, and how soon a policy has the last one.
+
+    python -m benchmarks.pipeline [--windows 2000] [--rounds 3]
+
+One run, one machine: a worker with one process, then with two. Each drains messages of a task that does
+nothing, and then as many windows, for each of which it asks a back end that answers at once, stores the
+answer and has the study refitted. Then the time from the end of a window to the policy that contains it, with
+120 and with 10,000 participants of 60 decisions each. Prints Markdown tables.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, text
+from tqdm import tqdm
+
+from benchmarks import crowd
+from local.embedded import Embedded
+from local.ports import free_port
+from local.stack import MIGRATE, environment, python, worker_answers
+from local.state import CLONE
+
+SIZES = (120, 10_000)
+PAST = 60
+WORKER = (
+    *("celery", "--app", "benchmarks.noop", "worker", "--queues", "noop,ingest,refit,upkeep"),
+    *("--without-gossip", "--without-mingle", "--loglevel", "WARNING", "--concurrency"),
+)
+ENDED = """
+WITH ended AS (
+    INSERT INTO windows
+        (study_id, participant_id, decision_index, kind, state, query_start, query_end, ended_at)
+    SELECT study_id, id, decision_index, 'ended', 'ended', now() - interval '1 day', now(), now()
+    FROM participants WHERE study_id = :study_id RETURNING id)
+INSERT INTO jobs (study_id, kind, window_id, run_after, sent_at)
+SELECT :study_id, 'ingest', id, now(), now() FROM ended RETURNING id
+"""
+ANSWERS = """
+SELECT '/' || s.name || ' ' || p.user_id,
+    json_build_object('status', 'success', 'ema_data', json_build_object('1', json_build_object(
+    'user_id', p.user_id, 'finished_ema', false, 'app_use_flag', false, 'action_taken', d.action,
+    'seed', d.seed, 'act_prob', d.act_prob, 'policy_id', d.policy_id, 'decision_index', d.decision_index,
+    'act_gen_timestamp', d.act_gen_timestamp, 'rid', d.id)))
+FROM studies s
+JOIN participants p ON p.study_id = s.id
+JOIN decisions d ON d.participant_id = p.id AND d.decision_index = p.decision_index
+"""
+LEFT = "SELECT count(*) FROM jobs WHERE study_id = :study_id AND kind = 'ingest' AND state <> 'done'"
+WRONG = """
+SELECT code || ' ' || reason FROM jobs
+WHERE study_id = :study_id AND kind = 'ingest' AND state <> 'done' LIMIT 1
+"""
+
+
+QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+class Bench:
+    """A database and a broker, and who works at them."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        self.env, self.folder = env, folder
+        self.database: Engine = create_engine(env["DATABASE_URL"])
+        self.ema_port = free_port()
+        self.command(*MIGRATE)
+
+    def command(self, *words: str) -> None:
+        """A command of the service."""
+        subprocess.run(python(words), env=self.env, cwd=CLONE, check=True, capture_output=True)
+
+    def study(self, name: str, people: int, past: int, pause: int) -> int:
+        """A study of people with a past, with `pause` minutes between two fits; its id."""
+        url = f"http://127.0.0.1:{self.ema_port}/{name}"
+        made = ("study", "create", name, "--ema-url", url)
+        settled = ("schedule.study_length=1000", f"refit.min_interval_minutes={pause}")
+        assigned = [word for one in settled for word in ("--set", one)]
+        self.command("flask", "--app", "api.app", *made, *assigned)
+        with self.database.begin() as connection:
+            return crowd.settle(connection, name, people, past)
+
+    @contextmanager
+    def running(self, *words: str) -> Iterator[None]:
+        """A process that lives as long as the block."""
+        with subprocess.Popen(python(words), env=self.env, cwd=CLONE, **QUIET) as process:
+            try:
+                yield
+            finally:
+                process.terminate()
+                process.wait()
+
+    @contextmanager
+    def working(self, processes: int) -> Iterator[None]:
+        """A worker of so many processes."""
+        with self.running(*WORKER, str(processes)):
+            until(lambda: worker_answers(self.env["BROKER_URL"]))
+            yield
+
+    @contextmanager
+    def back_end(self) -> Iterator[None]:
+        """The studies' back end, which knows everybody's last decision."""
+        with self.database.connect() as connection:
+            answers: dict[str, Any] = dict(connection.execute(text(ANSWERS)).all())
+        path = self.folder / "answers.json"
+        path.write_text(json.dumps(answers))
+        with self.running("benchmarks.back_end", str(self.ema_port), str(path)):
+            time.sleep(1)
+            yield
+
+    def end_windows(self, study_id: int) -> list[int]:
+        """End everybody's last window anew; the ids of the ingest jobs."""
+        with self.database.begin() as connection:
+            connection.execute(text("DELETE FROM jobs WHERE study_id = :study_id"), {"study_id": study_id})
+            connection.execute(text("DELETE FROM windows WHERE study_id = :study_id"), {"study_id": study_id})
+            return list(connection.scalars(text(ENDED), {"study_id": study_id}))
+
+    def value(self, statement: str, **known: Any) -> Any:
+        """The one value of a query."""
+        with self.database.connect() as connection:
+            return connection.scalar(text(statement), known)
+
+
+def until(holds: Callable[[], object], pause: float = 0.02, patience: float = 120.0) -> None:
+    """Wait until it does. Raises TimeoutError."""
+    end = time.monotonic() + patience
+    while not holds():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(pause)
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """Real servers in a folder of their own, gone afterwards."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kairos-bench-", dir="/tmp")))
+        folder.chmod(0o755)
+        servers = stack.enter_context(Embedded(folder / "state"))
+        servers.postgres.create_database("kairos")
+        env = environment(servers.state, servers.database_url(), servers.broker_url(), free_port())
+        os.environ.update(env)  # the messages are sent from here
+        yield Bench(env, folder)
+
+
+def drain(made: Bench, study_id: int, windows: int) -> tuple[float, float]:
+    """Messages of the task that does nothing, and windows, by the second."""
+    from benchmarks.noop import NAME, app
+
+    def empty() -> bool:
+        with app.connection_or_acquire() as connection:
+            return bool(connection.default_channel.client.llen("noop") == 0)
+
+    began = time.perf_counter()
+    for number in range(windows):
+        app.send_task(NAME, [number])
+    until(empty)
+    nothing = windows / (time.perf_counter() - began)
+    job_ids = made.end_windows(study_id)
+    began = time.perf_counter()
+    for job_id in job_ids:
+        app.send_task("kairos.ingest", [job_id])
+    try:
+        until(lambda: made.value(LEFT, study_id=study_id) == 0)
+    except TimeoutError:
+        sys.exit(f"a window is left: {made.value(WRONG, study_id=study_id)}")
+    return nothing, len(job_ids) / (time.perf_counter() - began)
+
+
+def latency(made: Bench, study_id: int, people: int) -> float:
+    """Seconds from the end of the last window to the policy that contains its row."""
+    from benchmarks.noop import app
+
+    with made.database.begin() as connection:
+        crowd.new_outcome(connection, study_id)
+    before = made.value("SELECT policy_id FROM studies WHERE id = :study_id", study_id=study_id)
+    job_id = made.end_windows(study_id)[0]
+    began = time.perf_counter()
+    app.send_task("kairos.ingest", [job_id])
+    serving = partial(made.value, "SELECT policy_id FROM studies WHERE id = :study_id", study_id=study_id)
+    until(lambda: serving() > before, pause=0.005)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Run and print."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--windows", type=int, default=2000, help="drained in a round")
+    options.add_argument("--rounds", type=int, default=3)
+    given = options.parse_args()
+    with bench() as made:
+        study_id = made.study("drained", given.windows, past=2, pause=15)
+        sizes = {people: made.study(f"of-{people}", people, PAST, pause=0) for people in SIZES}
+        print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {given.rounds} rounds")
+        print("\n| worker processes | nothing, tasks/s | windows/s | of nothing |\n|---|---|---|---|")
+        with made.back_end():
+            for processes in (1, 2):
+                _drained(made, study_id, given.windows, given.rounds, processes)
+            print("\n| participants | last window to its policy, s |\n|---|---|")
+            with made.working(1):
+                for people, study in sizes.items():
+                    times = [latency(made, study, people) for _ in range(given.rounds + 1)][1:]
+                    print(f"| {people:,} | {statistics.median(times):.2f} |")
+
+
+def _drained(made: Bench, study_id: int, windows: int, rounds: int, processes: int) -> None:
+    with made.working(processes):
+        drain(made, study_id, windows)  # warm
+        turns = tqdm(range(rounds), desc=f"{processes} processes", file=sys.stderr)
+        rates = [drain(made, study_id, windows) for _ in turns]
+    ratio = statistics.median(ours / nothing for nothing, ours in rates)
+    nothing, ours = (statistics.median(rate[kind] for rate in rates) for kind in (0, 1))
+    print(f"| {processes} | {nothing:.0f} | {ours:.0f} | {ratio:.0%} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Locks in PostgreSQL that die with their holder: who is killed lets go at once, without a word.
+
+They belong to a connection, not to a transaction, so the database must be reached directly: behind a pooler
+that lends connections by the transaction they do not hold.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+from sqlalchemy.engine import make_url
+
+from settings import settings
+
+BEAT = 727_401  # any number, the same everywhere
+JOBS = 5 << 40  # with a job's id added: below 2^63, and no other lock comes near
+_kept = threading.local()
+
+
+class Holder:
+    """A connection of its own that holds locks. Methods raise psycopg2.Error while the database is away."""
+
+    def __init__(self) -> None:
+        url = make_url(settings().database_url).set(drivername="postgresql")
+        self._connection = psycopg2.connect(url.render_as_string(hide_password=False), connect_timeout=3)
+        self._connection.autocommit = True
+
+    def take(self, key: int) -> bool:
+        """Take the lock unless somebody has it; whether we have it now."""
+        return self._ask(f"SELECT pg_try_advisory_lock({key})")
+
+    def release(self, key: int) -> None:
+        """Let go of the lock."""
+        self._ask(f"SELECT pg_advisory_unlock({key})")
+
+    def check(self) -> None:
+        """Nothing where the connection still lives."""
+        self._ask("SELECT true")
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._connection.close()
+
+    def _ask(self, statement: str) -> bool:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            (answer,) = cursor.fetchone() or (False,)
+        return bool(answer)
+
+
+@contextmanager
+def of_job(job_id: int) -> Iterator[bool]:
+    """Hold a job's lock within the block; False where another process holds it.
+
+    Raises psycopg2.Error where the database is away.
+    """
+    key = JOBS + job_id
+    took = _take(key)
+    try:
+        yield took
+    finally:
+        if took:
+            _let_go(key)
+
+
+def close() -> None:
+    """Let go of all that this thread holds."""
+    _drop()
+
+
+def _take(key: int) -> bool:
+    try:
+        return _holder().take(key)
+    except psycopg2.Error:  # the connection broke since it was last used
+        _drop()
+        return _holder().take(key)
+
+
+def _let_go(key: int) -> None:
+    try:
+        _holder().release(key)
+    except psycopg2.Error:
+        _drop()
+
+
+def _holder() -> Holder:
+    found: Any = getattr(_kept, "holder", None)
+    if found is None:
+        found = _kept.holder = Holder()
+    holder: Holder = found
+    return holder
+
+
+def _drop() -> None:
+    holder = _kept.__dict__.pop("holder", None)
+    if holder is not None:
+        holder.close()

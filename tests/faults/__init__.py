@@ -1,0 +1,1 @@
+"""The service while its processes are killed: nothing lost, nothing doubled."""

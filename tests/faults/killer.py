@@ -1,0 +1,124 @@
+"""SIGKILL for one process after the other, and how long it takes until each is back."""
+
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, NamedTuple
+
+import psutil  # type: ignore[import-untyped]  # it publishes no types
+
+from local.stack import answers, worker_answers
+from tests.faults.trial import Deployment
+
+LONGEST_ABSENCE = 60.0
+
+
+class Target(NamedTuple):
+    """A kind of process: which of them run now, and whether what they do is being done."""
+
+    kind: str
+    running: Callable[[], list[int]]
+    works: Callable[[], bool]
+
+
+@dataclass
+class Kill:
+    """One SIGKILL; `seconds` until as many processes run as before, and answer (None: never seen)."""
+
+    kind: str
+    seconds: float | None = None
+
+
+def targets(deployment: Deployment) -> list[Target]:
+    """Every kind of process that the trial stands on."""
+    stack, servers = deployment.stack, deployment.servers
+    api = lambda: answers(f"{stack.api_url}/running")  # noqa: E731
+    worker = lambda: worker_answers(stack.env["BROKER_URL"])  # noqa: E731
+    return [
+        Target("API master", lambda: [stack.pids["api"]], api),
+        Target("API process", lambda: _children(stack.pids["api"]), api),
+        Target("worker", lambda: [stack.pids["worker"]], worker),
+        Target("worker's child", lambda: _children(stack.pids["worker"]), lambda: True),
+        Target("beat", lambda: [stack.pids["beat"]], lambda: True),
+        Target("Valkey", lambda: [servers.pids["broker"]], servers.valkey.ready),
+        Target("PostgreSQL", lambda: [servers.pids["db"]], servers.postgres.ready),
+        Target("PostgreSQL's child", lambda: _children(servers.pids["db"]), servers.postgres.ready),
+    ]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children() if _lives(child)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _lives(process: Any) -> bool:
+    return bool(process.status() != psutil.STATUS_ZOMBIE)
+
+
+@dataclass
+class Killer:
+    """Kills each of the targets `rounds` times, in random order, about every `pause` seconds."""
+
+    targets: list[Target]
+    rounds: int
+    pause: float
+    chance: random.Random
+    kills: list[Kill] = field(default_factory=list)
+    _over: Event = field(default_factory=Event)
+
+    def during(self, work: Callable[[], object]) -> None:
+        """Kill while `work` is done, and return when everything killed is back."""
+        with ThreadPoolExecutor(1) as pool:
+            raging = pool.submit(self._rage)
+            try:
+                work()
+            finally:
+                self._over.set()
+                raging.result()
+
+    def _rage(self) -> None:
+        returns: list[Future[None]] = []
+        with ThreadPoolExecutor(len(self.targets)) as watchers:
+            for _ in range(self.rounds):
+                for target in self.chance.sample(self.targets, len(self.targets)):
+                    if self._over.wait(self.pause * self.chance.uniform(0.5, 1.5)):
+                        break
+                    returns += self._strike(target, watchers)
+        for one in returns:
+            one.result()
+
+    def _strike(self, target: Target, watchers: ThreadPoolExecutor) -> list["Future[None]"]:
+        before = target.running()
+        while not before and not self._over.wait(0.05):  # killed with its parent, and not back yet
+            before = target.running()
+        if not before or not _end(self.chance.choice(before)):
+            return []
+        kill = Kill(target.kind)
+        self.kills.append(kill)
+        return [watchers.submit(_wait, kill, target, before, time.monotonic())]
+
+
+def _end(pid: int) -> bool:
+    """Whether there was a process to kill."""
+    try:
+        process = psutil.Process(pid)
+        lived = _lives(process)
+        process.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return lived
+
+
+def _wait(kill: Kill, target: Target, before: list[int], since: float) -> None:
+    """Note when there are as many as before, not only the same ones, and they answer."""
+    while time.monotonic() - since < LONGEST_ABSENCE:
+        now = target.running()
+        if len(now) >= min(len(before), 2) and set(now) - set(before) and target.works():
+            kill.seconds = time.monotonic() - since
+            return
+        time.sleep(0.05)

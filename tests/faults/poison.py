@@ -1,0 +1,108 @@
+"""A task that kills its worker each time: the back end it asks ends whoever asks."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self
+
+import psutil  # type: ignore[import-untyped]  # it publishes no types
+
+from rehearsal.messages import Job
+from rehearsal.people import NOTHING
+from tests.faults.play import CountingClient
+from tests.faults.trial import POISON, Deployment, Seed
+from workers.upkeep import TRIES
+
+SECONDS = 150.0
+
+
+@dataclass
+class Poisoning:
+    """How it went: the job and the window at their end, the workers killed by it, and the seconds it took."""
+
+    job: Job
+    window: str
+    killed: int
+    seconds: float
+
+
+@dataclass
+class Poison:
+    """A back end on `port` that kills whichever of the processes `askers()` asks it."""
+
+    port: int
+    askers: Callable[[], list[Any]]
+    killed: list[int] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        poison = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                poison.kill(self.client_address[1])
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def kill(self, port: int) -> None:
+        """Kill the process at the other end of the connection from `port`."""
+        for process in self.askers():
+            if port in _ports(process):
+                process.kill()
+                self.killed.append(process.pid)
+
+
+def _ports(process: Any) -> set[int]:
+    try:
+        return {link.laddr.port for link in process.net_connections("tcp")}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def take(deployment: Deployment, seed: Seed) -> Poisoning:
+    """Decide and end one window of the poisoned study, and wait for the end of its job."""
+    account, person = seed.accounts[POISON], seed.people[0]
+    client = CountingClient(deployment.stack.api_url, account)
+    user_id, point = person.enrolment.user_id, person.points[0]
+    began = time.monotonic()
+    with Poison(account.port, lambda: _workers(deployment)) as poison:
+        client.actions(user_id, point.decision_index, point.decision_time, NOTHING)
+        number = client.end_decision_window(user_id, point.decision_index).job_id
+        while (job := client.job(number)).state in {"queued", "running"}:
+            if time.monotonic() - began > SECONDS:
+                break
+            time.sleep(0.2)
+        (window,) = (name for name, count in client.study().windows.items() if count)
+        return Poisoning(job, window, len(poison.killed), time.monotonic() - began)
+
+
+def _workers(deployment: Deployment) -> list[Any]:
+    try:
+        return list(psutil.Process(deployment.stack.pids["worker"]).children())
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wrong(poisoning: Poisoning) -> list[str]:
+    """What is wrong with how it ended: the job must fail, with a reason, after at most the tries allowed."""
+    job, found = poisoning.job, []
+    if job.state != "failed" or not job.reason:
+        found.append(f"the poisoned job is {job.state}, reason {job.reason}")
+    if not 1 < job.attempts <= TRIES or poisoning.killed > TRIES:
+        found.append(f"the poisoned job had {job.attempts} tries and killed {poisoning.killed} workers")
+    if poisoning.window != "failed":
+        found.append(f"the poisoned window is {poisoning.window}")
+    return found

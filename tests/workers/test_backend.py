@@ -1,0 +1,288 @@
+"""Back ends that are slow, hostile, far away or tired: always a result, in bounded time."""
+
+import gzip
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from local.ports import free_port
+from models import circuits
+from models.circuits import CLOSED, HALF_OPEN, OPEN, Circuit
+from models.session import transact
+from settings import settings
+from tests.service import Service
+from tests.workers.backend import BackEnd
+from tests.workers.test_ingest import decide_and_end, item, outcome
+from workers import backend, ingest
+from workers.backend import BackEndFailed, Query
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def failure(url: str) -> BackEndFailed:
+    """How asking this back end fails."""
+    with pytest.raises(BackEndFailed) as raised:
+        backend.survey_data(Query(url, "secret-token", "ann", NOW, NOW))
+    assert "ann" not in raised.value.reason
+    assert "secret-token" not in raised.value.reason
+    return raised.value
+
+
+@contextmanager
+def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that does with each connection what it is told."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    connection.recv(65536)
+                    answer(connection)
+                except OSError:
+                    pass
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}/ema"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+
+
+def drip(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+    for _ in range(1000):
+        connection.sendall(b" ")
+        time.sleep(0.02)
+
+
+def endless(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    while True:
+        connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
+
+
+def packed(connection: socket.socket) -> None:
+    """A small answer that unpacks to a hundred megabytes."""
+    body = gzip.compress(b" " * 100_000_000, compresslevel=9)
+    head = HEAD + f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    connection.sendall(head + body)
+
+
+def cut(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
+
+
+def nothing(connection: socket.socket) -> None:
+    """Close without a word."""
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(
+    ("answer", "soon", "reason"),
+    [
+        (drip, True, "takes too long"),
+        (endless, False, "too large"),
+        (packed, False, "too large"),
+        (cut, True, "no answer"),
+        (nothing, True, "no answer"),
+    ],
+)
+def test_whatever_comes_ends_in_bounded_time_and_size(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None], soon: bool, reason: str
+) -> None:
+    monkeypatch.setattr(backend, "TOTAL_SECONDS", 0.3)
+    with listening(answer) as url:
+        failed = failure(url)
+    assert (failed.code, failed.soon) == (backend.UNREACHABLE, soon)
+    assert reason in failed.reason
+
+
+@pytest.mark.usefixtures("service")
+def test_nobody_listens() -> None:
+    failed = failure(f"http://127.0.0.1:{free_port()}/ema")
+    assert (failed.code, failed.soon, failed.reason) == (320, True, "no answer: ConnectionError")
+
+
+@pytest.mark.usefixtures("service")
+def test_a_server_that_does_not_speak_tls() -> None:
+    with listening(nothing) as url:
+        failed = failure(url.replace("http", "https"))
+    assert (failed.code, failed.soon) == (320, True)
+
+
+@pytest.mark.usefixtures("service")
+def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+    made = trustme.CA().issue_cert("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.configure_cert(context)
+
+    def shake(connection: socket.socket) -> None:
+        context.wrap_socket(connection, server_side=True).close()
+
+    server = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=lambda: shake(server.accept()[0]), daemon=True).start()
+    failed = failure(f"https://127.0.0.1:{server.getsockname()[1]}/ema")
+    server.close()
+    assert (failed.code, failed.soon, failed.reason) == (320, True, "no answer: SSLError")
+
+
+def test_a_redirect_is_not_followed_and_the_token_stays_here(studied: Service, back_end: BackEnd) -> None:
+    seen: list[bytes] = []
+    with listening(lambda connection: seen.append(connection.recv(65536))) as elsewhere:
+        back_end.status, back_end.headers = 307, {"Location": elsewhere}
+        studied.enrol("ann")
+        _, job_id = decide_and_end(studied)
+        ingest.run(job_id)
+    assert outcome(studied, job_id) == ("failed", 320, "failed")
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("given", "least", "most"),
+    [
+        ("120", 120, 121),
+        ("999999", 3600, 3601),
+        (format_datetime(datetime.now(UTC) + timedelta(seconds=300), usegmt=True), 100, 301),
+        ("soon", 0, 10),
+        ("-5", 0, 10),
+    ],
+    ids=["seconds", "too many seconds", "date", "word", "negative"],
+)
+def test_who_asks_to_be_left_in_peace_is(
+    studied: Service, back_end: BackEnd, given: str, least: float, most: float
+) -> None:
+    back_end.status, back_end.headers = 429, {"Retry-After": given}
+    studied.enrol("ann")
+    _, job_id = decide_and_end(studied)
+    ingest.run(job_id)
+    waits = transact(
+        lambda session: session.execute(
+            text("SELECT extract(epoch FROM run_after - now()) FROM jobs")
+        ).scalar()
+    )
+    assert least - 2 <= float(waits or 0) <= most
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.1.2.3", "169.254.169.254", "[::1]"])
+def test_private_addresses_are_not_asked_unless_the_operator_says_so(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("KAIROS_OUTGOING_HOSTS", host.strip("[]"))
+    monkeypatch.setenv("KAIROS_OUTGOING_PRIVATE", "false")
+    settings.cache_clear()
+    failed = failure(f"http://{host}:9/ema")
+    assert (failed.soon, failed.reason) == (False, "the host has a private address")
+
+
+def circuit() -> Circuit:
+    found = transact(lambda session: circuits.of_study(session, 1))
+    assert found is not None
+    return found
+
+
+def later(seconds: float) -> None:
+    """Let time pass for all that waits."""
+    for table, column in (("jobs", "run_after"), ("circuits", "retry_at")):
+        moved = text(f"UPDATE {table} SET {column} = {column} - interval '{seconds} seconds'")
+        transact(partial(Session.execute, statement=moved))
+
+
+def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_back(
+    studied: Service, back_end: BackEnd
+) -> None:
+    people = [f"p{number}" for number in range(circuits.MOST_FAILURES + 3)]
+    asked: list[tuple[dict[str, Any], int]] = []
+    for name in people:
+        studied.enrol(name)
+        asked.append(decide_and_end(studied, name))
+    back_end.status = 500
+    for _, job_id in asked:
+        ingest.run(job_id)
+    assert len(back_end.asked) == circuits.MOST_FAILURES  # and then nobody was sent
+    assert circuit().state == OPEN
+    spared = asked[-1][1]
+    job = studied.call("GET", f"/jobs/{spared}").get_json()["job"]
+    assert (job["state"], job["code"], job["reason"]) == ("queued", 320, "the circuit is open")
+
+    later(3600)
+    for _, job_id in asked[:2]:  # the first one finds out; it fails again
+        ingest.run(job_id)
+    assert len(back_end.asked) == circuits.MOST_FAILURES + 1
+    assert circuit().state == OPEN
+
+    later(3600)
+    (decided, job_id), name = asked[-1], people[-1]
+    back_end.has({**item(decided), "user_id": name})
+    ingest.run(job_id)
+    assert outcome(studied, job_id)[0] == "done"
+    assert (circuit().state, circuit().failures) == (CLOSED, 0)
+    for (decided, job_id), name in zip(asked[:-1], people[:-1], strict=True):
+        later(3600)
+        back_end.has({**item(decided), "user_id": name})
+        ingest.run(job_id)
+        assert outcome(studied, job_id)[0] == "done"
+
+
+def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answer(
+    studied: Service, back_end: BackEnd
+) -> None:
+    asked = []
+    for name in ("p1", "p2"):
+        studied.enrol(name)
+        asked.append(decide_and_end(studied, name))
+    for _ in range(circuits.MOST_FAILURES):
+        transact(lambda session: circuits.failed(session, 1, NOW, timedelta(seconds=10)))
+    (first, probing), (second, waiting) = asked
+    probe = transact(lambda session: ingest._claim(session, probing, datetime.now(UTC)))
+    assert probe is not None
+    ingest.run(waiting)
+    assert outcome(studied, waiting)[0] == "queued"
+    back_end.has({**item(first), "user_id": "p1"})
+    ingest._ingest(probe)
+    back_end.has({**item(second), "user_id": "p2"})
+    ingest.run(waiting)
+    assert outcome(studied, waiting)[0] == "done"
+
+
+@pytest.mark.usefixtures("studied")
+def test_while_one_finds_out_the_others_wait_but_not_for_ever() -> None:
+    def asks(now: datetime) -> datetime | None:
+        return transact(lambda session: circuits.wait_until(session, circuits.of_study(session, 1), now))
+
+    for _ in range(circuits.MOST_FAILURES):
+        transact(lambda session: circuits.failed(session, 1, NOW, timedelta(seconds=10)))
+    assert asks(NOW) == NOW + timedelta(seconds=10)
+    tries = NOW + timedelta(seconds=11)
+    assert asks(tries) is None
+    assert circuit().state == HALF_OPEN
+    assert asks(tries) == tries + circuits.LOOK_AGAIN
+    assert asks(tries + circuits.PROBE) is None  # it never came back
+
+
+def test_saying_fail_is_an_answer(studied: Service, back_end: BackEnd) -> None:
+    studied.enrol("ann")
+    _, job_id = decide_and_end(studied)
+    for _ in range(circuits.MOST_FAILURES - 1):
+        transact(lambda session: circuits.failed(session, 1, NOW, timedelta(seconds=10)))
+    back_end.body = {"status": "fail"}
+    ingest.run(job_id)
+    assert (circuit().state, circuit().failures) == (CLOSED, 0)

@@ -1,0 +1,72 @@
+"""The daily look at the audit: its head is told where that is wanted, a broken chain is an incident."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import chain
+from local.embedded import Embedded
+from models import audit
+from models.session import transact
+from tests.api.configured import configured
+from tests.api.trial import cursor
+from tests.service import Service
+from tests.workers.receivers import Hook, hook
+from workers import heads, notify
+
+SECRET = "a secret of the webhook"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Hook]:
+    with hook() as made:
+        yield made
+
+
+@pytest.fixture
+def told(embedded: Embedded, fresh_database: str, receiver: Hook) -> Iterator[Service]:
+    """The service with a study and a webhook."""
+    settings = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}
+    with configured(embedded, fresh_database, **settings) as service:
+        service.study()
+        yield service
+
+
+def test_the_head_is_posted_and_is_an_anchor(told: Service, receiver: Hook) -> None:
+    heads.run()
+    notify.deliver_due(datetime.now(UTC) + timedelta(minutes=1))
+    ((_, body),) = receiver.got
+    message = json.loads(body)
+    head = transact(lambda session: audit.head(session, 1))
+    assert (message["kind"], message["study_id"]) == ("audit_head", 1)
+    assert chain.read_anchor(body.decode()) == chain.Anchor(*head)
+    told.call("POST", "/study/pause", {"reason": "a test"}, caller="admin")
+    assert transact(lambda session: audit.faults(session, 1, chain.Anchor(*head))) == []
+
+
+def test_the_head_is_logged_and_is_an_anchor(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert service
+    lines: list[str] = []
+
+    class Log:
+        def info(self, event: str, **told: Any) -> None:
+            lines.append(json.dumps({"event": event, **told}))
+
+    monkeypatch.setattr(heads, "log", Log())
+    heads.run()
+    (line,) = lines
+    head = transact(lambda session: audit.head(session, 1))
+    assert chain.read_anchor(line) == chain.Anchor(*head)
+
+
+def test_a_broken_chain_is_a_red_incident(told: Service, fresh_database: str, receiver: Hook) -> None:
+    with cursor(fresh_database) as found:
+        found.execute("UPDATE audit SET reason = 'x' WHERE seq = 2")
+    heads.run()
+    (incident,) = told.call("GET", "/incidents", caller="admin").get_json()["incidents"]
+    assert (incident["kind"], incident["level"], incident["detail"]) == ("audit_broken", "red", {"faults": 1})
+    notify.deliver_due(datetime.now(UTC) + timedelta(minutes=1))
+    assert {json.loads(body)["kind"] for _, body in receiver.got} == {"audit_broken", "audit_head"}
