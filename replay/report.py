@@ -19,6 +19,7 @@ KINDS = {
     "window": "windows follow their decisions",
     "reward": "the reward follows from the answers",
     "state": "the state follows from the answers, as known then",
+    "availability": "points were available unless a rule of the safety envelope forbade a message",
     "fallback": "the rung of the ladder is the one that held",
     "probability": "act_prob follows from the policy and the state",
     "seed": "the seed is that of the study's key",
