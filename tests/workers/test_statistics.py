@@ -46,7 +46,8 @@ def from_all_rows() -> learner.Fit:
         study = studies.by_id(session, STUDY)
         made = protocol.load(studies.protocol(session, study).document)
         everybody = list(session.scalars(text("SELECT id FROM participants")))
-        return made, rows.snapshot(session, STUDY, study.row_seq, everybody)
+        features = made.design.feature_version
+        return made, rows.snapshot(session, STUDY, study.row_seq, everybody, features)
 
     made, found = transact(read)
     learning = Rows(found.codes, found.states, found.act_prob, found.action, found.outcome)
