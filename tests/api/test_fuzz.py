@@ -24,9 +24,14 @@ WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.body is not None]
 KEEPING = [endpoint for endpoint in ENDPOINTS if endpoint.path != "/auth/logout"]  # the token of these tests
 VALID: dict[str, dict[str, Any]] = {
     **{name: example.asked for name, example in EXAMPLES.items() if example.asked is not None},
-    "withdraw": {"reason": "a test"},
-    "pause": {"reason": "a test"},
-    "resume": {"reason": "a test"},
+    **dict.fromkeys(
+        (
+            *("withdraw", "pause", "resume", "freeze_learning", "resume_learning", "remove_from_learning"),
+            *("activate_policy", "close_study", "approve_proposal", "reject_proposal"),
+        ),
+        {"reason": "a test"},
+    ),
+    "change_protocol": {"document": {"protocol": "miwaves"}, "reason": "a test"},
 }
 
 
@@ -52,7 +57,7 @@ def send(trial: Trial) -> Callable[..., TestResponse]:
 
     def send(endpoint: Endpoint, raw: bytes, **headers: str) -> TestResponse:
         path = endpoint.path
-        for variable in ("participant_id", "window_id", "job_id", "policy_id"):
+        for variable in ("participant_id", "window_id", "job_id", "policy_id", "proposal_id", "incident_id"):
             path = path.replace(f"<int:{variable}>", "1")
         sent = {"Content-Type": "application/json", "Authorization": f"Bearer {trial.tokens['admin']}"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
