@@ -107,9 +107,16 @@ def test_before_the_first_decision_everything_may_change(trial: Trial) -> None:
     listed = trial.call("GET", "/study/protocol/versions", role="researcher").get_json()["protocols"]
     assert [(one["version"], one["in_force"]) for one in listed] == [(1, False), (2, True)]
     (act,) = trial.rows(
-        "SELECT reason FROM audit WHERE study_id = %s AND act = 'protocol_version'", trial.study_id
+        "SELECT reason, before, after FROM audit WHERE study_id = %s AND act = 'protocol_version'",
+        trial.study_id,
     )
-    assert act["reason"] == WHY
+    assert (act["reason"], act["before"]["version"], act["after"]["version"]) == (WHY, 1, 2)
+    assert act["after"]["hash"] == seen["protocol_hash"]
+
+
+def test_the_protocol_of_a_closed_study_stays(trial: Trial) -> None:
+    trial.call("POST", "/study/close", {"reason": WHY}, role="admin")
+    assert refused(put(trial, {"schedule": {"study_length": 5}})) == (409, 932, [])
 
 
 def test_once_decided_what_the_analysis_hangs_on_needs_an_amendment(trial: Trial) -> None:
@@ -238,6 +245,8 @@ def test_no_policy_of_other_features_serves_a_new_version(trial: Trial, shifted:
         trial.study_id,
     )
     assert (policy["feature_version"], policy["row_count"]) == ("shifted-1", 6)
+    older = trial.call("POST", "/policies/1/activate", {"reason": WHY}, role="admin")
+    assert refused(older) == (409, 935, [])
     assert trial.decide("ann")["policy_id"] == 3
 
 
