@@ -22,15 +22,13 @@ from tests.api.trial import Trial, begin
 ENDPOINTS = [endpoint for domain in DOMAINS for endpoint in domain.endpoints]
 WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.body is not None]
 KEEPING = [endpoint for endpoint in ENDPOINTS if endpoint.path != "/auth/logout"]  # the token of these tests
+CONDUCT = (
+    *("withdraw", "pause", "resume", "freeze_learning", "resume_learning", "remove_from_learning"),
+    *("activate_policy", "close_study", "approve_proposal", "reject_proposal"),
+)
 VALID: dict[str, dict[str, Any]] = {
     **{name: example.asked for name, example in EXAMPLES.items() if example.asked is not None},
-    **dict.fromkeys(
-        (
-            *("withdraw", "pause", "resume", "freeze_learning", "resume_learning", "remove_from_learning"),
-            *("activate_policy", "close_study", "approve_proposal", "reject_proposal"),
-        ),
-        {"reason": "a test"},
-    ),
+    **{name: {"reason": "a test"} for name in CONDUCT},
     "change_protocol": {"document": {"protocol": "miwaves"}, "reason": "a test"},
 }
 
