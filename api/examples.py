@@ -53,6 +53,8 @@ EXAMPLES = {
             "act_gen_timestamp": "2026-12-01T13:05:00.123456Z",
             "state": [1.0, 0.0, 1.0],
             "fallback_level": "F0",
+            "available": True,
+            "unavailable_rule": None,
             "correction_stored": False,
         },
     ),
