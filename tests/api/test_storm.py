@@ -58,7 +58,7 @@ def test_no_name_and_no_token_reaches_the_log(client: Remote, passable: Path) ->
     assert client.get(f"/participants/{found[0]['participant_id']}")["participant"]["phase"] == "REGISTERED"
     (log,) = (passable / "stack").rglob("api.log")
     written = log.read_text()
-    assert '"route": "/participants/<int:participant_id>"' in written
+    assert '"route":"/participants/<int:participant_id>"' in written
     assert name not in written
     assert client.token not in written
 
