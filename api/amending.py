@@ -14,8 +14,7 @@ from algorithm import amendments, protocol
 from algorithm.learner import prior_policy
 from algorithm.protocol import Protocol, ProtocolError
 from api.errors import Fault, FieldError, Refusal
-from models import audit, jobs, studies, versions
-from models.policies import Stamp
+from models import audit, studies, versions
 from models.studies import ProtocolVersion, Study, Written
 from models.versions import Prior
 from version import code_version
@@ -132,12 +131,8 @@ def _enter(
     session: Session, study: Study, version: ProtocolVersion, made: Protocol, now: datetime
 ) -> int | None:
     """The refit job that this asked for, or None."""
-    in_force = _complete(studies.protocol(session, study))
-    if not amendments.begins_anew(in_force, made.document):
-        versions.enter(session, study, version, None)
-        return None
-    versions.enter(session, study, version, prior(study, version, made))
-    return jobs.request_refit(session, study.id, now, now, hyperparameters=False).job_id
+    anew = amendments.begins_anew(_complete(studies.protocol(session, study)), made.document)
+    return versions.enter(session, study, version, prior(study, version, made) if anew else None, now)
 
 
 def written(made: Protocol) -> Written:
@@ -147,13 +142,4 @@ def written(made: Protocol) -> Written:
 
 def prior(study: Study, version: ProtocolVersion, made: Protocol) -> Prior:
     """The policy that a version of a study begins with."""
-    learnt = prior_policy(made)
-    stamp = Stamp(
-        protocol_id=version.id,
-        protocol_hash=version.hash,
-        algorithm=made.algorithm,
-        feature_version=made.design.feature_version,
-        code_version=code_version(),
-        row_seq=study.row_seq,
-    )
-    return Prior(stamp, learnt, (learnt.block.mean, learnt.block.covariance))
+    return versions.prior(study, version, made, prior_policy(made), code_version())

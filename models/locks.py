@@ -67,14 +67,16 @@ def of_job(job_id: int) -> Iterator[bool]:
 
 def close() -> None:
     """Let go of all that this thread holds."""
-    _drop()
+    holder = _kept.__dict__.pop("holder", None)
+    if holder is not None:
+        holder.close()
 
 
 def _take(key: int) -> bool:
     try:
         return _holder().take(key)
     except psycopg2.Error:  # the connection broke since it was last used
-        _drop()
+        close()
         return _holder().take(key)
 
 
@@ -82,7 +84,7 @@ def _let_go(key: int) -> None:
     try:
         _holder().release(key)
     except psycopg2.Error:
-        _drop()
+        close()
 
 
 def _holder() -> Holder:
@@ -91,9 +93,3 @@ def _holder() -> Holder:
         found = _kept.holder = Holder()
     holder: Holder = found
     return holder
-
-
-def _drop() -> None:
-    holder = _kept.__dict__.pop("holder", None)
-    if holder is not None:
-        holder.close()

@@ -1,5 +1,6 @@
 """Protocol versions: which one is due, and what changes when it comes in force."""
 
+import typing
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -7,10 +8,42 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from models import policies
+from models import jobs, policies
 from models.decisions import Decision
 from models.policies import Array, Learnt, Stamp
 from models.studies import ProtocolVersion, Study
+
+
+class Block(typing.Protocol):
+    """What everybody is served with: mean (q,) and covariance (q, q)."""
+
+    @property
+    def mean(self) -> Array: ...
+    @property
+    def covariance(self) -> Array: ...
+
+
+class Begun(Learnt, typing.Protocol):
+    """The numbers of a policy that knows nobody yet."""
+
+    @property
+    def block(self) -> Block: ...
+
+
+class Design(typing.Protocol):
+    """What features are made by."""
+
+    @property
+    def feature_version(self) -> str: ...
+
+
+class Basis(typing.Protocol):
+    """What a policy is computed by: a loaded protocol."""
+
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def design(self) -> Design: ...
 
 
 class Prior(NamedTuple):
@@ -88,10 +121,25 @@ def reached(session: Session, study_id: int) -> int:
     return found or 0
 
 
-def enter(session: Session, study: Study, version: ProtocolVersion, prior: Prior | None) -> None:
-    """Let a version of a locked study hold from the next decision on.
+def prior(study: Study, version: ProtocolVersion, basis: Basis, learnt: Begun, code_version: str) -> Prior:
+    """The policy that a version of a study begins with."""
+    stamp = Stamp(
+        protocol_id=version.id,
+        protocol_hash=version.hash,
+        algorithm=basis.algorithm,
+        feature_version=basis.design.feature_version,
+        code_version=code_version,
+        row_seq=study.row_seq,
+    )
+    return Prior(stamp, learnt, (learnt.block.mean, learnt.block.covariance))
 
-    prior: where the version begins anew, the policy that serves until the next fit.
+
+def enter(
+    session: Session, study: Study, version: ProtocolVersion, prior: Prior | None, now: datetime
+) -> int | None:
+    """Let a version of a locked study hold from the next decision on; the refit job that it needs, or None.
+
+    prior: where the version begins anew, the policy that serves until the fit that is asked for here.
     """
     study.protocol_version = version.version
     if prior is not None:
@@ -99,6 +147,9 @@ def enter(session: Session, study: Study, version: ProtocolVersion, prior: Prior
         study.policy_id = policy.policy_id
     session.flush()
     _end_who_is_beyond(session, study.id, version.document)
+    if prior is None:
+        return None
+    return jobs.request_refit(session, study.id, now, now, hyperparameters=False).job_id
 
 
 def _end_who_is_beyond(session: Session, study_id: int, document: Mapping[str, Any]) -> None:

@@ -10,10 +10,8 @@ from algorithm.amendments import begins_anew
 from algorithm.learner import prior_policy
 from algorithm.protocol import Protocol
 from models import jobs, studies, versions
-from models.policies import Stamp
 from models.session import transact
-from models.studies import ProtocolVersion, Study
-from models.versions import Prior
+from models.studies import ProtocolVersion
 from version import code_version
 from workers.app import log, send
 
@@ -35,25 +33,11 @@ def _enter(study_id: int, now: datetime, session: Session) -> int | None:
         return None
     old, new = _loaded(studies.protocol(session, study)), _loaded(version)
     anew = begins_anew(old.document, new.document)
-    versions.enter(session, study, version, _prior(study, version, new) if anew else None)
+    prior = versions.prior(study, version, new, prior_policy(new), code_version()) if anew else None
+    refit = versions.enter(session, study, version, prior, now)
     log.info("protocol in force", study_id=study_id, version=version.version, begins_anew=anew)
-    if not anew:
-        return None
-    return jobs.request_refit(session, study_id, now, now, hyperparameters=False).job_id
+    return refit
 
 
 def _loaded(version: ProtocolVersion) -> Protocol:
     return protocol.stored(version.document, version.hash)
-
-
-def _prior(study: Study, version: ProtocolVersion, made: Protocol) -> Prior:
-    learnt = prior_policy(made)
-    stamp = Stamp(
-        protocol_id=version.id,
-        protocol_hash=version.hash,
-        algorithm=made.algorithm,
-        feature_version=made.design.feature_version,
-        code_version=code_version(),
-        row_seq=study.row_seq,
-    )
-    return Prior(stamp, learnt, (learnt.block.mean, learnt.block.covariance))
