@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from algorithm import draw
@@ -77,7 +77,9 @@ class Decided(Reply):
     names it, and nothing was randomised: act_prob and action are 0.
     """
 
-    rid: int
+    model_config = ConfigDict(from_attributes=True)
+
+    rid: int = Field(validation_alias="id")
     action: Literal[0, 1]
     seed: int
     act_prob: float
@@ -203,7 +205,8 @@ def _randomise(
 ) -> Decided:
     when = _moment(point, protocol, body, now)
     given = body.answers()
-    rule = forbids(protocol.envelope, body.available is not False, now, when.local, serving.messages(point))
+    messages = serving.messages(session, point, now)
+    rule = forbids(protocol.envelope, body.available is not False, now, when.local, messages)
     served = serving.serve(session, caller.study_id, point, protocol, when.evening, given, rule is None)
     choice = served.choice
     key = serving.study_key(session, caller.study_id)
@@ -236,7 +239,7 @@ def _randomise(
     }
     decisions.add(session, stored, _next_phase(point, protocol), body.timezone or point.timezone)
     _note_whereabouts(session, caller.study_id, point, body, when, now)
-    return Decided.model_validate({**stored, "rid": point.new_rid})
+    return Decided.model_validate(stored)
 
 
 def _moment(point: Point, protocol: Protocol, body: Survey, now: datetime) -> Moment:
@@ -279,20 +282,20 @@ def _note_whereabouts(
 
 def _repeat(session: Session, caller: Caller, point: Point, body: Survey) -> Decided:
     """The stored decision; answers that differ from the first ones are kept beside it."""
-    given, rid = body.answers(), point.rid or 0
-    differs = given != point.answers and answers.add(
+    given, first = body.answers(), decisions.known(session, point.participant_id, point.decision_index)
+    differs = given != first.answers and answers.add(
         session,
         caller.study_id,
-        rid,
-        answers.of_decisions(session, [rid])[rid],
+        first.id,
+        answers.of_decisions(session, [first.id])[first.id],
         source="actions",
         item=given,
         reward=None,
     )
     if differs:
-        told = {"rid": rid, "source": "actions"}
+        told = {"rid": first.id, "source": "actions"}
         why = "other answers for a decision point that has its decision"
         audit.note(
             session, caller.study_id, caller.client_id, audit.CORRECT, why, point.participant_id, after=told
         )
-    return Decided.model_validate({**point._asdict(), "correction_stored": differs})
+    return Decided.model_validate(first).model_copy(update={"correction_stored": differs})

@@ -71,8 +71,7 @@ SELECT c.role, c.disabled,
        p.evening_notification_time_start AS evenings,
        i.index AS decision_index,
        CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
-       d.id AS rid, d.policy_id, d.state, d.act_prob, d.seed, d.action, d.fallback_level,
-       d.act_gen_timestamp, d.available, d.unavailable_rule, d.answers,
+       d.id AS rid, d.act_gen_timestamp, v.looks_back_days,
        (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers,
                    coalesce((SELECT a.reward FROM answers a
                              WHERE a.decision_id = e.id AND a.reward IS NOT NULL
@@ -81,12 +80,6 @@ SELECT c.role, c.disabled,
         FROM decisions e
         WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1
        ) AS earlier,
-       CASE WHEN v.looks_back_days > 0 THEN
-           (SELECT json_agg(json_build_array(e.act_gen_timestamp, e.decision_time, e.utc_offset_minutes))
-            FROM decisions e
-            WHERE e.participant_id = p.id AND e.decision_index < i.index AND e.action = 1
-              AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
-       END AS sent,
        b.mean AS block_mean, b.covariance AS block_covariance
 FROM clients c
 JOIN studies s ON s.id = c.study_id
@@ -104,12 +97,12 @@ FOR NO KEY UPDATE OF p
 class Point(NamedTuple):
     """All that one decision needs, read by one statement with the participant's row locked.
 
-    `decision_index` is the point asked for (the next one where none was named); `rid` to `answers` are the
-    stored decision of that index, None where there is none yet, and `new_rid` (else None) is for the one to
-    be stored: who has it can answer before the row is written. `earlier` holds
+    `decision_index` is the point asked for (the next one where none was named); `rid` and `act_gen_timestamp`
+    are of the stored decision of that index, None where there is none yet, and `new_rid` (else None) is for
+    the one to be stored: who has it can answer before the row is written. `looks_back_days`: how far the
+    protocol's safety envelope looks back on messages. `earlier` holds
     [decision_index, evening, action, answers, reward, feature_version] of the points that the state looks
-    back on. `sent` holds [act_gen_timestamp, decision_time, utc_offset_minutes] of recent messages, None
-    where the protocol has no rule that asks for them.
+    back on.
     """
 
     role: str
@@ -129,18 +122,9 @@ class Point(NamedTuple):
     decision_index: int
     new_rid: int
     rid: int | None
-    policy_id: int | None
-    state: list[float] | None
-    act_prob: float
-    seed: int
-    action: int
-    fallback_level: str
     act_gen_timestamp: datetime
-    available: bool
-    unavailable_rule: str | None
-    answers: dict[str, Any]
+    looks_back_days: int
     earlier: list[list[Any]] | None
-    sent: list[list[Any]] | None
     block_mean: list[float] | None
     block_covariance: list[float] | None
 
@@ -172,6 +156,22 @@ def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) 
     stored = {**values, "answers": json.dumps(values["answers"])}
     moved = (phase, timezone, values["participant_id"])
     ADD_DECISION.later(session, (*moved, *(stored[name] for name in COLUMNS)))
+
+
+def sent(
+    session: Session, participant_id: int, below: int, since: datetime
+) -> list[tuple[datetime, datetime, int]]:
+    """The messages of a participant's points before index `below`, after `since`, each as
+    (act_gen_timestamp, decision_time, utc_offset_minutes)."""
+    found = session.execute(
+        select(Decision.act_gen_timestamp, Decision.decision_time, Decision.utc_offset_minutes).where(
+            Decision.participant_id == participant_id,
+            Decision.decision_index < below,
+            Decision.action == 1,
+            Decision.act_gen_timestamp > since,
+        )
+    )
+    return [(at, when, offset) for at, when, offset in found]
 
 
 def at(session: Session, participant_id: int, decision_index: int) -> Decision | None:
