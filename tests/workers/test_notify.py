@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import text
 
 from local.embedded import Embedded
-from models import incidents, notifications
-from models.incidents import QUEUE_OLD, RED, YELLOW, Condition
+from models import notifications
+from models.incidents import RED, YELLOW, Condition, Kind
 from models.session import transact
 from tests.api.configured import configured
 from tests.api.trial import cursor
@@ -51,8 +51,8 @@ def told(start: Start, receiver: Hook) -> Iterator[Service]:
 
 def see(level: str | None, now: datetime) -> None:
     """The watchdog's look at the study: an old queue, at this level or (None) not."""
-    found = [] if level is None else [Condition(QUEUE_OLD, level, {"jobs": 3})]
-    watch.record(1, [QUEUE_OLD], found, now)
+    found = [] if level is None else [Condition(Kind.QUEUE_OLD, level, {"jobs": 3})]
+    watch.record(1, [Kind.QUEUE_OLD], found, now)
 
 
 def deliver(times: int = 1) -> None:
@@ -286,6 +286,6 @@ def test_a_message_has_ids_and_numbers_only(told: Service, receiver: Hook) -> No
     watch.run(datetime.now(UTC) + 25 * HOUR)
     deliver()
     message: dict[str, Any] = json.loads(receiver.got[0][1])
-    assert message["kind"] == incidents.NO_DECISION
+    assert message["kind"] == Kind.NO_DECISION
     assert all(isinstance(value, int | float) for value in message["detail"].values())
     assert b"ann" not in receiver.got[0][1]
