@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -21,8 +22,19 @@ from models.session import transact
 from tests.api.configured import configured
 from tests.api.trial import cursor
 from tests.service import Service
-from tests.workers.receivers import PASSWORD, USER, Hook, Mailbox, certificate, hook, mailbox
-from workers import notify, watch
+from tests.workers.receivers import (
+    PASSWORD,
+    USER,
+    Hook,
+    Mailbox,
+    certificate,
+    drip_head,
+    endless,
+    hook,
+    listening,
+    mailbox,
+)
+from workers import notify, outgoing, watch
 
 SECRET = "a secret of the webhook"
 HOUR = timedelta(hours=1)
@@ -184,6 +196,33 @@ def test_only_allowed_hosts_are_called(
         (row,) = found.fetchall()
     assert row["state"] == "queued"
     assert "KAIROS_OUTGOING_HOSTS" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "reason"),
+    [(drip_head, "queued", "no answer: ReadTimeout"), (endless, "sent", None)],
+)
+def test_a_receiver_without_an_end_holds_nobody(
+    start: Start,
+    fresh_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[socket.socket], None],
+    outcome: str,
+    reason: str | None,
+) -> None:
+    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.3)
+    with (
+        listening(answer) as url,
+        start(KAIROS_WEBHOOK_URL=url, KAIROS_WEBHOOK_SECRET=SECRET, KAIROS_RETRY_SECONDS="60") as service,
+    ):
+        service.study()
+        see(RED, datetime.now(UTC))
+        began = time.monotonic()
+        deliver()
+        assert time.monotonic() - began < 5
+    with cursor(fresh_database) as found:
+        found.execute("SELECT state, reason FROM notifications")
+        assert [(row["state"], row["reason"]) for row in found.fetchall()] == [(outcome, reason)]
 
 
 def test_one_message_in_two_hands_is_sent_by_one(told: Service, receiver: Hook) -> None:
