@@ -85,7 +85,7 @@ def _again(study_id: int, part: Kept, row_seq: int, design: Design) -> Kept:
 
 def _kept(session: Session, study_id: int) -> tuple[Kept, int, Design]:
     version = studies.protocol(session, studies.by_id(session, study_id))
-    design = protocol.load(version.document).design
+    design = protocol.stored(version.document, version.hash).design
     row_seq = statistics.seen(session, study_id, design.feature_version)
     return statistics.kept(session, study_id, design.feature_version, row_seq), row_seq, design
 
