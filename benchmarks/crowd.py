@@ -1,5 +1,7 @@
 """Many participants with a past, put into the database in bulk: benchmarks need them at once."""
 
+from datetime import timedelta
+
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
@@ -19,11 +21,22 @@ SELECT p.study_id, p.id, n, v.id, v.hash, 'bench', 0, 'miwaves-1',
     ARRAY[(random() < .5)::int, (n % 2 = 0)::int, (random() < .5)::int]::float8[], 0, 0.1,
     0.3 + 0.4 * random(), 1, (random() < .5)::int, 'F0',
     '{"finished_ema": false, "app_use_flag": false}', floor(4 * random()), n % 2 = 0,
-    now(), 0, now() - interval '1 day'
+    now(), 0, now() - interval '1 day' + (n + 2 - :past) * CAST(:apart AS interval)
 FROM participants p
 JOIN protocols v ON v.study_id = p.study_id AND v.version = 1
 CROSS JOIN generate_series(1, :past) n
 WHERE p.study_id = :study_id
+ORDER BY n, p.id
+"""
+WINDOWS = """
+WITH ended AS (
+    INSERT INTO windows
+        (study_id, participant_id, decision_index, kind, state, query_start, query_end, ended_at, ingested_at)
+    SELECT study_id, participant_id, decision_index, 'ended', 'ingested', act_gen_timestamp,
+        act_gen_timestamp, act_gen_timestamp, act_gen_timestamp
+    FROM decisions WHERE study_id = :study_id ORDER BY id RETURNING id, ended_at)
+INSERT INTO jobs (study_id, kind, state, window_id, run_after, sent_at)
+SELECT :study_id, 'ingest', 'done', id, ended_at, ended_at FROM ended
 """
 NEXT_POINT = """
 UPDATE participants p SET decision_index = decision_index + 1
@@ -44,13 +57,23 @@ SELECT study_id, id, coalesce(version, 0) + 1, 'ema', '{}', 3 - coalesce(correct
 """
 
 
-def settle(connection: Connection, study: str, people: int, past: int) -> int:
-    """Give the study `people` participants p1, p2, ... with `past` points behind each; the study's id."""
+def settle(
+    connection: Connection, study: str, people: int, past: int, apart: timedelta = timedelta(0)
+) -> int:
+    """Give the study `people` participants p1, p2, ... with `past` points behind each; the study's id.
+
+    All points were a day ago; where they are some time apart, the last two came after that.
+    """
     study_id = int(connection.scalar(text("SELECT id FROM studies WHERE name = :name"), {"name": study}) or 0)
     known = {"study_id": study_id, "people": people, "past": past}
     connection.execute(text(PEOPLE), known)
-    connection.execute(text(PAST), known)
+    connection.execute(text(PAST), known | {"apart": apart})
     return study_id
+
+
+def behind(connection: Connection, study_id: int) -> None:
+    """Give every decision of the study its window, ended and ingested, with its job."""
+    connection.execute(text(WINDOWS), {"study_id": study_id})
 
 
 def next_point(connection: Connection, study_id: int) -> None:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,23 @@ class Bench:
         """A command of the service."""
         subprocess.run(python(words), env=self.env, cwd=CLONE, check=True, capture_output=True)
 
-    def study(self, name: str, people: int, past: int, pause: int) -> int:
-        """A study of people with a past, with `pause` minutes between two fits; its id."""
+    def study(
+        self,
+        name: str,
+        people: int,
+        past: int,
+        pause: int,
+        length: int = 1000,
+        apart: timedelta = timedelta(0),
+    ) -> int:
+        """A study of `length` points, its people with a past and `pause` minutes between two fits; its id."""
         url = f"http://127.0.0.1:{self.ema_port}/{name}"
         made = ("study", "create", name, "--ema-url", url)
-        settled = ("schedule.study_length=1000", f"refit.min_interval_minutes={pause}")
+        settled = (f"schedule.study_length={length}", f"refit.min_interval_minutes={pause}")
         assigned = [word for one in settled for word in ("--set", one)]
         self.command("flask", "--app", "api.app", *made, *assigned)
         with self.database.begin() as connection:
-            return crowd.settle(connection, name, people, past)
+            return crowd.settle(connection, name, people, past, apart)
 
     @contextmanager
     def running(self, *words: str) -> Iterator[None]:

@@ -6,6 +6,7 @@ that was not seen for a while is over: green. Rows hold ids and numbers only.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from enum import StrEnum, auto
 from typing import NamedTuple
 
 from sqlalchemy import BigInteger, CheckConstraint, ColumnElement, ForeignKey, Index, or_, select, text
@@ -17,30 +18,34 @@ RED = "red"
 YELLOW = "yellow"
 GREEN = "green"
 
-NO_DECISION = "no_decision"
-WINDOW_NOT_ENDED = "window_not_ended"
-WINDOW_NOT_INGESTED = "window_not_ingested"
-REFIT_LATE = "refit_late"
-REFIT_WITHOUT_ROWS = "refit_without_rows"
-QUEUE_OLD = "queue_old"
-CIRCUIT_OPEN = "circuit_open"
-FALLBACKS = "fallbacks"
-AT_BOUND = "at_bound"
-RANDOMISATION = "randomisation"
-AUDIT_BROKEN = "audit_broken"
-BEAT_SILENT = "beat_silent"
-WORKERS_SILENT = "workers_silent"
-OF_A_STUDY = (
-    *(NO_DECISION, WINDOW_NOT_ENDED, WINDOW_NOT_INGESTED, REFIT_LATE, REFIT_WITHOUT_ROWS),
-    *(QUEUE_OLD, CIRCUIT_OPEN, FALLBACKS, AT_BOUND, RANDOMISATION),
-)
-OF_THE_DEPLOYMENT = (BEAT_SILENT, WORKERS_SILENT)
-
 OPENED = "opened"
 WORSENED = "worsened"
 REMINDER = "reminder"
 RESOLVED = "resolved"
 CALM = timedelta(minutes=5)  # so long must a condition be gone: one that comes and goes is one incident
+
+
+class Kind(StrEnum):
+    """What incidents are of; docs/operations.md says of each what it is seen by and what to look at."""
+
+    NO_DECISION = auto()
+    WINDOW_NOT_ENDED = auto()
+    WINDOW_NOT_INGESTED = auto()
+    REFIT_LATE = auto()
+    REFIT_WITHOUT_ROWS = auto()
+    QUEUE_OLD = auto()
+    CIRCUIT_OPEN = auto()
+    FALLBACKS = auto()
+    AT_BOUND = auto()
+    RANDOMISATION = auto()
+    AUDIT_BROKEN = auto()
+    REPLAY_DIVERGED = auto()
+    STATISTICS_DIFFER = auto()
+    BEAT_SILENT = auto()
+    WORKERS_SILENT = auto()
+
+
+OF_THE_DEPLOYMENT = (Kind.BEAT_SILENT, Kind.WORKERS_SILENT)
 
 
 class Incident(Base):
@@ -87,7 +92,7 @@ class Incident(Base):
 class Condition(NamedTuple):
     """What holds now: its kind, how bad it is (red or yellow), and the numbers it was seen by."""
 
-    kind: str
+    kind: Kind
     level: str
     detail: dict[str, float]
 
@@ -102,8 +107,8 @@ class Change(NamedTuple):
 def observe(
     session: Session,
     study_id: int | None,
-    looked_for: Iterable[str],
-    found: Mapping[str, Condition],
+    looked_for: Iterable[Kind],
+    found: Mapping[Kind, Condition],
     now: datetime,
     remind: timedelta,
 ) -> list[Change]:
@@ -167,7 +172,7 @@ def _to_tell(incident: Incident, now: datetime, remind: timedelta) -> str | None
     return REMINDER if is_due else None
 
 
-def acknowledged_at(session: Session, study_id: int, kind: str) -> datetime | None:
+def acknowledged_at(session: Session, study_id: int, kind: Kind) -> datetime | None:
     """When the open incident of a kind was acknowledged; None where it was not, or there is none."""
     return session.scalar(
         select(Incident.acknowledged_at).where(

@@ -1,7 +1,8 @@
 """A whole replay, in its order: what later checks rely on is checked first."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -42,9 +43,16 @@ def replay(path: Path, key: bytes | None = None, anchor: str | None = None) -> R
 def whole(
     study: Study, long: list[Row], key: bytes | None, report: Report, facts: Manifest | None = None
 ) -> None:
-    """Every check of a whole study. Rows with which no check can go on are a divergence too."""
-    try:
+    """Every check of a whole study."""
+    with _usable(report):
         _whole(study, long, key, report, facts)
+
+
+@contextmanager
+def _usable(report: Report) -> Iterator[None]:
+    """The rows that the block looks at; one with which it cannot go on is a divergence."""
+    try:
+        yield
     except DAMAGE as error:
         report.diverge("reference", "a row", f"{type(error).__name__}: {error}", "rows that can be replayed")
 
@@ -73,10 +81,11 @@ def _chain(study: Study, facts: Manifest, report: Report) -> None:
 
 def some(study: Study, key: bytes | None, report: Report) -> None:
     """The checks that need not all participants: each decision, its answers and its learning rows."""
-    references.check(study, report)
-    reports.check(study, report)
-    decisions.check(study, report, key)
-    rows.check(study, report)
+    with _usable(report):
+        references.check(study, report)
+        reports.check(study, report)
+        decisions.check(study, report, key)
+        rows.check(study, report)
 
 
 def _need(tables: Mapping[str, list[Row]]) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -18,6 +19,7 @@ from replay.kinds import KINDS, Column, array, encode
 
 FORMAT = "kairos-export-1"
 MANIFEST = "manifest.json"
+ROWS = 5000  # of the long table in memory at once, however long the study is
 DICTIONARY = (
     Column("table", "text", "name of the table"),
     Column("column", "text", "name of the column"),
@@ -147,7 +149,9 @@ def _long(source: Source, document: Mapping[str, Any]) -> Iterator[Chunk]:
     names = [column.name for column in trial.columns(document)]
     when = trial.Context(load(document), source.facts["as_of"])
     for found in source.people():
-        yield [[row[name] for name in names] for row in trial.rows(trial.Raw(**found), when)]
+        rows = trial.rows(trial.Raw(**found), when)
+        while part := list(islice(rows, ROWS)):
+            yield [[row[name] for name in names] for row in part]
 
 
 def _listed(columns: Sequence[Column]) -> list[list[str]]:

@@ -16,6 +16,7 @@ import models
 from api.app import DOMAINS
 from api.queue import TASKS
 from local.stack import WORKER
+from models.incidents import Kind
 from settings import Settings
 from tests.service import Service
 
@@ -91,6 +92,15 @@ def _named_in_the_code() -> set[str]:
     nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return {name for name in strings if SETTING.fullmatch(name)}
+
+
+def test_every_kind_of_incident_is_explained_and_provoked() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("## Incidents")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE) == list(Kind)
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "workers").glob("test_*.py")]
+    provoked = re.findall(r"mark\.provokes\(Kind\.(\w+)\)", "".join(tests))
+    assert set(provoked) == set(Kind.__members__)
 
 
 def test_models_equal_the_migrations(fresh_database: str) -> None:

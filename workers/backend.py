@@ -1,24 +1,19 @@
 """Asking a study's back end for survey data over HTTP, bounded in time and size."""
 
-import functools
-import ipaddress
 import json
-import socket
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import requests
 from celery.exceptions import SoftTimeLimitExceeded
 from urllib3.exceptions import HTTPError
 
-from settings import settings
+from workers import outgoing
+from workers.outgoing import NotAllowed
 
-CONNECT_SECONDS, READ_SECONDS, LARGEST_ANSWER = 3.05, 10, 4 * 1024 * 1024
-TOTAL_SECONDS = 30.0  # for the whole body, however steadily it drips
+LARGEST_ANSWER = 4 * 1024 * 1024
 LONGEST_WAIT = 3600.0  # that a back end may ask for
 PASSING = {408, 425, 429}  # with 5xx: statuses that a later try may not meet again
 
@@ -53,9 +48,10 @@ class BackEndFailed(Exception):
 
 def survey_data(query: Query) -> list[dict[str, Any]]:
     """The items that the back end has for a query, as it sent them. Raises BackEndFailed."""
-    check_target(query.url)
     try:
         status, body, after = _post(query)
+    except NotAllowed as refused:
+        raise BackEndFailed(UNREACHABLE, str(refused), soon=False) from None
     except (requests.RequestException, HTTPError) as error:
         raise BackEndFailed(UNREACHABLE, f"no answer: {type(error).__name__}", soon=True) from None
     except SoftTimeLimitExceeded:
@@ -69,36 +65,6 @@ def survey_data(query: Query) -> list[dict[str, Any]]:
     return _items(body)
 
 
-def check_target(url: str) -> None:
-    """Only hosts that the operator named, and in production only TLS."""
-    target = urlsplit(url)
-    allowed = settings().outgoing_hosts
-    if target.hostname not in allowed and target.netloc not in allowed:
-        raise BackEndFailed(UNREACHABLE, "the host is not in KAIROS_OUTGOING_HOSTS", soon=False)
-    if settings().mode == "production" and target.scheme != "https":
-        raise BackEndFailed(UNREACHABLE, "the back end must be asked over https", soon=False)
-    if not settings().outgoing_private and _leads_inside(target.hostname or "", target.port):
-        raise BackEndFailed(UNREACHABLE, "the host has a private address", soon=False)
-
-
-def _leads_inside(host: str, port: int | None) -> bool:
-    """Whether any address of a host is not a public one. A name that cannot be resolved leads nowhere."""
-    try:
-        found = socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
-    except OSError:
-        return False
-    return any(not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
-
-
-@functools.cache
-def _session() -> requests.Session:
-    """Connections that are kept between queries. No netrc file has a say in what is sent."""
-    made = requests.Session()
-    made.trust_env = False
-    made.proxies.update(getproxies())
-    return made
-
-
 def _post(query: Query) -> tuple[int, bytes, float]:
     asked = {
         "user_id": query.user_id,
@@ -106,20 +72,13 @@ def _post(query: Query) -> tuple[int, bytes, float]:
         "end_time": query.end_time.isoformat(),
     }
     headers = {"Authorization": f"Bearer {query.token}"} if query.token else {}
-    with _session().post(
-        query.url,
-        json=asked,
-        headers=headers,
-        timeout=(CONNECT_SECONDS, READ_SECONDS),
-        allow_redirects=False,
-        stream=True,
-    ) as response:
+    with outgoing.post(query.url, headers, json=asked) as response:
         return response.status_code, _bounded(response), _asked_to_wait(response)
 
 
 def _bounded(response: requests.Response) -> bytes:
     """The body, unpacked, within its bounds of size and time."""
-    body, until = bytearray(), time.monotonic() + TOTAL_SECONDS
+    body, until = bytearray(), time.monotonic() + outgoing.seconds_left(response)
     while chunk := response.raw.read1(64 * 1024, decode_content=True):
         body += chunk
         if len(body) > LARGEST_ANSWER:

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from algorithm import randomisation as draws
 from algorithm.protocol import Protocol
-from models import circuits, incidents, observations, randomisation
-from models.incidents import RED, YELLOW, Condition
+from models import circuits, observations, randomisation
+from models.incidents import RED, YELLOW, Condition, Kind
 from models.studies import Study
 from settings import settings
 
@@ -48,7 +48,7 @@ def no_decision(session: Session, look: Look) -> Condition | None:
     resumed = observations.last_resumed(session, look.study.id)
     if not expected or any(moment is not None and moment >= since for moment in (last, resumed)):
         return None
-    return Condition(incidents.NO_DECISION, RED, {"participants": expected, "hours": quiet})
+    return Condition(Kind.NO_DECISION, RED, {"participants": expected, "hours": quiet})
 
 
 def window_not_ended(session: Session, look: Look) -> Condition | None:
@@ -60,7 +60,7 @@ def window_not_ended(session: Session, look: Look) -> Condition | None:
         return None
     level = RED if open_ones.number else YELLOW
     return Condition(
-        incidents.WINDOW_NOT_ENDED, level, {"open": open_ones.number, "closed_for_the_app": closed.number}
+        Kind.WINDOW_NOT_ENDED, level, {"open": open_ones.number, "closed_for_the_app": closed.number}
     )
 
 
@@ -74,7 +74,7 @@ def window_not_ingested(session: Session, look: Look) -> Condition | None:
     age = look.now - (waiting.oldest or look.now)
     level = RED if age > MUCH * late else YELLOW
     return Condition(
-        incidents.WINDOW_NOT_INGESTED,
+        Kind.WINDOW_NOT_INGESTED,
         level,
         {"waiting": waiting.number, "failed": failed.number, "hours": _hours(age)},
     )
@@ -91,7 +91,7 @@ def refit_late(session: Session, look: Look) -> Condition | None:
         return None
     age = look.now - unlearnt.oldest
     level = RED if age > 2 * late else YELLOW
-    return Condition(incidents.REFIT_LATE, level, {"decisions": unlearnt.number, "hours": _hours(age)})
+    return Condition(Kind.REFIT_LATE, level, {"decisions": unlearnt.number, "hours": _hours(age)})
 
 
 def refit_without_rows(session: Session, look: Look) -> Condition | None:
@@ -104,7 +104,7 @@ def refit_without_rows(session: Session, look: Look) -> Condition | None:
     reporting = observations.pairs_since(session, look.study.id, since, fit)
     if not reporting.number:
         return None
-    return Condition(incidents.REFIT_WITHOUT_ROWS, YELLOW, {"decisions": reporting.number})
+    return Condition(Kind.REFIT_WITHOUT_ROWS, YELLOW, {"decisions": reporting.number})
 
 
 def queue_old(session: Session, look: Look) -> Condition | None:
@@ -115,7 +115,7 @@ def queue_old(session: Session, look: Look) -> Condition | None:
     if age < late:
         return None
     level = RED if age > MUCH * late else YELLOW
-    return Condition(incidents.QUEUE_OLD, level, {"jobs": queue.number, "hours": _hours(age)})
+    return Condition(Kind.QUEUE_OLD, level, {"jobs": queue.number, "hours": _hours(age)})
 
 
 def circuit_open(session: Session, look: Look) -> Condition | None:
@@ -125,14 +125,14 @@ def circuit_open(session: Session, look: Look) -> Condition | None:
         return None
     age = look.now - (circuit.opened_at or look.now)
     level = RED if age > LONG_OPEN else YELLOW
-    return Condition(incidents.CIRCUIT_OPEN, level, {"failures": circuit.failures, "hours": _hours(age)})
+    return Condition(Kind.CIRCUIT_OPEN, level, {"failures": circuit.failures, "hours": _hours(age)})
 
 
 def fallbacks(session: Session, look: Look) -> Condition | None:
     """The active policy could not serve too many of a day's decisions."""
     found = observations.recent(session, look.study.id, look.now - DAY, 0, 1)
     limit = settings().fallback_share
-    return _share(incidents.FALLBACKS, found.fallbacks, found.decisions, limit)
+    return _share(Kind.FALLBACKS, found.fallbacks, found.decisions, limit)
 
 
 def at_bound(session: Session, look: Look) -> Condition | None:
@@ -144,11 +144,11 @@ def at_bound(session: Session, look: Look) -> Condition | None:
     found = observations.recent(
         session, look.study.id, look.now - DAY, allocation.lower + margin, allocation.upper - margin
     )
-    condition = _share(incidents.AT_BOUND, found.at_bound, found.decisions, settings().bound_share)
+    condition = _share(Kind.AT_BOUND, found.at_bound, found.decisions, settings().bound_share)
     return condition._replace(level=YELLOW) if condition else None
 
 
-def _share(kind: str, some: int, of_all: int, limit: float) -> Condition | None:
+def _share(kind: Kind, some: int, of_all: int, limit: float) -> Condition | None:
     if of_all < FEWEST or some <= limit * of_all:
         return None
     level = RED if some > MUCH * limit * of_all else YELLOW
@@ -166,18 +166,18 @@ def randomisation_off(session: Session, look: Look) -> Condition | None:
         "mismatched": state.mismatched,
         "log_evidence": round(evidence, 3),
     }
-    return Condition(incidents.RANDOMISATION, RED, detail)
+    return Condition(Kind.RANDOMISATION, RED, detail)
 
 
-CHECKS: Mapping[str, Check] = {
-    incidents.NO_DECISION: no_decision,
-    incidents.WINDOW_NOT_ENDED: window_not_ended,
-    incidents.WINDOW_NOT_INGESTED: window_not_ingested,
-    incidents.REFIT_LATE: refit_late,
-    incidents.REFIT_WITHOUT_ROWS: refit_without_rows,
-    incidents.QUEUE_OLD: queue_old,
-    incidents.CIRCUIT_OPEN: circuit_open,
-    incidents.FALLBACKS: fallbacks,
-    incidents.AT_BOUND: at_bound,
-    incidents.RANDOMISATION: randomisation_off,
+CHECKS: Mapping[Kind, Check] = {
+    Kind.NO_DECISION: no_decision,
+    Kind.WINDOW_NOT_ENDED: window_not_ended,
+    Kind.WINDOW_NOT_INGESTED: window_not_ingested,
+    Kind.REFIT_LATE: refit_late,
+    Kind.REFIT_WITHOUT_ROWS: refit_without_rows,
+    Kind.QUEUE_OLD: queue_old,
+    Kind.CIRCUIT_OPEN: circuit_open,
+    Kind.FALLBACKS: fallbacks,
+    Kind.AT_BOUND: at_bound,
+    Kind.RANDOMISATION: randomisation_off,
 }

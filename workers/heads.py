@@ -8,9 +8,9 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from models import audit, incidents, notifications, studies
+from models import audit, notifications, studies
 from models.audit import Head
-from models.incidents import RED, Condition
+from models.incidents import RED, Condition, Kind
 from models.session import transact
 from models.studies import Study
 from workers import notify
@@ -32,8 +32,8 @@ def _verify(study: Study, now: datetime) -> None:
     faults = transact(lambda session: audit.faults(session, study.id))
     for fault in faults:
         log.error("audit is not whole", study_id=study.id, fault=fault)
-    found = [Condition(incidents.AUDIT_BROKEN, RED, {"faults": len(faults)})] if faults else []
-    record(study.id, [incidents.AUDIT_BROKEN], found, now)
+    found = [Condition(Kind.AUDIT_BROKEN, RED, {"faults": len(faults)})] if faults else []
+    record(study.id, [Kind.AUDIT_BROKEN], found, now)
 
 
 def _publish(study_id: int, now: datetime, session: Session) -> Head:

@@ -12,21 +12,22 @@ from email.message import EmailMessage
 from functools import partial
 
 import requests
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.orm import Session
 
 from models import notifications
 from models.notifications import EMAIL, WEBHOOK, Notification
 from models.session import transact
 from settings import settings
-from workers import backend
+from workers import outgoing
 from workers.app import log, send
-from workers.backend import BackEndFailed
+from workers.outgoing import NotAllowed
 
 TRIES = 12
 LONGEST_PAUSE = timedelta(hours=1)
 CLAIM = timedelta(minutes=15)  # longer than a task may take: what is being sent is sent by one
 BATCH = 100
-TIMEOUT = (3.05, 10)
+MAIL_SECONDS = 10  # for each answer of the mail server; the task has its own limit
 
 
 class NotDelivered(Exception):
@@ -89,7 +90,6 @@ def signature(secret: str, moment: int, body: bytes) -> str:
 
 def _webhook(claimed: Notification) -> None:
     """POST it, signed; only an answer of 2xx counts. The answer's body is not read. Raises NotDelivered."""
-    url = settings().webhook_url
     body = json.dumps({"notification_id": claimed.id, **claimed.message}).encode()
     headers = {
         "Content-Type": "application/json",
@@ -97,13 +97,10 @@ def _webhook(claimed: Notification) -> None:
         "Kairos-Signature": signature(settings().webhook_secret, int(time.time()), body),
     }
     try:
-        backend.check_target(url)
-        with requests.post(
-            url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
-        ) as response:
+        with outgoing.post(settings().webhook_url, headers, data=body) as response:
             status = response.status_code
-    except BackEndFailed as refused:
-        raise NotDelivered(refused.reason) from None
+    except NotAllowed as refused:
+        raise NotDelivered(str(refused)) from None
     except requests.RequestException as error:
         raise NotDelivered(f"no answer: {type(error).__name__}") from None
     if not 200 <= status < 300:
@@ -121,15 +118,15 @@ def _email(claimed: Notification) -> None:
             if told.smtp_user:
                 server.login(told.smtp_user, told.smtp_password)
             server.send_message(_mail(claimed))
-    except (smtplib.SMTPException, OSError) as error:
+    except (smtplib.SMTPException, OSError, SoftTimeLimitExceeded) as error:
         raise NotDelivered(f"the mail server failed: {type(error).__name__}") from None
 
 
 def _server(context: ssl.SSLContext) -> smtplib.SMTP:
     told = settings()
     if told.smtp_tls == "tls":
-        return smtplib.SMTP_SSL(told.smtp_host, told.smtp_port, timeout=TIMEOUT[1], context=context)
-    return smtplib.SMTP(told.smtp_host, told.smtp_port, timeout=TIMEOUT[1])
+        return smtplib.SMTP_SSL(told.smtp_host, told.smtp_port, timeout=MAIL_SECONDS, context=context)
+    return smtplib.SMTP(told.smtp_host, told.smtp_port, timeout=MAIL_SECONDS)
 
 
 def _mail(claimed: Notification) -> EmailMessage:

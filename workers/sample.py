@@ -8,14 +8,16 @@ from sqlalchemy.orm import Session
 
 from models import exports, studies
 from models.exports import Snapshot
+from models.incidents import RED, Condition, Kind
 from models.session import transact
 from models.studies import Study
 from replay import checks
-from replay.report import Divergence, Report
+from replay.report import Report
 from replay.study import TABLES
 from replay.study import Study as Replayed
 from settings import settings
 from workers.app import log
+from workers.watch import record
 
 RECENT = timedelta(hours=26)
 NEED_ALL_POLICIES = {"F1", "F3"}
@@ -24,24 +26,33 @@ NEED_ALL_POLICIES = {"F1", "F3"}
 def run() -> None:
     """Replay recent decisions of some participants of every study."""
     for study in transact(studies.everyone):
-        replay(study, datetime.now(UTC) - RECENT)
+        replay(study, datetime.now(UTC))
 
 
-def replay(study: Study, since: datetime) -> Report:
-    """The replay of decisions since then, of as many participants as the settings say."""
-    sample = transact(partial(_read, study, since))
+def replay(study: Study, now: datetime) -> Report:
+    """The replay of a day's decisions, of as many participants as the settings say; an incident if it fails.
+
+    A night that had nothing to replay says nothing of the incident of a night before.
+    """
+    sample = transact(partial(_read, study, now - RECENT))
     report = Report()
     checks.some(sample, study.study_key, report)
     report.conclude()
     log.info("sample replayed", study_id=study.id, decisions=len(sample.checked), faults=report.faults)
-    for divergence in report.first.values():
-        raise_incident(study.id, divergence, report.diverged[divergence.kind])
+    for kind, one in report.first.items():
+        told = {"kind": kind, "where": one.where, "count": report.diverged[kind]}
+        log.error("replay diverged", study_id=study.id, **told)
+    if sample.checked or report.first:
+        record(study.id, [Kind.REPLAY_DIVERGED], _conditions(report, len(sample.checked)), now)
     return report
 
 
-def raise_incident(study_id: int, divergence: Divergence, count: int) -> None:
-    """Somebody must look at this: a stored decision is not what its own inputs give."""
-    log.error("replay diverged", study_id=study_id, kind=divergence.kind, where=divergence.where, count=count)
+def _conditions(report: Report, decisions: int) -> list[Condition]:
+    """Somebody must look at this: what is stored is not what its own inputs give."""
+    if not report.first:
+        return []
+    told = {"kinds": len(report.first), "divergences": report.diverged.total()}
+    return [Condition(Kind.REPLAY_DIVERGED, RED, {"decisions": decisions, **told})]
 
 
 def _read(study: Study, since: datetime, session: Session) -> Replayed:

@@ -12,16 +12,16 @@ from typing import Any
 
 from celery.signals import worker_ready
 
-from models import heartbeats, incidents
+from models import heartbeats
 from models import session as database
 from models.heartbeats import BEAT, WORKERS
-from models.incidents import RED, Condition
+from models.incidents import RED, Condition, Kind
 from models.session import transact
 from settings import settings
 from workers import notify, watch
 from workers.app import log
 
-KINDS = {BEAT: incidents.BEAT_SILENT, WORKERS: incidents.WORKERS_SILENT}
+KINDS = {BEAT: Kind.BEAT_SILENT, WORKERS: Kind.WORKERS_SILENT}
 
 
 def guard_beat() -> None:

@@ -1,5 +1,6 @@
 """Sufficient statistics of a study: those that are stored, and anew those of participants with new rows."""
 
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -11,9 +12,11 @@ from algorithm.protocols.design import Design
 from algorithm.rows import Rows
 from algorithm.statistics import Stored, arrange, stored
 from models import rows, statistics, studies
+from models.incidents import RED, Condition, Kind
 from models.session import transact
 from models.statistics import Kept
 from workers.app import log
+from workers.watch import record
 
 PART = 500
 
@@ -52,26 +55,37 @@ def anew(design: Design, found: rows.Rows) -> Kept:
     return Kept(found.participants, made.counts, made.c, made.packed)
 
 
-def compare(study_id: int) -> None:
-    """Make every participant's statistics anew; where one differs, all are thrown away, to be made again.
+def compare(study_id: int, now: datetime) -> None:
+    """Make every participant's statistics anew; where one differs, all are thrown away and made again.
 
-    They come from the same rows by the same arithmetic, so they are equal to the last bit or wrong.
+    They come from the same rows by the same arithmetic, so they are equal to the last bit or wrong. It is an
+    incident: policies may have been made of them.
     """
     kept, row_seq, design = transact(partial(_kept, study_id=study_id))
-    for start in range(0, len(kept.participants), PART):
-        part = kept.take(slice(start, start + PART))
-        ids = part.participants.tolist()
-        known = {"row_seq": row_seq, "participants": ids, "feature_version": design.feature_version}
-        found = transact(partial(rows.snapshot, study_id=study_id, **known))
-        if not _equal(part, anew(design, found)):
-            count = transact(partial(statistics.forget, study_id=study_id))
-            log.error("statistics differ from their rows", study_id=study_id, thrown_away=count)
-            return
+    number = len(kept.participants)
+    starts = range(0, number, PART)
+    parts = (kept.take(slice(start, start + PART)) for start in starts)
+    differs = any(not _equal(part, _again(study_id, part, row_seq, design)) for part in parts)
+    found = [Condition(Kind.STATISTICS_DIFFER, RED, {"participants": number})] if differs else []
+    record(study_id, [Kind.STATISTICS_DIFFER], found, now)
+    if differs:  # written down first: who dies in between finds it again
+        transact(partial(statistics.forget, study_id=study_id))
+        log.error("statistics thrown away", study_id=study_id, participants=number)
+
+
+def _again(study_id: int, part: Kept, row_seq: int, design: Design) -> Kept:
+    """The statistics of the same participants from their rows."""
+    found = transact(
+        lambda session: rows.snapshot(
+            session, study_id, row_seq, part.participants.tolist(), design.feature_version
+        )
+    )
+    return anew(design, found)
 
 
 def _kept(session: Session, study_id: int) -> tuple[Kept, int, Design]:
     version = studies.protocol(session, studies.by_id(session, study_id))
-    design = protocol.load(version.document).design
+    design = protocol.stored(version.document, version.hash).design
     row_seq = statistics.seen(session, study_id, design.feature_version)
     return statistics.kept(session, study_id, design.feature_version, row_seq), row_seq, design
 

@@ -90,7 +90,7 @@ def nightly() -> None:
         refit = transact(partial(_nightly, study.id, now))
         if refit is not None:
             send(jobs.REFIT, refit.job_id)
-            _tidy(study.id)
+            _tidy(study.id, now)
 
 
 def _nightly(study_id: int, now: datetime, session: Session) -> Requested | None:
@@ -110,8 +110,8 @@ def _nightly(study_id: int, now: datetime, session: Session) -> Requested | None
     return jobs.request_refit(session, study.id, now, now, hyperparameters=before < week)
 
 
-def _tidy(study_id: int) -> None:
+def _tidy(study_id: int, now: datetime) -> None:
     """What a study needs once a day besides."""
-    statistics.compare(study_id)
+    statistics.compare(study_id, now)
     pruned = transact(lambda session: policies.prune(session, study_id))
     log.info("policies pruned", study_id=study_id, blocks=pruned)

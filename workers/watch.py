@@ -13,7 +13,7 @@ from algorithm.protocol import load
 from logs import where
 from models import heartbeats, incidents, notifications, randomisation, studies
 from models.heartbeats import BEAT, WORKERS
-from models.incidents import RED, Condition
+from models.incidents import RED, Condition, Kind
 from models.randomisation import Draws
 from models.session import transact
 from models.studies import Study
@@ -47,14 +47,15 @@ def _deployment(now: datetime) -> list[Condition]:
     last = transact(lambda session: heartbeats.last(session, BEAT))
     if last is None or now - last < timedelta(seconds=settings().silence_seconds):
         return []
-    return [Condition(incidents.BEAT_SILENT, RED, {"seconds": round((now - last).total_seconds())})]
+    return [Condition(Kind.BEAT_SILENT, RED, {"seconds": round((now - last).total_seconds())})]
 
 
 def _watch(study: Study, now: datetime) -> None:
     transact(partial(_read_draws, study.id, now))
     document = transact(lambda session: studies.protocol(session, study)).document
     look = Look(study, load(document), now)
-    looked_for, found = [], []
+    looked_for: list[Kind] = []
+    found: list[Condition] = []
     for kind, check in CHECKS.items():
         try:
             condition = transact(partial(_checked, check, look))
@@ -72,15 +73,20 @@ def _checked(check: Check, look: Look, session: Session) -> Condition | None:
     return check(session, look)
 
 
-def record(study_id: int | None, looked_for: Iterable[str], found: list[Condition], now: datetime) -> None:
+def record(study_id: int | None, looked_for: Iterable[Kind], found: list[Condition], now: datetime) -> None:
     """Write down which of the kinds that were looked for hold now, and queue what is to be told of it."""
     changes = transact(partial(_record, study_id, tuple(looked_for), found, now))
     for incident_id, kind, level, what in changes:
-        log.warning("incident", incident_id=incident_id, study_id=study_id, kind=kind, level=level, what=what)
+        told = {"kind": kind, "incident_level": level, "what": what}
+        log.warning("incident", incident_id=incident_id, study_id=study_id, **told)
 
 
 def _record(
-    study_id: int | None, looked_for: tuple[str, ...], found: list[Condition], now: datetime, session: Session
+    study_id: int | None,
+    looked_for: tuple[Kind, ...],
+    found: list[Condition],
+    now: datetime,
+    session: Session,
 ) -> list[tuple[int, str, str, str]]:
     remind = timedelta(hours=settings().remind_hours)
     by_kind = {condition.kind: condition for condition in found}
@@ -95,7 +101,7 @@ def _read_draws(study_id: int, now: datetime, session: Session) -> None:
 
     What it has found does not go away by itself: it begins anew when somebody has acknowledged it.
     """
-    acknowledged_at = incidents.acknowledged_at(session, study_id, incidents.RANDOMISATION)
+    acknowledged_at = incidents.acknowledged_at(session, study_id, Kind.RANDOMISATION)
     if acknowledged_at is not None:
         randomisation.restart(session, study_id, acknowledged_at)
     new = randomisation.unread(session, study_id, now - SETTLED, BATCH)

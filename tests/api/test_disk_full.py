@@ -1,10 +1,14 @@
 """PostgreSQL's disk is full: what was not stored was not answered, and the same call succeeds afterwards."""
 
+import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
+from local.account import server_account
 from tests.api.trial import Trial, cursor
 from tests.workers.backend import BackEnd, serving
 from workers import ingest
@@ -92,3 +96,45 @@ def test_an_ingest_that_finds_no_space_is_done_later(new_trial: object, back_end
     (job,) = trial.rows("SELECT state FROM jobs WHERE id = %s", job_id)
     (answers,) = trial.rows("SELECT count(*) AS n FROM answers WHERE study_id = %s", trial.study_id)
     assert (job["state"], answers["n"]) == ("done", 1)
+
+
+@pytest.fixture
+def disk(trial: Trial, passable: Path) -> Iterator[Path]:
+    """A disk of a megabyte for the table of decisions, where this machine lets us mount one."""
+    account, folder = server_account(), Path(tempfile.mkdtemp(prefix="disk-", dir=passable))
+    if account is None:
+        pytest.skip("only root can mount a disk")
+    options = f"size=1m,mode=0700,uid={account.uid},gid={account.gid}"
+    with ExitStack() as stack:
+        try:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("this machine lets nobody mount a disk")
+        stack.callback(lambda: subprocess.run(["umount", folder], check=True))
+        trial.tamper(f"CREATE TABLESPACE small LOCATION '{folder}'")
+        stack.callback(trial.tamper, "DROP TABLESPACE small")
+        trial.tamper("ALTER TABLE decisions SET TABLESPACE small")
+        stack.callback(trial.tamper, "ALTER TABLE decisions SET TABLESPACE pg_default")
+        yield folder
+
+
+def test_on_a_disk_that_is_full_every_answer_is_stored_and_every_refused_call_can_be_repeated(
+    trial: Trial, disk: Path
+) -> None:
+    people = [f"p{number}" for number in range(40)]  # more than fit into the pages that the table has
+    for name in people:
+        trial.enrol(name)
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    answers = {name: trial.actions(name, decision_index=1) for name in people}
+    made = {name: answer.get_json() for name, answer in answers.items() if answer.status_code == 200}
+    refused = [
+        (one.status_code, one.get_json()["error_code"]) for one in answers.values() if one.status_code != 200
+    ]
+    assert set(refused) == {(503, 907)}
+    assert sum(decisions for _, _, decisions in stored(trial)) == len(made) == len(people) - len(refused)
+    filler.unlink()
+    again = {name: trial.decide(name, decision_index=1) for name in people}
+    assert {name: again[name] for name in made} == made

@@ -1,11 +1,13 @@
-"""A study whose back end answers as the test says."""
+"""Studies whose back end answers as the test says, or whose incidents are told."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from local.embedded import Embedded
 from tests.service import Service
 from tests.workers.backend import BackEnd, serving
+from tests.workers.watched import Place, watched
 
 
 @pytest.fixture
@@ -20,3 +22,12 @@ def studied(bare_service: Service, back_end: BackEnd) -> Service:
     """The service with a study that asks this back end, and refits as often as there is something new."""
     bare_service.study("trial", "refit.min_interval_minutes=0", ema_url=back_end.url)
     return bare_service
+
+
+@pytest.fixture
+def place(embedded: Embedded, fresh_database: str, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A study whose incidents are told. A test that is marked `provokes(Kind...)` must have provoked it."""
+    with watched(embedded, fresh_database) as made:
+        yield made
+        for mark in request.node.iter_markers("provokes"):
+            assert set(mark.args) <= {kind for kind, _ in made.told()}

@@ -1,8 +1,10 @@
-"""A webhook's receiver and a mail server, real ones, whose answers the test chooses."""
+"""A webhook's receiver, a mail server and a bare one, all real, whose answers the test chooses."""
 
+import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from local.ports import free_port
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 USER, PASSWORD = b"kairos", b"a password of the mail server"
 
 
@@ -56,7 +59,7 @@ def hook() -> Iterator[Hook]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.url = f"http://127.0.0.1:{server.server_port}/incidents"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield made
     server.shutdown()
     server.server_close()
@@ -128,3 +131,43 @@ def certificate(folder: Path) -> Path:
         )
     )
     return folder / "certificate.pem"
+
+
+@contextmanager
+def listening(answer: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A server that does with each connection what it is told."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    spoken = tls.wrap_socket(connection, server_side=True) if tls else connection
+                    spoken.recv(65536)
+                    answer(spoken)
+                except OSError:
+                    pass
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}/ema"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+
+
+def drip_head(connection: socket.socket) -> None:
+    """An answer whose head takes twenty seconds."""
+    connection.sendall(HEAD + b"X-Slow: ")
+    for _ in range(1000):
+        connection.sendall(b"x")
+        time.sleep(0.02)
+
+
+def endless(connection: socket.socket) -> None:
+    """An answer whose body has no end."""
+    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    while True:
+        connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")

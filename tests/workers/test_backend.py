@@ -5,8 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -25,11 +24,12 @@ from models.session import transact
 from settings import settings
 from tests.service import Service
 from tests.workers.backend import BackEnd
+from tests.workers.receivers import HEAD, drip_head, endless, listening
 from tests.workers.test_ingest import decide_and_end, item, outcome
-from workers import backend, ingest
+from workers import backend, ingest, outgoing
 from workers.backend import BackEndFailed, Query
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+PACKED = gzip.compress(b" " * 20_000_000)  # a small answer that is a large one
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
@@ -42,30 +42,6 @@ def failure(url: str) -> BackEndFailed:
     return raised.value
 
 
-@contextmanager
-def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that does with each connection what it is told."""
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            with connection:
-                try:
-                    connection.recv(65536)
-                    answer(connection)
-                except OSError:
-                    pass
-
-    threading.Thread(target=serve, daemon=True).start()
-    yield f"http://127.0.0.1:{server.getsockname()[1]}/ema"
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
-
-
 def drip(connection: socket.socket) -> None:
     connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
     for _ in range(1000):
@@ -73,17 +49,9 @@ def drip(connection: socket.socket) -> None:
         time.sleep(0.02)
 
 
-def endless(connection: socket.socket) -> None:
-    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-    while True:
-        connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
-
-
 def packed(connection: socket.socket) -> None:
-    """A small answer that unpacks to a hundred megabytes."""
-    body = gzip.compress(b" " * 100_000_000, compresslevel=9)
-    head = HEAD + f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    connection.sendall(head + body)
+    head = HEAD + f"Content-Encoding: gzip\r\nContent-Length: {len(PACKED)}\r\n\r\n".encode()
+    connection.sendall(head + PACKED)
 
 
 def cut(connection: socket.socket) -> None:
@@ -99,6 +67,7 @@ def nothing(connection: socket.socket) -> None:
     ("answer", "soon", "reason"),
     [
         (drip, True, "takes too long"),
+        (drip_head, True, "no answer: ReadTimeout"),
         (endless, False, "too large"),
         (packed, False, "too large"),
         (cut, True, "no answer"),
@@ -108,7 +77,7 @@ def nothing(connection: socket.socket) -> None:
 def test_whatever_comes_ends_in_bounded_time_and_size(
     monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None], soon: bool, reason: str
 ) -> None:
-    monkeypatch.setattr(backend, "TOTAL_SECONDS", 0.3)
+    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.3)
     with listening(answer) as url:
         failed = failure(url)
     assert (failed.code, failed.soon) == (backend.UNREACHABLE, soon)
@@ -142,6 +111,21 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     failed = failure(f"https://127.0.0.1:{server.getsockname()[1]}/ema")
     server.close()
     assert (failed.code, failed.soon, failed.reason) == (320, True, "no answer: SSLError")
+
+
+@pytest.mark.usefixtures("service")
+def test_a_head_that_drips_over_tls_is_cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.3)
+    monkeypatch.setattr(outgoing._session(), "verify", str(tmp_path / "authority.pem"))
+    with listening(drip_head, context) as url:
+        began = time.monotonic()
+        failed = failure(url.replace("http", "https"))
+    assert (failed.soon, failed.reason) == (True, "no answer: ReadTimeout")
+    assert time.monotonic() - began < 5
 
 
 def test_a_redirect_is_not_followed_and_the_token_stays_here(studied: Service, back_end: BackEnd) -> None:

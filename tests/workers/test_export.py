@@ -13,6 +13,7 @@ import pytest
 from models import exports, jobs
 from models.dictionary import MEANINGS
 from models.session import transact
+from replay import writing
 from replay.checks import replay
 from settings import settings
 from tests.service import Service
@@ -64,6 +65,24 @@ def test_every_due_point_has_a_row_that_says_why_it_has_no_outcome(service: Serv
     ]
     assert [row["decided"] for row in rows[:3]] == ["true", "true", "false"]
     assert (rows[0]["outcome"], rows[0]["learning_row"], rows[1]["outcome"]) == ("0.0", "false", "")
+
+
+def test_the_long_table_is_written_some_rows_at_a_time(
+    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(service, people=3, points=1)
+    monkeypatch.setattr(writing, "ROWS", 7)
+    written: list[int] = []
+    write = writing.TableWriter.write
+
+    def noted(table: writing.TableWriter, chunk: writing.Chunk) -> None:
+        if Path(table.file.name).name == "trial.csv":
+            written.append(len(chunk))
+        write(table, chunk)
+
+    monkeypatch.setattr(writing.TableWriter, "write", noted)
+    assert exported(service)["rows"]["trial"] == 180
+    assert (max(written), sum(written)) == (7, 180)
 
 
 def test_no_name_and_no_secret_leaves_with_an_export(service: Service, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The daily look at the audit: its head is told where that is wanted, a broken chain is an incident."""
+"""The daily look at the audit tells its head, where that is wanted; tests/workers/test_night.py breaks it."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,6 @@ from local.embedded import Embedded
 from models import audit
 from models.session import transact
 from tests.api.configured import configured
-from tests.api.trial import cursor
 from tests.service import Service
 from tests.workers.receivers import Hook, hook
 from workers import heads, notify
@@ -60,13 +59,3 @@ def test_the_head_is_logged_and_is_an_anchor(service: Service, monkeypatch: pyte
     (line,) = lines
     head = transact(lambda session: audit.head(session, 1))
     assert chain.read_anchor(line) == chain.Anchor(*head)
-
-
-def test_a_broken_chain_is_a_red_incident(told: Service, fresh_database: str, receiver: Hook) -> None:
-    with cursor(fresh_database) as found:
-        found.execute("UPDATE audit SET reason = 'x' WHERE seq = 2")
-    heads.run()
-    (incident,) = told.call("GET", "/incidents", caller="admin").get_json()["incidents"]
-    assert (incident["kind"], incident["level"], incident["detail"]) == ("audit_broken", "red", {"faults": 1})
-    notify.deliver_due(datetime.now(UTC) + timedelta(minutes=1))
-    assert {json.loads(body)["kind"] for _, body in receiver.got} == {"audit_broken", "audit_head"}

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,14 +16,25 @@ import pytest
 from sqlalchemy import text
 
 from local.embedded import Embedded
-from models import incidents, notifications
-from models.incidents import QUEUE_OLD, RED, YELLOW, Condition
+from models import notifications
+from models.incidents import RED, YELLOW, Condition, Kind
 from models.session import transact
 from tests.api.configured import configured
 from tests.api.trial import cursor
 from tests.service import Service
-from tests.workers.receivers import PASSWORD, USER, Hook, Mailbox, certificate, hook, mailbox
-from workers import notify, watch
+from tests.workers.receivers import (
+    PASSWORD,
+    USER,
+    Hook,
+    Mailbox,
+    certificate,
+    drip_head,
+    endless,
+    hook,
+    listening,
+    mailbox,
+)
+from workers import notify, outgoing, watch
 
 SECRET = "a secret of the webhook"
 HOUR = timedelta(hours=1)
@@ -51,8 +63,8 @@ def told(start: Start, receiver: Hook) -> Iterator[Service]:
 
 def see(level: str | None, now: datetime) -> None:
     """The watchdog's look at the study: an old queue, at this level or (None) not."""
-    found = [] if level is None else [Condition(QUEUE_OLD, level, {"jobs": 3})]
-    watch.record(1, [QUEUE_OLD], found, now)
+    found = [] if level is None else [Condition(Kind.QUEUE_OLD, level, {"jobs": 3})]
+    watch.record(1, [Kind.QUEUE_OLD], found, now)
 
 
 def deliver(times: int = 1) -> None:
@@ -186,6 +198,33 @@ def test_only_allowed_hosts_are_called(
     assert "KAIROS_OUTGOING_HOSTS" in row["reason"]
 
 
+@pytest.mark.parametrize(
+    ("answer", "outcome", "reason"),
+    [(drip_head, "queued", "no answer: ReadTimeout"), (endless, "sent", None)],
+)
+def test_a_receiver_without_an_end_holds_nobody(
+    start: Start,
+    fresh_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[socket.socket], None],
+    outcome: str,
+    reason: str | None,
+) -> None:
+    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.3)
+    with (
+        listening(answer) as url,
+        start(KAIROS_WEBHOOK_URL=url, KAIROS_WEBHOOK_SECRET=SECRET, KAIROS_RETRY_SECONDS="60") as service,
+    ):
+        service.study()
+        see(RED, datetime.now(UTC))
+        began = time.monotonic()
+        deliver()
+        assert time.monotonic() - began < 5
+    with cursor(fresh_database) as found:
+        found.execute("SELECT state, reason FROM notifications")
+        assert [(row["state"], row["reason"]) for row in found.fetchall()] == [(outcome, reason)]
+
+
 def test_one_message_in_two_hands_is_sent_by_one(told: Service, receiver: Hook) -> None:
     see(RED, datetime.now(UTC))
     (waiting,) = transact(lambda session: notifications.due(session, datetime.now(UTC), 10))
@@ -286,6 +325,6 @@ def test_a_message_has_ids_and_numbers_only(told: Service, receiver: Hook) -> No
     watch.run(datetime.now(UTC) + 25 * HOUR)
     deliver()
     message: dict[str, Any] = json.loads(receiver.got[0][1])
-    assert message["kind"] == incidents.NO_DECISION
+    assert message["kind"] == Kind.NO_DECISION
     assert all(isinstance(value, int | float) for value in message["detail"].values())
     assert b"ann" not in receiver.got[0][1]

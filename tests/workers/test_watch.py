@@ -1,68 +1,22 @@
 """Every kind of incident, provoked against a real database, and how each comes to its end."""
 
+import math
 import threading
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
-from models import heartbeats, incidents, jobs
+from models import heartbeats, jobs
 from models.heartbeats import BEAT, WORKERS
-from models.incidents import CALM, OF_A_STUDY, OF_THE_DEPLOYMENT
+from models.incidents import CALM, Kind
 from models.session import transact
-from tests.api.trial import cursor
-from tests.service import Service
 from tests.workers.test_refit import play, run
+from tests.workers.watched import Place
 from workers import conditions, refit, sentry, watch
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 SOON = 2 * MINUTE
-
-
-@dataclass
-class Place:
-    """A study, its rows past the service, and its incidents."""
-
-    service: Service
-    database_url: str
-    start: datetime
-
-    def tamper(self, statement: str, *parameters: object) -> int:
-        """Change rows behind the service's back; how many it was."""
-        with cursor(self.database_url) as found:
-            found.execute(statement, parameters)
-            return found.rowcount
-
-    def look(self, after: timedelta) -> dict[str, dict[str, Any]]:
-        """The open incidents by kind, after the watchdog looked so long after the test's start."""
-        watch.run(self.start + after)
-        return {one["kind"]: one for one in self.listed("?open=true")}
-
-    def listed(self, query: str = "") -> list[dict[str, Any]]:
-        """GET /incidents."""
-        answer = self.service.call("GET", f"/incidents{query}", caller="researcher")
-        found: list[dict[str, Any]] = answer.get_json()["incidents"]
-        return found
-
-    def is_over(self, kind: str, after: timedelta) -> bool:
-        """Whether the kind turned green when the watchdog looked at that time."""
-        assert kind not in self.look(after)
-        last = [one for one in self.listed() if one["kind"] == kind][-1]
-        return last["level"] == "green" and last["resolved_at"] is not None
-
-    def point(self, user_id: str = "ann", ended: bool = True) -> None:
-        """One decision, and the end of its window."""
-        assert self.service.decide(user_id).status_code == 200
-        if ended:
-            assert self.service.end(user_id).status_code == 202
-
-
-@pytest.fixture
-def place(service: Service, fresh_database: str) -> Place:
-    service.enrol("ann")
-    return Place(service, fresh_database, datetime.now(UTC))
 
 
 def test_a_study_where_all_goes_well_has_no_incident(place: Place) -> None:
@@ -73,6 +27,7 @@ def test_a_study_where_all_goes_well_has_no_incident(place: Place) -> None:
     assert place.look(23 * HOUR) == {}
 
 
+@pytest.mark.provokes(Kind.NO_DECISION)
 def test_no_decision_where_some_should_be(place: Place) -> None:
     assert place.look(23 * HOUR) == {}
     seen = place.look(25 * HOUR)["no_decision"]
@@ -90,6 +45,7 @@ def test_a_pause_is_no_silence(place: Place) -> None:
     assert "no_decision" in place.look(25 * HOUR)
 
 
+@pytest.mark.provokes(Kind.WINDOW_NOT_ENDED)
 def test_a_window_that_nobody_ends(place: Place) -> None:
     place.point(ended=False)
     hours = 1000 * HOUR  # beyond any protocol's window
@@ -107,6 +63,7 @@ def test_a_window_that_the_service_ended_itself(place: Place) -> None:
     assert place.is_over("window_not_ended", 25 * HOUR)
 
 
+@pytest.mark.provokes(Kind.WINDOW_NOT_INGESTED)
 def test_a_window_that_is_not_ingested(place: Place) -> None:
     place.point()
     assert "window_not_ingested" not in place.look(59 * MINUTE)
@@ -119,6 +76,7 @@ def test_a_window_that_is_not_ingested(place: Place) -> None:
     assert place.is_over("window_not_ingested", 310 * MINUTE)
 
 
+@pytest.mark.provokes(Kind.REFIT_LATE)
 def test_a_refit_that_is_late(place: Place) -> None:
     place.point()
     place.point()
@@ -129,6 +87,7 @@ def test_a_refit_that_is_late(place: Place) -> None:
     assert place.is_over("refit_late", 54 * HOUR)
 
 
+@pytest.mark.provokes(Kind.REFIT_WITHOUT_ROWS)
 def test_refits_without_new_rows(place: Place) -> None:
     place.point()
     place.point()
@@ -142,6 +101,7 @@ def test_refits_without_new_rows(place: Place) -> None:
     assert place.is_over("refit_without_rows", 12 * MINUTE)
 
 
+@pytest.mark.provokes(Kind.QUEUE_OLD)
 def test_a_queue_that_nobody_works_at(place: Place) -> None:
     place.point()
     assert "queue_old" not in place.look(14 * MINUTE)
@@ -151,6 +111,7 @@ def test_a_queue_that_nobody_works_at(place: Place) -> None:
     assert place.is_over("queue_old", 90 * MINUTE)
 
 
+@pytest.mark.provokes(Kind.CIRCUIT_OPEN)
 def test_a_circuit_that_is_open(place: Place) -> None:
     place.tamper(
         "INSERT INTO circuits (study_id, state, failures, opened_at) SELECT id, 'open', 7, %s FROM studies",
@@ -167,6 +128,7 @@ def first(number: int) -> str:
     return f"(SELECT id FROM decisions ORDER BY id LIMIT {number})"
 
 
+@pytest.mark.provokes(Kind.FALLBACKS)
 def test_fallbacks_of_more_than_two_in_a_hundred(place: Place) -> None:
     play(place.service, people=4, points=5)
     assert "fallbacks" not in place.look(SOON)
@@ -178,6 +140,7 @@ def test_fallbacks_of_more_than_two_in_a_hundred(place: Place) -> None:
     assert place.is_over("fallbacks", SOON + CALM)
 
 
+@pytest.mark.provokes(Kind.AT_BOUND)
 def test_probabilities_at_a_bound(place: Place) -> None:
     play(place.service, people=4, points=5)
     assert "at_bound" not in place.look(SOON)
@@ -200,7 +163,7 @@ def draw(place: Place, number: int, action: str, policy: str = "0", evening: str
     action, policy, evening: SQL of the draw's number n.
     """
     columns = ", ".join(COPIED)
-    (first,) = place_rows(place, "SELECT coalesce(max(decision_index), 0) AS top FROM decisions")
+    (first,) = place.rows("SELECT coalesce(max(decision_index), 0) AS top FROM decisions")
     place.tamper(
         f"""INSERT INTO decisions ({columns}, decision_index, policy_id, evening, act_prob, action, seed)
         SELECT {columns}, {first["top"]} + n, {policy}, {evening}, 0.3, {action},
@@ -209,53 +172,66 @@ def draw(place: Place, number: int, action: str, policy: str = "0", evening: str
     )
 
 
-def place_rows(place: Place, statement: str) -> list[dict[str, Any]]:
-    with cursor(place.database_url) as found:
-        found.execute(statement)
-        return [dict(row) for row in found.fetchall()]
-
-
 FAIR = "(mod(n * 7, 10) < 3)::int"  # three of ten
 
 
+@pytest.mark.provokes(Kind.RANDOMISATION)
 @pytest.mark.parametrize(
-    ("what", "wrong"),
+    ("streams", "number", "wrong"),
     [
-        ("overall", {"action": "mod(n, 2)"}),
+        # many policies, and each half of the day for itself says too little
         (
-            "by policy",
+            "all",
+            2400,
+            {"action": "(mod(n * 7, 25) < 9)::int", "policy": "n / 8", "evening": "mod(n / 25, 2) = 1"},
+        ),
+        (
+            "policy%",
+            800,
             {"action": "(mod(n, 10) < CASE WHEN n <= 400 THEN 0 ELSE 6 END)::int", "policy": "n / 401"},
         ),
         (
-            "by time of day",
+            "%ning",
+            800,
             {
                 "action": "(mod(n / 2, 10) < CASE WHEN mod(n, 2) = 1 THEN 0 ELSE 6 END)::int",
                 "evening": "mod(n, 2) = 1",
             },
         ),
     ],
+    ids=["overall", "by policy", "by time of day"],
 )
-def test_draws_that_do_not_fit_their_probabilities(place: Place, what: str, wrong: dict[str, str]) -> None:
+def test_draws_that_do_not_fit_their_probabilities(
+    place: Place, streams: str, number: int, wrong: dict[str, str]
+) -> None:
     place.point(ended=False)
     draw(place, 800, FAIR)
     assert "randomisation" not in place.look(SOON)
-    draw(place, 800, **wrong)
+    draw(place, number, **wrong)
     seen = place.look(SOON)["randomisation"]
-    assert (seen["level"], seen["detail"]["mismatched"]) == ("red", 0), what
-    assert seen["detail"]["decisions"] == 1601
+    assert (seen["level"], seen["detail"]["mismatched"]) == ("red", 0)
+    assert seen["detail"]["decisions"] == 801 + number
+    assert evidence(place, "true") == pytest.approx(seen["detail"]["log_evidence"], abs=0.001)
+    assert evidence(place, f"stream NOT LIKE '{streams}'") < math.log(1000)  # no other stream tells it
     draw(place, 200, FAIR)
     assert "randomisation" in place.look(3 * MINUTE)  # what was found stays found
-    acknowledge(place, seen["incident_id"])
+    place.acknowledge(seen["incident_id"])
     assert place.is_over("randomisation", 3 * MINUTE + CALM)
-    draw(place, 800, **wrong)
+    draw(place, number, **wrong)
     assert place.look(10 * MINUTE)["randomisation"]["incident_id"] > seen["incident_id"]
 
 
-def acknowledge(place: Place, incident_id: int) -> None:
-    answer = place.service.call("POST", f"/incidents/{incident_id}/acknowledge", caller="admin")
-    assert answer.status_code == 200, answer.text
+def evidence(place: Place, condition: str) -> float:
+    """The log evidence of the streams for which an SQL condition holds."""
+    found = place.rows(f"SELECT share, log_evidence FROM randomisation_tests WHERE {condition}")
+    return math.log(
+        1
+        - sum(one["share"] for one in found)
+        + sum(one["share"] * math.exp(one["log_evidence"]) for one in found)
+    )
 
 
+@pytest.mark.provokes(Kind.RANDOMISATION)
 def test_a_draw_that_is_not_what_its_seed_says(place: Place) -> None:
     play(place.service, people=2, points=2)
     assert "randomisation" not in place.look(timedelta())  # too young to be read
@@ -268,10 +244,11 @@ def test_each_draw_is_read_once(place: Place) -> None:
     play(place.service, people=2, points=2)
     for _ in range(3):
         place.look(SOON)
-    (found,) = place_rows(place, "SELECT decisions FROM randomisation_tests WHERE stream = 'all'")
+    (found,) = place.rows("SELECT decisions FROM randomisation_tests WHERE stream = 'all'")
     assert found["decisions"] == 4
 
 
+@pytest.mark.provokes(Kind.BEAT_SILENT)
 def test_a_beat_that_is_silent_is_seen_by_the_workers(place: Place) -> None:
     transact(lambda session: heartbeats.touch(session, BEAT, place.start))
     assert not sentry.look(BEAT, place.start, place.start + SOON)
@@ -282,6 +259,7 @@ def test_a_beat_that_is_silent_is_seen_by_the_workers(place: Place) -> None:
     assert place.is_over("beat_silent", 10 * MINUTE)
 
 
+@pytest.mark.provokes(Kind.WORKERS_SILENT)
 def test_workers_that_are_silent_are_seen_by_beat(place: Place) -> None:
     watch.run(place.start)
     assert not sentry.look(WORKERS, place.start, place.start + SOON)
@@ -293,14 +271,6 @@ def test_workers_that_are_silent_are_seen_by_beat(place: Place) -> None:
 def test_who_has_just_begun_to_watch_accuses_nobody(place: Place) -> None:
     transact(lambda session: heartbeats.touch(session, BEAT, place.start - 24 * HOUR))
     assert not sentry.look(BEAT, place.start, place.start + SOON)
-
-
-def test_every_kind_is_provoked_here() -> None:
-    told = {*OF_A_STUDY, *OF_THE_DEPLOYMENT}
-    with open(__file__, encoding="utf-8") as file:  # noqa: PTH123
-        text = file.read()
-    assert [kind for kind in told if f'"{kind}"' not in text] == []
-    assert set(conditions.CHECKS) == set(OF_A_STUDY)
 
 
 def test_what_comes_and_goes_is_one_incident(place: Place) -> None:
@@ -334,7 +304,7 @@ def test_a_check_that_fails_keeps_its_incident_and_stops_no_other(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(watch, "CHECKS", {**conditions.CHECKS, incidents.QUEUE_OLD: broken})
+    monkeypatch.setattr(watch, "CHECKS", {**conditions.CHECKS, Kind.QUEUE_OLD: broken})
     place.tamper("UPDATE windows SET state = 'ingested'")
     assert set(place.look(70 * MINUTE)) == {"queue_old"}
 

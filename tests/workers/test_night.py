@@ -1,0 +1,88 @@
+"""What the checks of the night find is told as an incident, and is over when the next night's are clean."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from models.incidents import Kind
+from settings import settings
+from tests.workers.test_refit import play
+from tests.workers.test_refit import run as fit
+from tests.workers.watched import Place
+from workers import heads, sample, statistics
+
+
+def found(place: Place, kind: Kind) -> tuple[str, dict[str, float]]:
+    """Level and numbers of the one open incident."""
+    (incident,) = place.open().values()
+    assert incident["kind"] == kind
+    return incident["level"], incident["detail"]
+
+
+def next_night(place: Place, check: Callable[[], None]) -> None:
+    """Everything there is becomes a day older, but the decisions; then the check runs again."""
+    place.tamper("UPDATE incidents SET last_at = last_at - interval '1 day'")
+    check()
+
+
+def compare() -> None:
+    statistics.compare(1, datetime.now(UTC))
+
+
+@pytest.mark.provokes(Kind.AUDIT_BROKEN)
+def test_an_altered_audit(place: Place) -> None:
+    heads.run()
+    assert place.open() == {}
+    place.tamper("UPDATE audit SET reason = 'x' || reason WHERE seq = 2")
+    heads.run()
+    assert found(place, Kind.AUDIT_BROKEN) == ("red", {"faults": 1})
+    place.tamper("UPDATE audit SET reason = substr(reason, 2) WHERE seq = 2")
+    next_night(place, heads.run)
+    assert place.is_green(Kind.AUDIT_BROKEN)
+    assert place.told() == [("audit_broken", "opened"), ("audit_broken", "resolved")]
+
+
+@pytest.mark.provokes(Kind.REPLAY_DIVERGED)
+def test_a_decision_that_its_own_inputs_do_not_give(place: Place) -> None:
+    play(place.service, people=2, points=3)
+    sample.run()
+    assert place.open() == {}
+    last = "WHERE id = (SELECT max(id) FROM decisions)"
+    place.tamper(f"UPDATE decisions SET act_prob = act_prob - 0.01 {last}")
+    sample.run()
+    assert found(place, Kind.REPLAY_DIVERGED) == ("red", {"decisions": 6, "kinds": 1, "divergences": 1})
+    next_night(place, sample.run)
+    assert place.listed()[0]["count"] == 2
+    place.tamper(f"UPDATE decisions SET act_prob = act_prob + 0.01 {last}")
+    next_night(place, sample.run)
+    assert place.is_green(Kind.REPLAY_DIVERGED)
+    assert place.told() == [("replay_diverged", "opened"), ("replay_diverged", "resolved")]
+
+
+def test_a_night_with_nothing_to_replay_ends_no_incident(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(place.service, people=1, points=1)
+    place.tamper("UPDATE decisions SET seed = seed + 1")
+    sample.run()
+    monkeypatch.setenv("KAIROS_REPLAY_SAMPLE", "0")
+    settings.cache_clear()
+    next_night(place, sample.run)
+    assert found(place, Kind.REPLAY_DIVERGED)[0] == "red"
+
+
+@pytest.mark.provokes(Kind.STATISTICS_DIFFER)
+def test_statistics_that_their_rows_do_not_give(place: Place) -> None:
+    play(place.service, people=2, points=3)
+    fit(place.service)
+    compare()
+    assert place.open() == {}
+    place.tamper("UPDATE statistics SET c = c + 1e-12 WHERE participant_id = 2")
+    compare()
+    assert found(place, Kind.STATISTICS_DIFFER) == ("red", {"participants": 2})
+    play(place.service, people=1, points=1)
+    fit(place.service)
+    next_night(place, compare)
+    assert place.is_green(Kind.STATISTICS_DIFFER)
+    assert place.told() == [("statistics_differ", "opened"), ("statistics_differ", "resolved")]

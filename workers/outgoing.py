@@ -1,0 +1,132 @@
+"""Calls of the service to others: only where the operator allows it, and bounded in time."""
+
+import functools
+import ipaddress
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from settings import settings
+
+CONNECT_SECONDS, READ_SECONDS = 3.05, 10
+TOTAL_SECONDS = 30.0  # for the whole answer, however steadily it drips
+
+
+class NotAllowed(Exception):
+    """An address that the operator did not name, or that is not safe; the message says why."""
+
+
+def post(url: str, headers: Mapping[str, str], **content: Any) -> requests.Response:
+    """POST `json` or `data`; the answer's head, within the bounds of time. Nobody is redirected elsewhere.
+
+    Of its body nothing has been read, and `seconds_left` is how long that may take. Raises NotAllowed and
+    requests.RequestException.
+    """
+    _check(url)
+    return _session().post(
+        url,
+        headers=dict(headers),
+        timeout=(CONNECT_SECONDS, READ_SECONDS),
+        allow_redirects=False,
+        stream=True,
+        **content,
+    )
+
+
+def seconds_left(response: requests.Response) -> float:
+    """How long its body may take."""
+    return TOTAL_SECONDS - response.elapsed.total_seconds()
+
+
+def _check(url: str) -> None:
+    """Only hosts that the operator named, and in production only TLS."""
+    target = urlsplit(url)
+    allowed = settings().outgoing_hosts
+    if target.hostname not in allowed and target.netloc not in allowed:
+        raise NotAllowed("the host is not in KAIROS_OUTGOING_HOSTS")
+    if settings().mode == "production" and target.scheme != "https":
+        raise NotAllowed("it must be asked over https")
+    if not settings().outgoing_private and _leads_inside(target.hostname or "", target.port):
+        raise NotAllowed("the host has a private address")
+
+
+def _leads_inside(host: str, port: int | None) -> bool:
+    """Whether any address of a host is not a public one. A name that cannot be resolved leads nowhere."""
+    try:
+        found = socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return any(not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
+
+
+@functools.cache
+def _session() -> requests.Session:
+    """Connections that are kept between calls. No netrc file has a say in what is sent."""
+    made = requests.Session()
+    made.trust_env = False
+    made.proxies.update(getproxies())
+    for scheme in ("http://", "https://"):
+        made.mount(scheme, _Adapter())
+    return made
+
+
+class _Adapter(HTTPAdapter):
+    """Makes connections of the two classes below."""
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The pool of connections for a request."""
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = _OverTLS if pool.scheme == "https" else _Plain
+        return pool
+
+
+class _Plain(HTTPConnection):
+    """A time limit of each read does not end a head that drips: this does."""
+
+    def getresponse(self) -> Any:
+        """The head of the answer. Raises TimeoutError."""
+        with _cut_off(self.sock):
+            return super().getresponse()
+
+
+class _OverTLS(HTTPSConnection):
+    """The same."""
+
+    def getresponse(self) -> Any:
+        """The head of the answer. Raises TimeoutError."""
+        with _cut_off(self.sock):
+            return super().getresponse()
+
+
+@contextmanager
+def _cut_off(connected: Any) -> Iterator[None]:
+    """Shut a connection down where the block takes too long with it. Raises TimeoutError."""
+    is_over = threading.Event()
+
+    def cut() -> None:
+        is_over.set()
+        with suppress(OSError):
+            own.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(TOTAL_SECONDS, cut)
+    timer.daemon = True
+    with socket.socket(fileno=os.dup(connected.fileno())) as own:
+        timer.start()
+        try:
+            yield
+        except Exception:
+            if not is_over.is_set():
+                raise
+        finally:
+            timer.cancel()
+    if is_over.is_set():
+        raise TimeoutError
