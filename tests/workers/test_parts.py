@@ -26,7 +26,7 @@ from settings import settings
 from tests.local.families import eventually
 from tests.service import Service
 from workers import parts, refit, upkeep
-from workers.app import send
+from workers.app import app, send
 from workers.statistics import source
 
 STUDY = 1
@@ -56,8 +56,10 @@ def crowded(bare_service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
 
 @contextmanager
 def helper() -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker that does parts and nothing else."""
-    with subprocess.Popen(python((*WORKER, *QUIET)), cwd=CLONE, stdout=subprocess.DEVNULL) as process:
+    """A worker that does parts and nothing else, at the broker that this process sends to."""
+    env = {**os.environ, "BROKER_URL": app.conf.broker_url}
+    command = python((*WORKER, *QUIET))
+    with subprocess.Popen(command, cwd=CLONE, env=env, stdout=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:
@@ -131,6 +133,7 @@ def test_a_study_of_one_part_pays_nothing(crowded: Service, monkeypatch: pytest.
 
 
 def test_several_processes_do_the_parts(crowded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PATIENCE", 20.0)
     take = parts.take  # the last part of each step is left to the others
     monkeypatch.setattr(parts, "take", lambda part_id: part_id % EACH != 0 and take(part_id))
     job_id = asked(crowded)
