@@ -48,6 +48,7 @@ task_default_queue = "upkeep"
 task_routes = {
     "kairos.ingest": {"queue": "ingest"},
     "kairos.refit": {"queue": "refit"},
+    "kairos.fit_part": {"queue": "fit"},
     "kairos.export": {"queue": "export"},
     "kairos.expire_exports": {"queue": "upkeep"},
     "kairos.replay_sample": {"queue": "upkeep"},

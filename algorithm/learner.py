@@ -6,7 +6,7 @@ be an executor's `map`."""
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -36,6 +36,10 @@ from algorithm.statistics import Source, arrange, blocks, fingerprint
 KEPT = 50_000
 """Up to this many participants, what serving needs is kept between the two passes (2 kB each); beyond,
 computed anew."""
+
+
+Served = tuple[Floats, Floats]
+"""beta (k, q) and V (k, q, q) of k participants."""
 
 
 class NothingToLearn(ValueError):
@@ -116,41 +120,101 @@ def fit_statistics(
     protocol: Protocol, source: Source, hyperparameters: Hyperparameters | None = None, parallel: Mapper = map
 ) -> Fit:
     """The same from statistics: those of stored rows, or those that were stored themselves."""
+    used = agreed(protocol, source.counts, hyperparameters)
+    known, parts = terms(protocol, used), blocks(source.members)
+    firsts = list(parallel(partial(first, source, known, len(source.members) <= KEPT), parts))
+
+    def serve(found: Population) -> Iterable[Served]:
+        return parallel(partial(second, source, known, found), parts, (one.serving for one in firsts))
+
+    return combined(protocol, used, source.counts, firsts, serve)
+
+
+def agreed(protocol: Protocol, counts: Ints, given: Hyperparameters | None) -> Hyperparameters:
+    """The hyper-parameters that a fit uses (see `fit`), where there is one: participants have `counts` rows.
+    Raises NothingToLearn, ValueError."""
     if protocol.algorithm == "fixed_probability":
         raise NothingToLearn("nothing to learn from: the algorithm fixed_probability does not learn")
-    if not len(source.members):
+    if not counts.any():
         raise NothingToLearn("nothing to learn from: no participant has a learning row")
-    used = _usable(protocol, hyperparameters or start(protocol))
-    return _policy(source, protocol, used, parallel)
+    return _usable(protocol, given or start(protocol))
 
 
-def _policy(source: Source, protocol: Protocol, used: Hyperparameters, parallel: Mapper) -> Fit:
-    """Two passes over blocks of participants: what they add to the population, and what serves each of
-    them."""
-    L, s2, q = factor(used.sigma_u), used.noise_variance, len(protocol.design.feature_names)
-    parts = blocks(source.members)
-    width = q if len(source.members) <= KEPT else 0
-    firsts = list(parallel(partial(_first, source, L, s2, width), parts))
-    total = reduce(add, (first.sums for first in firsts))
-    found = population(total, protocol.prior, s2)
-    block = _new_participant(found, used.sigma_u, q)
-    beta, V = _everybody(block, len(source.counts))
-    seconds = parallel(partial(_second, source, L, s2, q, found), parts, (first.serving for first in firsts))
-    for members, (means, covariances) in zip(parts, seconds, strict=True):
-        beta[members], V[members] = means, covariances
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """What every block is computed with: `L` (p, p) with L L' = Sigma_u, the noise variance `s2`, and `q`
+    advantage coefficients."""
+
+    L: Floats
+    s2: float
+    q: int
+
+
+def terms(protocol: Protocol, used: Hyperparameters) -> Terms:
+    """Those of a fit under the hyper-parameters that were agreed."""
+    return Terms(factor(used.sigma_u), used.noise_variance, len(protocol.design.feature_names))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class First:
+    """What a block contributes: its sums and fingerprint, and, where it is kept, what serving needs."""
+
+    sums: Sums
+    fingerprint: bytes
+    serving: Serving | None
+
+
+def first(source: Source, known: Terms, keep: bool, members: Ints) -> First:
+    """The first pass over one of the `blocks`; `keep` what the second pass needs of it."""
+    block = source.block(members)
+    half = halves(block, known.L, known.s2)
+    kept = serving(half, known.q) if keep else None
+    added = sums(block, half, information(block, half, known.s2), known.s2)
+    return First(added, fingerprint(block), kept)
+
+
+def second(
+    source: Source, known: Terms, found: Population, members: Ints, kept: Serving | None = None
+) -> Served:
+    """The second pass over one of the `blocks`, under the population that the first pass found."""
+    if kept is None:
+        kept = serving(halves(source.block(members), known.L, known.s2), known.q)
+    return slices(kept, found, known.s2)
+
+
+def combined(
+    protocol: Protocol,
+    used: Hyperparameters,
+    counts: Ints,
+    firsts: Sequence[First],
+    serve: Callable[[Population], Iterable[Served]],
+) -> Fit:
+    """The policy from the first pass over all blocks, in their order, and from the second, which `serve`
+    does: it goes over everybody with a row by ascending code, some at a time.
+
+    The sums are added in the order of the blocks, so the result does not depend on who computed them."""
+    total = reduce(add, (one.sums for one in firsts))
+    found = population(total, protocol.prior, used.noise_variance)
+    block = _new_participant(found, used.sigma_u, len(protocol.design.feature_names))
+    beta, V = _everybody(block, len(counts))
+    members, done = np.flatnonzero(counts), 0
+    for means, covariances in serve(found):
+        those = members[done : done + len(means)]
+        beta[those], V[those] = means, covariances
+        done += len(means)
     return Fit(
         population_mean=found.mean,
         population_covariance=found.covariance,
         sigma_u=used.sigma_u,
-        noise_variance=s2,
+        noise_variance=used.noise_variance,
         block=block,
         beta=beta,
         V=V,
-        counts=source.counts,
+        counts=counts,
         rows=total.rows,
         participants=total.participants,
         log_evidence=found.log_evidence,
-        statistics_hash=hashlib.sha256(b"".join(first.fingerprint for first in firsts)).hexdigest(),
+        statistics_hash=hashlib.sha256(b"".join(one.fingerprint for one in firsts)).hexdigest(),
     )
 
 
@@ -193,31 +257,6 @@ def _usable(protocol: Protocol, given: Hyperparameters) -> Hyperparameters:
     if sigma_u.shape != start(protocol).sigma_u.shape:
         raise ValueError(f"sigma_u: shape {sigma_u.shape} does not fit the protocol")
     return Hyperparameters(sigma_u, float(given.noise_variance))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _First:
-    """What a block contributes: its sums and fingerprint, and, where it is kept, what serving needs."""
-
-    sums: Sums
-    fingerprint: bytes
-    serving: Serving | None
-
-
-def _first(source: Source, L: Floats, s2: float, width: int, members: Ints) -> _First:
-    """`width`: of the block that serving needs, 0 where it is not kept."""
-    block = source.block(members)
-    half = halves(block, L, s2)
-    kept = serving(half, width) if width else None
-    return _First(sums(block, half, information(block, half, s2), s2), fingerprint(block), kept)
-
-
-def _second(
-    source: Source, L: Floats, s2: float, q: int, found: Population, members: Ints, kept: Serving | None
-) -> tuple[Floats, Floats]:
-    if kept is None:
-        kept = serving(halves(source.block(members), L, s2), q)
-    return slices(kept, found, s2)
 
 
 def _everybody(block: Block, m: int) -> tuple[Floats, Floats]:

@@ -35,7 +35,7 @@ from local.state import CLONE
 SIZES = (120, 10_000)
 PAST = 60
 WORKER = (
-    *("celery", "--app", "benchmarks.noop", "worker", "--queues", "noop,ingest,refit,upkeep"),
+    *("celery", "--app", "benchmarks.noop", "worker", "--queues", "noop,ingest,refit,fit,upkeep"),
     *("--without-gossip", "--without-mingle", "--loglevel", "WARNING", "--concurrency"),
 )
 ENDED = """

@@ -30,7 +30,7 @@ WORKER = (
         "workers.app",
         "worker",
         "--queues",
-        "ingest,refit,export,upkeep",
+        "ingest,refit,fit,export,upkeep",
         "--concurrency",
         "2",
     ),

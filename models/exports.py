@@ -28,7 +28,7 @@ EXPORT = "export"
 WITHHELD_TABLES = {
     *("studies", "clients", "revoked_tokens", "idempotency_keys"),
     *("statistics", "randomisation_tests"),  # derived from what is exported
-    *("circuits", "heartbeats", "notifications"),  # of the deployment
+    *("circuits", "fit_parts", "heartbeats", "notifications"),  # of the deployment
 }
 WITHHELD_COLUMNS = {"study_id", "user_id", "registration"}
 CHUNK = 2000  # rows in memory at once

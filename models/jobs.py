@@ -165,6 +165,11 @@ def _leave(session: Session, job: Job, **columns: Any) -> None:
         raise LostClaim(f"job {job.id} was put back after attempt {job.attempts}")
 
 
+def hold(session: Session, job: Job) -> None:
+    """Keep the claimed job from being put back before the transaction ends. Raises LostClaim."""
+    _leave(session, job, state=RUNNING)
+
+
 def finish(session: Session, job: Job, now: datetime, result: dict[str, Any] | None = None) -> None:
     """The claimed job is done. Raises LostClaim."""
     _leave(session, job, state=DONE, finished_at=now, code=None, reason=None, result=result)
@@ -263,9 +268,8 @@ def queued_refit(session: Session, study_id: int) -> Job | None:
 
 def last_fit_finished(session: Session, study_id: int) -> datetime | None:
     """When a fit of the study last came to its end."""
-    return session.scalar(
-        select(func.max(Job.finished_at)).where(Job.study_id == study_id, Job.kind == REFIT)
-    )
+    fits = select(func.max(Job.finished_at)).where(Job.study_id == study_id, Job.kind == REFIT)
+    return session.scalar(fits)
 
 
 def of_study(session: Session, study_id: int, job_id: int) -> Job | None:
@@ -275,10 +279,8 @@ def of_study(session: Session, study_id: int, job_id: int) -> Job | None:
 
 def counts(session: Session, study_id: int) -> dict[str, int]:
     """How many jobs are in each state."""
-    rows = session.execute(
-        select(Job.state, func.count()).where(Job.study_id == study_id).group_by(Job.state)
-    )
-    return dict(rows.all())
+    found = select(Job.state, func.count()).where(Job.study_id == study_id).group_by(Job.state)
+    return dict(session.execute(found).all())
 
 
 def revive(job: Job, now: datetime) -> None:

@@ -16,6 +16,7 @@ from settings import settings
 
 BEAT = 727_401  # any number, the same everywhere
 JOBS = 5 << 40  # with a job's id added: below 2^63, and no other lock comes near
+PARTS = 6 << 40  # with the id of a part of a fit
 _kept = threading.local()
 
 
@@ -56,13 +57,15 @@ def of_job(job_id: int) -> Iterator[bool]:
 
     Raises psycopg2.Error where the database is away.
     """
-    key = JOBS + job_id
-    took = _take(key)
-    try:
+    with _held(JOBS + job_id) as took:
         yield took
-    finally:
-        if took:
-            _let_go(key)
+
+
+@contextmanager
+def of_part(part_id: int) -> Iterator[bool]:
+    """The same for a part of a fit."""
+    with _held(PARTS + part_id) as took:
+        yield took
 
 
 def close() -> None:
@@ -70,6 +73,16 @@ def close() -> None:
     holder = _kept.__dict__.pop("holder", None)
     if holder is not None:
         holder.close()
+
+
+@contextmanager
+def _held(key: int) -> Iterator[bool]:
+    took = _take(key)
+    try:
+        yield took
+    finally:
+        if took:
+            _let_go(key)
 
 
 def _take(key: int) -> bool:

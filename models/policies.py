@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from models import studies
 from models.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
@@ -188,6 +188,15 @@ def numbered(session: Session, study_id: int, policy_id: int) -> Policy | None:
     return session.scalars(
         select(Policy).where(Policy.study_id == study_id, Policy.policy_id == policy_id)
     ).one_or_none()
+
+
+def slim(session: Session, study_id: int, policy_id: int) -> Policy:
+    """The same without the list of its participants, which may be long; it must exist."""
+    return session.scalars(
+        select(Policy)
+        .where(Policy.study_id == study_id, Policy.policy_id == policy_id)
+        .options(defer(Policy.participants))
+    ).one()
 
 
 def population(session: Session, study_id: int, policy_id: int) -> Population | None:

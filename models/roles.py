@@ -17,6 +17,7 @@ SERVICE = {
     "clients": "INSERT",
     "decisions": "INSERT",
     "discrepancies": "INSERT",
+    "fit_parts": "INSERT, UPDATE, DELETE",
     "heartbeats": "INSERT, UPDATE",
     "idempotency_keys": "INSERT",
     "incidents": "INSERT, UPDATE",

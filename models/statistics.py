@@ -4,12 +4,11 @@ They are a function of the rows alone, computed anew from all rows of a particip
 new or corrected, so they can be thrown away at any time and compared with a rebuild for equality.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ForeignKey, delete, or_, select, text
+from sqlalchemy import BigInteger, ColumnElement, ForeignKey, delete, or_, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, StudyId
@@ -51,6 +50,19 @@ class Kept(NamedTuple):
         return Kept(self.participants[places], self.counts[places], self.c[places], self.packed[places])
 
 
+class Members(NamedTuple):
+    """Whom a fit learns from, by ascending id: `participants` (k,), and the rows of each, `counts` (k,)."""
+
+    participants: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def together(self, other: "Members") -> "Members":
+        """These and others, none of whom is among these."""
+        both = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
+        order = np.argsort(both[0])
+        return Members(both[0][order], both[1][order])
+
+
 SEEN = """
 SELECT coalesce(max(row_seq), 0) FROM statistics
 WHERE study_id = :study_id AND feature_version = :feature_version
@@ -78,6 +90,11 @@ UNION
 SELECT s.participant_id FROM statistics s JOIN participants p ON p.id = s.participant_id
 WHERE s.study_id = :study_id AND s.corrections <> p.corrections
   AND (p.removed_row_seq IS NULL OR p.removed_row_seq > :row_seq)
+UNION
+SELECT p.id FROM participants p
+WHERE p.study_id = :study_id AND NOT EXISTS (SELECT FROM statistics s WHERE s.participant_id = p.id)
+  AND EXISTS (SELECT FROM learning_rows r WHERE r.participant_id = p.id AND r.row_seq <= :row_seq)
+  AND (p.removed_row_seq IS NULL OR p.removed_row_seq > :row_seq)
 """
 
 
@@ -92,7 +109,7 @@ def corrections(session: Session, study_id: int) -> dict[int, int]:
 
 
 def seen(session: Session, study_id: int, feature_version: str) -> int:
-    """The last row that statistics contain: all rows up to it are in theirs."""
+    """The last row that statistics contain: all rows up to it are in those of their participants."""
     return session.scalar(text(SEEN), {"study_id": study_id, "feature_version": feature_version}) or 0
 
 
@@ -102,11 +119,28 @@ def changed(session: Session, study_id: int, feature_version: str, row_seq: int)
     return sorted(session.scalars(text(CHANGED), known))
 
 
+def members(
+    session: Session, study_id: int, feature_version: str, row_seq: int, without: list[int]
+) -> Members:
+    """Whom a fit of the rows up to `row_seq` learns from by stored statistics, but for those `without`."""
+    found = session.execute(
+        select(ParticipantStatistics.participant_id, ParticipantStatistics.row_count)
+        .join(Participant, Participant.id == ParticipantStatistics.participant_id)
+        .where(*_learnt_from(study_id, feature_version, row_seq))
+        .where(ParticipantStatistics.participant_id.not_in(without))
+        .order_by(ParticipantStatistics.participant_id)
+    ).all()
+    return Members(
+        np.array([row.participant_id for row in found], dtype=np.int64),
+        np.array([row.row_count for row in found], dtype=np.int64),
+    )
+
+
 def kept(
-    session: Session, study_id: int, feature_version: str, row_seq: int, without: Iterable[int] = ()
+    session: Session, study_id: int, feature_version: str, row_seq: int, *who: ColumnElement[bool]
 ) -> Kept:
-    """The study's statistics under `feature_version`, but for the participants `without`, and for those
-    who were removed from learning up to `row_seq`."""
+    """The study's statistics under `feature_version`, of all participants or those of whom `who` holds, but
+    for those who were removed from learning up to `row_seq`."""
     found = session.execute(
         select(
             ParticipantStatistics.participant_id,
@@ -115,21 +149,34 @@ def kept(
             ParticipantStatistics.packed,
         )
         .join(Participant, Participant.id == ParticipantStatistics.participant_id)
-        .where(
-            or_(Participant.removed_row_seq.is_(None), Participant.removed_row_seq > row_seq),
-            ParticipantStatistics.study_id == study_id,
-            ParticipantStatistics.feature_version == feature_version,
-            ParticipantStatistics.participant_id.not_in(without),
-        )
+        .where(*_learnt_from(study_id, feature_version, row_seq), *who)
+        .order_by(ParticipantStatistics.participant_id)
     ).all()
     packed = np.frombuffer(b"".join(row.packed for row in found), dtype="<f8")
-    made = Kept(
+    return Kept(
         np.array([row.participant_id for row in found], dtype=np.int64),
         np.array([row.row_count for row in found], dtype=np.int64),
         np.array([row.c for row in found], dtype=np.float64),
         packed.reshape(len(found), -1).astype(np.float64) if found else np.empty((0, 0)),
     )
-    return made.take(np.argsort(made.participants))
+
+
+def among(participants: list[int]) -> ColumnElement[bool]:
+    """That it is one of these participants."""
+    return ParticipantStatistics.participant_id.in_(participants)
+
+
+def between(first: int, last: int) -> ColumnElement[bool]:
+    """That a participant's id is in this range."""
+    return ParticipantStatistics.participant_id.between(first, last)
+
+
+def _learnt_from(study_id: int, feature_version: str, row_seq: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        or_(Participant.removed_row_seq.is_(None), Participant.removed_row_seq > row_seq),
+        ParticipantStatistics.study_id == study_id,
+        ParticipantStatistics.feature_version == feature_version,
+    )
 
 
 def keep(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import psycopg2
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from structlog.contextvars import bind_contextvars
@@ -15,6 +16,7 @@ from models.session import transact
 from workers.app import log
 
 OWN_FAULT = 321
+AWAY = (OperationalError, InterfaceError, psycopg2.Error)  # the last: where a lock is asked for
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds, for a database that restarts
 
 
@@ -29,7 +31,7 @@ def guarded(job: Job, work: Callable[[], None]) -> None:
         work()
     except LostClaim as lost:
         log.warning("claim lost", job_id=job.id, reason=str(lost))
-    except (OperationalError, InterfaceError):
+    except AWAY:
         if not _given_back(job):
             raise
     except Exception as error:
@@ -54,7 +56,7 @@ def _given_back(job: Job) -> bool:
             transact(lambda session: jobs.release(session, job, datetime.now(UTC)))
         except LostClaim:
             pass
-        except (OperationalError, InterfaceError):
+        except AWAY:
             continue
         log.warning("job given back", job_id=job.id, reason="the database was away")
         return True

@@ -14,16 +14,20 @@ from algorithm.hyperparameters import hyperparameters_of
 from algorithm.learner import Fit, NothingToLearn, Refused
 from algorithm.posterior import Hyperparameters
 from algorithm.protocol import Protocol
+from algorithm.statistics import Stored
 from models import audit, jobs, policies, rows, statistics, studies
 from models.jobs import Job
+from models.parts import Basis
 from models.policies import Policy, Stamp
 from models.session import transact
-from models.statistics import Kept
+from models.statistics import Kept, Members
 from models.studies import Study
+from settings import settings
 from version import code_version
+from workers import parts
 from workers.app import log, send
 from workers.claims import guarded
-from workers.statistics import Gathered, gather
+from workers.statistics import Reading, Table, Vanished, anew, source
 
 FROZEN = "learning is frozen: the policy that serves goes on serving"
 
@@ -31,7 +35,7 @@ FROZEN = "learning is frozen: the policy that serves goes on serving"
 class Snapshot(NamedTuple):
     """What a fit learns from: the protocol, the rows up to `row_seq`, and the policy that serves now.
 
-    changed: all rows of the participants who have new ones. kept: the statistics of the others.
+    changed: all rows of the participants who have new ones. others: those whose statistics stand.
     corrections: how often participants' outcomes were corrected when the rows were collected.
     """
 
@@ -40,15 +44,15 @@ class Snapshot(NamedTuple):
     row_seq: int
     corrections: dict[int, int]
     changed: rows.Rows
-    kept: Kept
+    others: Members
     serving: Policy
 
 
 class Fitted(NamedTuple):
-    """A policy that may serve, the statistics it made anew on the way, and how it came about."""
+    """A policy that may serve, whom it was learnt from, and how it came about."""
 
     policy: Fit
-    statistics: Gathered
+    members: list[int]
     report: dict[str, Any]
 
 
@@ -75,7 +79,10 @@ def _refit(job: Job) -> None:
         _finish(job, snapshot.serving.policy_id, "the serving policy contains every row")
         return
     try:
-        fitted = _fit(snapshot, job.hyperparameters)
+        fitted = _fit(job, snapshot)
+    except Vanished as vanished:
+        log.warning("job given back", job_id=job.id, reason=str(vanished))
+        transact(lambda session: jobs.release(session, job, datetime.now(UTC)))
     except NothingToLearn as nothing:
         transact(partial(_learn_nothing, job, snapshot, str(nothing)))
     except (Refused, np.linalg.LinAlgError, ValueError) as refused:
@@ -85,36 +92,67 @@ def _refit(job: Job) -> None:
             log.info("policy activated", job_id=job.id, study_id=job.study_id, rows=fitted.policy.rows)
 
 
-def _fit(snapshot: Snapshot, hyperparameters: bool) -> Fitted:
-    """The new policy and how it came about. Raises NothingToLearn, Refused, ValueError, LinAlgError."""
+def _up_to_date(job: Job, snapshot: Snapshot) -> Members:
+    """Whom to learn from. The statistics of whoever has new rows are made from them and stored.
+
+    They are right whatever becomes of the fit, and parts of it read them. Only who has the claim may store
+    them: no older ones replace newer.
+    """
+    new = anew(snapshot.protocol.design, snapshot.changed)
+    if len(new.participants):
+        transact(partial(_keep, job, snapshot, new))
+    return Members(new.participants, new.counts).together(snapshot.others)
+
+
+def _keep(job: Job, snapshot: Snapshot, new: Kept, session: Session) -> None:
+    jobs.hold(session, job)
+    features = snapshot.protocol.design.feature_version
+    statistics.keep(session, job.study_id, features, snapshot.row_seq, new, snapshot.corrections)
+
+
+def _fit(job: Job, snapshot: Snapshot) -> Fitted:
+    """The new policy and how it came about.
+
+    Raises NothingToLearn, Refused, ValueError, LinAlgError, Vanished.
+    """
     began = time.perf_counter()
-    gathered = gather(snapshot.protocol.design, snapshot.changed, snapshot.kept)
-    used, source = _used_so_far(snapshot), gathered.source()
-    report: dict[str, Any] = {}
-    if hyperparameters:
-        found = hyperparameters_of(snapshot.protocol, source, used)
+    everybody = _up_to_date(job, snapshot)
+    reading = Reading(job.study_id, snapshot.protocol.design.feature_version, snapshot.row_seq)
+    used, report = _used_so_far(snapshot), dict[str, Any]()
+    known = _known(reading, everybody)
+    if job.hyperparameters:
+        found = hyperparameters_of(snapshot.protocol, known, used)
         used = found.hyperparameters
         report["hyperparameters"] = {
             "accepted": found.accepted,
             "reason": found.reason,
             "evidence": asdict(found.evidence) if found.evidence else None,
         }
-    fitted = learner.fit_statistics(snapshot.protocol, source, used)
+    if isinstance(known, Stored):
+        fitted = learner.fit_statistics(snapshot.protocol, known, used)
+        change = _largest_change(snapshot, everybody, fitted)
+    else:
+        basis = Basis(snapshot.protocol_id, snapshot.row_seq, snapshot.serving.policy_id)
+        fitted, change, report["parts"] = parts.fit(job, basis, snapshot.protocol, everybody, used)
     learner.gate(fitted, snapshot.protocol)
     report["log_evidence"] = fitted.log_evidence
-    report["largest_change"] = _largest_change(snapshot, gathered, fitted)
+    report["largest_change"] = change
     report["fit_seconds"] = round(time.perf_counter() - began, 4)
-    return Fitted(fitted, gathered, report)
+    return Fitted(fitted, everybody.participants.tolist(), report)
 
 
-def _largest_change(snapshot: Snapshot, gathered: Gathered, fitted: Fit) -> float | None:
-    """Of the randomisation probabilities; who is new had the population's. None where blocks are damaged."""
-    members = gathered.everybody.participants.tolist()
+def _known(reading: Reading, everybody: Members) -> Stored | Table:
+    """Statistics in memory, where one part holds them all."""
+    size = len(everybody.participants)
+    if size > settings().fit_part:
+        return Table(reading, everybody)
+    return source(transact(lambda session: reading.kept(session, size)))
+
+
+def _largest_change(snapshot: Snapshot, everybody: Members, fitted: Fit) -> float | None:
+    members = everybody.participants.tolist()
     before = transact(lambda session: policies.blocks(session, snapshot.serving, members))
-    try:
-        return learner.largest_change(before, (fitted.beta, fitted.V), snapshot.protocol)
-    except ValueError:
-        return None
+    return parts.largest_change(before, (fitted.beta, fitted.V), snapshot.protocol)
 
 
 def _collect(session: Session, study_id: int) -> tuple[int, dict[int, int]]:
@@ -129,9 +167,6 @@ def _snapshot(session: Session, study_id: int, row_seq: int, corrections: dict[i
     study = studies.by_id(session, study_id)
     version = studies.protocol(session, study)
     made = protocol.stored(version.document, version.hash)
-    serving = policies.numbered(session, study_id, study.policy_id)
-    if serving is None:
-        raise LookupError(f"study {study_id} has no policy {study.policy_id}")
     features = made.design.feature_version
     changed = statistics.changed(session, study_id, features, row_seq)
     return Snapshot(
@@ -140,8 +175,8 @@ def _snapshot(session: Session, study_id: int, row_seq: int, corrections: dict[i
         row_seq,
         corrections,
         rows.snapshot(session, study_id, row_seq, changed, features),
-        statistics.kept(session, study_id, features, row_seq, without=changed),
-        serving,
+        statistics.members(session, study_id, features, row_seq, without=changed),
+        policies.slim(session, study_id, study.policy_id),
     )
 
 
@@ -182,27 +217,23 @@ def _learn_nothing(job: Job, snapshot: Snapshot, why: str, session: Session) -> 
 
 
 def _store(session: Session, job: Job, snapshot: Snapshot, fitted: Fitted) -> bool:
-    """Insert the policy with the statistics it is made of, let it serve, finish the job, all or nothing.
+    """Insert the policy, let it serve, finish the job, all or nothing.
 
     False where learning was frozen, or another policy was activated, in the meantime.
     """
     study = studies.locked(session, job.study_id)
     if _is_overtaken(session, job, snapshot, study):
         return False
-    features = snapshot.protocol.design.feature_version
     stamp = Stamp(
         protocol_id=snapshot.protocol_id,
         protocol_hash=snapshot.protocol.digest,
         algorithm=snapshot.protocol.algorithm,
-        feature_version=features,
+        feature_version=snapshot.protocol.design.feature_version,
         code_version=code_version(),
         row_seq=snapshot.row_seq,
     )
-    new, everybody = fitted.statistics
     advantage = (fitted.policy.block.mean, fitted.policy.block.covariance)
-    members = everybody.participants.tolist()
-    policy = policies.add(session, study.id, stamp, fitted.policy, advantage, members, fitted.report)
-    statistics.keep(session, study.id, features, snapshot.row_seq, new, snapshot.corrections)
+    policy = policies.add(session, study.id, stamp, fitted.policy, advantage, fitted.members, fitted.report)
     study.policy_id = policy.policy_id
     jobs.finish(session, job, datetime.now(UTC), {"policy_id": policy.policy_id})
     return True

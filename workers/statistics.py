@@ -1,49 +1,77 @@
-"""Sufficient statistics of a study: those that are stored, and anew those of participants with new rows."""
+"""Sufficient statistics of a study: what a fit reads of them, making them from rows, and the comparison."""
 
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from algorithm import protocol
+from algorithm.arrays import Ints
 from algorithm.protocols.design import Design
 from algorithm.rows import Rows
-from algorithm.statistics import Stored, arrange, stored
+from algorithm.statistics import Statistics, Stored, arrange, stored
 from models import rows, statistics, studies
 from models.incidents import RED, Condition, Kind
 from models.session import transact
-from models.statistics import Kept
+from models.statistics import Kept, Members
 from workers.app import log
 from workers.watch import record
 
 PART = 500
 
 
-class Gathered(NamedTuple):
-    """`new`: of participants with new rows. `everybody`: of all participants with rows, by ascending id."""
-
-    new: Kept
-    everybody: Kept
-
-    def source(self) -> Stored:
-        """What a fit learns from; participants are coded by their place."""
-        return Stored(self.everybody.packed, self.everybody.c, self.everybody.counts)
+class Vanished(Exception):
+    """Statistics that a fit relies on are gone: the nightly comparison threw them away in the meantime."""
 
 
-def gather(design: Design, found: rows.Rows, kept: Kept) -> Gathered:
-    """The statistics of `found`, all rows of some participants, and with them `kept`, those of the others."""
-    new = anew(design, found)
-    if not len(kept.participants) or not len(new.participants):
-        return Gathered(new, kept if len(kept.participants) else new)
-    both = Kept(
-        np.concatenate([kept.participants, new.participants]),
-        np.concatenate([kept.counts, new.counts]),
-        np.concatenate([kept.c, new.c]),
-        np.concatenate([kept.packed, new.packed]),
-    )
-    return Gathered(new, both.take(np.argsort(both.participants)))
+class Reading(NamedTuple):
+    """Which statistics of a study a fit learns from."""
+
+    study_id: int
+    feature_version: str
+    row_seq: int
+
+    def kept(self, session: Session, size: int, *who: ColumnElement[bool]) -> Kept:
+        """Those of `size` participants, all or those of whom `who` holds. Raises Vanished."""
+        found = statistics.kept(session, *self, *who)
+        if len(found.participants) != size:
+            raise Vanished(f"statistics of {len(found.participants)} participants, not {size}")
+        return found
+
+
+class Table(NamedTuple):
+    """Statistics where they lie: read when they are asked for, so that not all of them are in memory.
+
+    Participants are coded by their place among the members.
+    """
+
+    reading: Reading
+    everybody: Members
+
+    @property
+    def counts(self) -> Ints:
+        """The rows of each."""
+        return self.everybody.counts
+
+    @property
+    def members(self) -> Ints:
+        """All of them."""
+        return np.arange(len(self.counts))
+
+    def block(self, members: Ints) -> Statistics:
+        """The statistics of some, by ascending code. Raises Vanished."""
+        ids = self.everybody.participants[members].tolist()
+        size, who = len(members), statistics.among(ids)
+        found = source(transact(lambda session: self.reading.kept(session, size, who)))
+        return found.block(found.members)
+
+
+def source(kept: Kept) -> Stored:
+    """What a fit learns from, in memory; participants are coded by their place."""
+    return Stored(kept.packed, kept.c, kept.counts)
 
 
 def anew(design: Design, found: rows.Rows) -> Kept:

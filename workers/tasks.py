@@ -1,6 +1,6 @@
 """Every task by its name. Routes, limits and schedules stand in celeryconfig.py."""
 
-from workers import export, heads, ingest, notify, refit, sample, sentry, upkeep, versions, watch
+from workers import export, heads, ingest, notify, parts, refit, sample, sentry, upkeep, versions, watch
 from workers.app import app
 from workers.claims import alone
 
@@ -15,6 +15,12 @@ def ingest_window(job_id: int) -> None:
 def refit_study(job_id: int) -> None:
     """Fit one study's policy to all its rows."""
     alone(job_id, refit.run)
+
+
+@app.task(name="kairos.fit_part", max_retries=3)
+def fit_part(part_id: int) -> None:
+    """Do a part of the fit of a large study, for whoever fits it."""
+    parts.take(part_id)
 
 
 @app.task(name="kairos.export", max_retries=3)

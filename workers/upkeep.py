@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from models import jobs, participants, policies, studies, windows
+from models import jobs, participants, parts, policies, studies, windows
 from models.decisions import at
 from models.exports import EXPORT
 from models.jobs import Job, Requested
@@ -32,6 +32,7 @@ def sweep() -> None:
     if freed:
         log.warning("claims put back", jobs=[job.id for job in freed])
     transact(lambda session: jobs.wake(session, now, TRIES_SLOWLY))
+    transact(parts.clear_abandoned)
     older = timedelta(seconds=2 * settings().sweep_seconds)
     # what still lies in a queue needs no second message: a backlog would feed itself
     empty = [kind for kind in (jobs.INGEST, jobs.REFIT, EXPORT) if not waiting(kind)]

@@ -104,6 +104,14 @@ def test_a_rebuild_gives_the_same_to_the_last_bit(service: Service) -> None:
     assert before.row_count == 9
 
 
+def test_whoever_has_rows_and_no_statistics_is_looked_at_again(service: Service) -> None:
+    play(service, people=3, points=4)
+    fit(service)
+    transact(lambda session: session.execute(text("DELETE FROM statistics WHERE participant_id = 2")))
+    play(service, people=1, points=1)
+    assert fit(service).statistics_hash == from_all_rows().statistics_hash
+
+
 @pytest.mark.parametrize("damage", ["c = c + 1e-12", "row_count = row_count + 1"])
 def test_the_nightly_comparison_finds_one_wrong_number(service: Service, damage: str) -> None:
     play(service, people=3, points=4)
