@@ -13,7 +13,7 @@ from api.approval import Doing, Told, dangerous
 from api.errors import Fault, FieldError, Refusal
 from models import audit, jobs, studies, versions
 from models.studies import ProtocolVersion, Study, Written
-from models.versions import Prior
+from models.versions import Entered, Prior
 from version import code_version
 
 
@@ -104,9 +104,9 @@ def _breaking(
 
 @dangerous(audit.PROTOCOL_VERSION, _can_change, alone=_only_tightens)
 def _perform(session: Session, doing: Doing, arguments: Mapping[str, Any]) -> list[Told]:
-    """Store the new version; where its time has come, let it come in force."""
-    who, change = doing.who, _change(arguments, doing.now)
-    study = studies.locked(session, who.study_id)
+    """Store the new version and, where its time has come, let it come in force: one row of the audit."""
+    change = _change(arguments, doing.now)
+    study = studies.locked(session, doing.who.study_id)
     before = versions.latest(session, study.id)
     version = studies.add_protocol(
         session,
@@ -117,37 +117,25 @@ def _perform(session: Session, doing: Doing, arguments: Mapping[str, Any]) -> li
         doing.reason,
         change.effective_at,
     )
-    audit.note(
-        session,
-        study.id,
-        who.client_id,
-        audit.PROTOCOL_VERSION,
-        doing.reason,
-        before=_noted(before),
-        after={**_noted(version), **doing.noted},
-        role=who.role,
-    )
     if version.effective_at > doing.now:
-        return []
-    job_id = _enter(session, study, version, change.made, doing.now)
-    return [] if job_id is None else [Told(jobs.REFIT, job_id)]
-
-
-def _noted(version: ProtocolVersion) -> dict[str, Any]:
-    """What the audit tells of a version; the document is in its own table."""
-    return {
-        "version": version.version,
-        "hash": version.hash,
-        "effective_at": version.effective_at.isoformat(),
-    }
+        waits = Entered(versions.noted(before), versions.noted(version) | {"in_force": False}, None)
+        return _note(session, doing, waits)
+    return _note(session, doing, _enter(session, study, version, change.made, doing.now))
 
 
 def _enter(
     session: Session, study: Study, version: ProtocolVersion, made: Protocol, now: datetime
-) -> int | None:
-    """The refit job that this asked for, or None."""
+) -> Entered:
     anew = amendments.begins_anew(_complete(studies.protocol(session, study)), made.document)
     return versions.enter(session, study, version, prior(study, version, made) if anew else None, now)
+
+
+def _note(session: Session, doing: Doing, done: Entered) -> list[Told]:
+    """The refit that comes of it, if any."""
+    who, after = doing.who, {**done.after, **doing.noted}
+    act = audit.PROTOCOL_VERSION
+    audit.note(session, who.study_id, who.client_id, act, doing.reason, None, done.before, after, who.role)
+    return [] if done.job_id is None else [Told(jobs.REFIT, done.job_id)]
 
 
 def written(made: Protocol) -> Written:

@@ -17,6 +17,7 @@ from models.base import Base, CreatedAt, Id, StudyId
 
 CREATE_STUDY = "create_study"
 PROTOCOL_VERSION = "protocol_version"
+PROTOCOL_IN_FORCE = "protocol_in_force"
 WITHDRAW = "withdraw"
 REMOVE = "remove_from_learning"
 PAUSE = "pause"

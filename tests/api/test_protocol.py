@@ -185,6 +185,40 @@ def test_a_version_waits_for_its_time(trial: Trial) -> None:
         versions.enter_due()
     assert in_force(trial)["version"] == 2
     assert trial.decide("ann")["unavailable_rule"] == "daily_cap"
+    asked, entered = acts(trial, "protocol_version", "protocol_in_force")
+    assert (asked["act"], asked["role"], asked["after"]["in_force"]) == ("protocol_version", "admin", False)
+    assert (entered["act"], entered["role"], entered["client_id"]) == ("protocol_in_force", "service", None)
+    assert (entered["before"]["version"], entered["after"]["version"]) == (1, 2)
+    assert entered["before"]["hash"] == asked["before"]["hash"] != entered["after"]["hash"]
+
+
+def acts(trial: Trial, *names: str) -> list[dict[str, Any]]:
+    """What the audit tells of these acts."""
+    statement = (
+        "SELECT act, role, client_id, before, after FROM audit WHERE study_id = %s AND act = ANY(%s)"
+        " ORDER BY seq"
+    )
+    return trial.rows(statement, trial.study_id, list(names))
+
+
+def test_a_version_that_begins_anew_by_beat_tells_its_policy_and_its_refit(trial: Trial) -> None:
+    later = {"effective_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
+    changed(trial, {"prior": {"sigma_u": 0.02}}, amendment=True, **later)
+    trial.tamper(
+        "UPDATE protocols SET effective_at = now() - interval '1 s' WHERE study_id = %s AND version = 2",
+        trial.study_id,
+    )
+    versions.enter_due()
+    (entered,) = acts(trial, "protocol_in_force")
+    assert (entered["before"]["policy_id"], entered["after"]["policy_id"]) == (0, 1)
+    assert [entered["after"]["refit_job_id"]] == refits(trial)
+
+
+def test_a_version_in_force_at_once_leaves_one_row(trial: Trial) -> None:
+    changed(trial, {"prior": {"sigma_u": 0.02}})
+    (row,) = acts(trial, "protocol_version", "protocol_in_force")
+    assert (row["before"]["policy_id"], row["after"]["policy_id"]) == (0, 1)
+    assert (row["after"]["in_force"], [row["after"]["refit_job_id"]]) == (True, refits(trial))
 
 
 def test_a_waiting_version_can_be_taken_back(trial: Trial) -> None:
