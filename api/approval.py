@@ -83,9 +83,15 @@ def dangerous(act: str, check: Check, alone: Rule = _never) -> Callable[[Perform
 def propose(
     session: Session, who: Who, act: str, arguments: Mapping[str, Any], reason: str, now: datetime
 ) -> Settled:
-    """Write the proposal down; where one person is enough, the act happens at once. Raises Refusal."""
+    """Write the proposal down; where one person is enough, the act happens at once. Raises Refusal.
+
+    Who asks the same again while it is open, as after a lost answer, gets the proposal that is there.
+    """
     asked = _acts[act]
     asked.check(session, who.study_id, arguments)
+    known = proposals.pending(session, who.study_id, act, arguments, reason, who.client_id, now)
+    if known is not None:
+        return Settled(known, [])
     expires_at = now + timedelta(hours=settings().proposal_hours)
     proposal = proposals.add(session, who.study_id, act, arguments, reason, who.client_id, expires_at)
     after = {"proposal_id": proposal.id, "act": act, "arguments": dict(arguments)}
