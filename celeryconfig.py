@@ -55,6 +55,7 @@ task_routes = {
     "kairos.sweep": {"queue": "upkeep"},
     "kairos.close_stale_windows": {"queue": "upkeep"},
     "kairos.enter_protocols": {"queue": "upkeep"},
+    "kairos.note_configuration": {"queue": "upkeep"},
     "kairos.nightly": {"queue": "upkeep"},
     "kairos.publish_heads": {"queue": "upkeep"},
     "kairos.watch": {"queue": "upkeep"},
@@ -82,6 +83,11 @@ beat_schedule = {
         "task": "kairos.enter_protocols",
         "schedule": _sweep,
         "options": {"expires": _sweep},
+    },
+    "note the configuration": {
+        "task": "kairos.note_configuration",
+        "schedule": _watch,
+        "options": {"expires": _watch},
     },
     "close windows that nobody ended": {
         "task": "kairos.close_stale_windows",

@@ -38,6 +38,12 @@ def _minutes(hours: Mapping[str, int] | None) -> frozenset[int]:
     return quiet_minutes(None if hours is None else (hours["from"], hours["to"]))
 
 
+TIGHTER: Mapping[str, Callable[[Any, Any, int], bool]] = {
+    "envelope.quiet_hours": _not_shorter,
+    "envelope.cool_down_hours": _not_lower,
+    "envelope.daily_cap": _not_higher,
+    "envelope.weekly_cap": _not_higher,
+}
 FREE: Mapping[str, Callable[[Any, Any, int], bool]] = {
     "schedule.study_length": _not_below_reached,
     "schedule.window_hours": _always,
@@ -46,10 +52,7 @@ FREE: Mapping[str, Callable[[Any, Any, int], bool]] = {
     "refit.nightly_only": _always,
     "refit.nightly_hour": _always,
     "refit.weekly_day": _always,
-    "envelope.quiet_hours": _not_shorter,
-    "envelope.cool_down_hours": _not_lower,
-    "envelope.daily_cap": _not_higher,
-    "envelope.weekly_cap": _not_higher,
+    **TIGHTER,
 }
 """(old value, new value, highest decision index reached) -> whether the change needs no amendment."""
 
@@ -65,11 +68,26 @@ def breaking(old: Mapping[str, Any], new: Mapping[str, Any], reached: int) -> li
 
     reached: the highest decision index of any participant.
     """
+    return _without(FREE, old, new, reached)
+
+
+def only_tightens(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the safety envelope becomes tighter between two complete documents and nothing else changes."""
+    return not _without(TIGHTER, old, new, 0)
+
+
+def _without(
+    allowed: Mapping[str, Callable[[Any, Any, int], bool]],
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    reached: int,
+) -> list[str]:
+    """The keys that change in another way than is allowed."""
     before, after = leaves(old), leaves(new)
     return [
         key
         for key in changes(old, new)
-        if key not in FREE or not FREE[key](before.get(key), after.get(key), reached)
+        if key not in allowed or not allowed[key](before.get(key), after.get(key), reached)
     ]
 
 

@@ -1,11 +1,7 @@
-"""The change of a study's protocol, for whoever may ask for it: what is refused, and what it does.
-
-The act is plain: who needs a second person's approval asks `check` when it is proposed, and `perform` when it
-is approved.
-"""
+"""The change of a study's protocol: what is refused, and what it does; a dangerous act of `api.approval`."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -13,50 +9,76 @@ from sqlalchemy.orm import Session
 from algorithm import amendments, protocol
 from algorithm.learner import prior_policy
 from algorithm.protocol import Protocol, ProtocolError
+from api.approval import Doing, Told, dangerous
 from api.errors import Fault, FieldError, Refusal
-from models import audit, studies, versions
+from models import audit, jobs, studies, versions
 from models.studies import ProtocolVersion, Study, Written
-from models.versions import Prior
+from models.versions import Entered, Prior
 from version import code_version
 
 
 class Change(NamedTuple):
-    """A document that is to replace the protocol at `effective_at` (None: at once), and why.
+    """A document that is to replace the protocol at `effective_at`, or at once where that has passed.
 
     amendment: it may change what the analysis of the trial hangs on.
     """
 
-    document: Mapping[str, Any]
-    reason: str
-    effective_at: datetime | None
+    made: Protocol
+    effective_at: datetime
     amendment: bool
 
 
-class Changed(NamedTuple):
-    """The new version, whether it is in force already, and the refit that was asked for, if any."""
+def arguments(
+    session: Session,
+    study_id: int,
+    document: Mapping[str, Any],
+    effective_at: datetime | None,
+    amendment: bool,
+) -> dict[str, Any]:
+    """What the proposal of a change keeps: the completed document, and which version it is to follow.
 
-    version: ProtocolVersion
-    in_force: bool
-    job_id: int | None
+    Raises Refusal.
+    """
+    return {
+        "document": _loaded(document).document,
+        "effective_at": effective_at and effective_at.isoformat(),
+        "amendment": amendment,
+        "follows": versions.latest(session, study_id).version,
+    }
 
 
-def check(session: Session, study_id: int, change: Change, now: datetime) -> Protocol:
-    """The protocol that a change makes. Raises Refusal where it is not possible."""
-    made = _loaded(change.document)
+def _change(arguments: Mapping[str, Any], now: datetime) -> Change:
+    asked = arguments["effective_at"]
+    effective_at = now if asked is None else max(now, datetime.fromisoformat(asked))
+    return Change(_loaded(arguments["document"]), effective_at, arguments["amendment"])
+
+
+def _can_change(session: Session, study_id: int, arguments: Mapping[str, Any]) -> None:
+    if studies.locked(session, study_id).closed_at is not None:
+        raise Refusal(Fault.STUDY_CLOSED)
+    now = datetime.now(UTC)
+    change = _change(arguments, now)
     latest = versions.latest(session, study_id)
-    old = _complete(latest)
-    if not amendments.changes(old, made.document):
+    if latest.version != arguments["follows"]:  # the document would undo what came between
+        raise Refusal(Fault.PROTOCOL_MOVED)
+    old, new = _complete(latest), change.made.document
+    if not amendments.changes(old, new):
         raise Refusal(Fault.PROTOCOL_SAME)
-    if latest.effective_at > (change.effective_at or now):
+    if latest.effective_at > change.effective_at:
         raise Refusal(Fault.PROTOCOL_WAITS)
-    breaking = _breaking(session, study_id, old, made.document, change, now)
+    at_once = change.effective_at == now
+    breaking = _breaking(session, study_id, old, new, at_once)
     if breaking and not change.amendment:
         told = "needs an amendment once decisions exist"
         raise Refusal(
             Fault.NEEDS_AMENDMENT,
             errors=[FieldError(field=f"document.{key}", message=told) for key in breaking],
         )
-    return made
+
+
+def _only_tightens(session: Session, study_id: int, arguments: Mapping[str, Any]) -> bool:
+    """Safety does not wait for a second person."""
+    return amendments.only_tightens(_complete(versions.latest(session, study_id)), arguments["document"])
 
 
 def _complete(version: ProtocolVersion) -> Mapping[str, Any]:
@@ -73,66 +95,47 @@ def _loaded(document: Mapping[str, Any]) -> Protocol:
 
 
 def _breaking(
-    session: Session,
-    study_id: int,
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    change: Change,
-    now: datetime,
+    session: Session, study_id: int, old: Mapping[str, Any], new: Mapping[str, Any], at_once: bool
 ) -> list[str]:
     """The keys that need an amendment; of a future version as though every point had been decided by then."""
-    reached = versions.reached(session, study_id)
-    if change.effective_at is not None and change.effective_at > now:
-        reached = int(old["schedule"]["study_length"])
+    reached = versions.reached(session, study_id) if at_once else int(old["schedule"]["study_length"])
     return amendments.breaking(old, new, reached) if reached else []
 
 
-def perform(session: Session, study_id: int, client_id: int, change: Change, now: datetime) -> Changed:
-    """Store the new version; where its time has come, let it come in force. Raises Refusal."""
-    study = studies.locked(session, study_id)
-    if study.closed_at is not None:
-        raise Refusal(Fault.STUDY_CLOSED)
-    made = check(session, study_id, change, now)
-    before = versions.latest(session, study_id)
-    author = f"account {client_id}"
+@dangerous(audit.PROTOCOL_VERSION, _can_change, alone=_only_tightens)
+def _perform(session: Session, doing: Doing, arguments: Mapping[str, Any]) -> list[Told]:
+    """Store the new version and, where its time has come, let it come in force: one row of the audit."""
+    change = _change(arguments, doing.now)
+    study = studies.locked(session, doing.who.study_id)
+    before = versions.latest(session, study.id)
     version = studies.add_protocol(
         session,
-        study_id,
+        study.id,
         before.version + 1,
-        written(made),
-        author,
-        change.reason,
-        change.effective_at or now,
+        written(change.made),
+        f"account {doing.noted['proposed_by']}",
+        doing.reason,
+        change.effective_at,
     )
-    audit.note(
-        session,
-        study_id,
-        client_id,
-        audit.PROTOCOL_VERSION,
-        change.reason,
-        before=_noted(before),
-        after=_noted(version),
-    )
-    if version.effective_at > now:
-        return Changed(version, False, None)
-    return Changed(version, True, _enter(session, study, version, made, now))
-
-
-def _noted(version: ProtocolVersion) -> dict[str, Any]:
-    """What the audit tells of a version; the document is in its own table."""
-    return {
-        "version": version.version,
-        "hash": version.hash,
-        "effective_at": version.effective_at.isoformat(),
-    }
+    if version.effective_at > doing.now:
+        waits = Entered(versions.noted(before), versions.noted(version) | {"in_force": False}, None)
+        return _note(session, doing, waits)
+    return _note(session, doing, _enter(session, study, version, change.made, doing.now))
 
 
 def _enter(
     session: Session, study: Study, version: ProtocolVersion, made: Protocol, now: datetime
-) -> int | None:
-    """The refit job that this asked for, or None."""
+) -> Entered:
     anew = amendments.begins_anew(_complete(studies.protocol(session, study)), made.document)
     return versions.enter(session, study, version, prior(study, version, made) if anew else None, now)
+
+
+def _note(session: Session, doing: Doing, done: Entered) -> list[Told]:
+    """The refit that comes of it, if any."""
+    who, after = doing.who, {**done.after, **doing.noted}
+    act = audit.PROTOCOL_VERSION
+    audit.note(session, who.study_id, who.client_id, act, doing.reason, None, done.before, after, who.role)
+    return [] if done.job_id is None else [Told(jobs.REFIT, done.job_id)]
 
 
 def written(made: Protocol) -> Written:

@@ -1,7 +1,7 @@
 """Dangerous acts: one admin proposes, another one approves, and only then the act happens.
 
-An act joins by `dangerous`. Where a deployment needs one person only, a proposal is approved as it is made,
-by the same account; everything is written down as otherwise.
+An act joins by `dangerous`. Where a deployment needs one person only, or the act says that this once one is
+enough, a proposal is approved as it is made, by the same account; everything is written down as otherwise.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,14 +41,19 @@ class Told(NamedTuple):
 
 
 Check = Callable[[Session, int, Mapping[str, Any]], None]
+Rule = Callable[[Session, int, Mapping[str, Any]], bool]
 Perform = Callable[[Session, Doing, Mapping[str, Any]], list[Told]]
 
 
 class Dangerous(NamedTuple):
-    """check(session, study_id, arguments) raises Refusal where the act is not possible; perform does it."""
+    """check(session, study_id, arguments) raises Refusal where the act is not possible; perform does it.
+
+    alone: whether one person may do it after all, with these arguments.
+    """
 
     check: Check
     perform: Perform
+    alone: Rule
 
 
 class Settled(NamedTuple):
@@ -61,11 +66,15 @@ class Settled(NamedTuple):
 _acts: dict[str, Dangerous] = {}
 
 
-def dangerous(act: str, check: Check) -> Callable[[Perform], Perform]:
+def _never(_session: Session, _study_id: int, _arguments: Mapping[str, Any]) -> bool:
+    return False
+
+
+def dangerous(act: str, check: Check, alone: Rule = _never) -> Callable[[Perform], Perform]:
     """Register what an approved proposal of `act` does; `check` is asked when it is proposed and then."""
 
     def register(perform: Perform) -> Perform:
-        _acts[act] = Dangerous(check, perform)
+        _acts[act] = Dangerous(check, perform, alone)
         return perform
 
     return register
@@ -74,13 +83,20 @@ def dangerous(act: str, check: Check) -> Callable[[Perform], Perform]:
 def propose(
     session: Session, who: Who, act: str, arguments: Mapping[str, Any], reason: str, now: datetime
 ) -> Settled:
-    """Write the proposal down; where one person is enough, the act happens at once. Raises Refusal."""
-    _acts[act].check(session, who.study_id, arguments)
+    """Write the proposal down; where one person is enough, the act happens at once. Raises Refusal.
+
+    Who asks the same again while it is open, as after a lost answer, gets the proposal that is there.
+    """
+    asked = _acts[act]
+    asked.check(session, who.study_id, arguments)
+    known = proposals.pending(session, who.study_id, act, arguments, reason, who.client_id, now)
+    if known is not None:
+        return Settled(known, [])
     expires_at = now + timedelta(hours=settings().proposal_hours)
     proposal = proposals.add(session, who.study_id, act, arguments, reason, who.client_id, expires_at)
     after = {"proposal_id": proposal.id, "act": act, "arguments": dict(arguments)}
     _note(session, who, audit.PROPOSE, reason, after)
-    if settings().needs_two_persons:
+    if settings().needs_two_persons and not asked.alone(session, who.study_id, arguments):
         return Settled(proposal, [])
     return _happen(session, who, proposal, now)
 

@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 
 from api import programs
 from api.cli import Command, tell
+from models.secrets import fingerprint
 from settings import settings
 from version import code_version
 
@@ -58,11 +59,6 @@ class Facts:
         cursor.execute("SELECT version_num FROM alembic_version")
         found = cursor.fetchone()
         return None if found is None else str(found[0])
-
-
-def fingerprint(key: str) -> str:
-    """What tells a secrets key from others and does not give it away."""
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 @click.command("backup", cls=Command)

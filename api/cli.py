@@ -20,7 +20,8 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except Refusal as refusal:
-            raise click.ClickException(refusal.message) from None
+            keys = ", ".join(error.field for error in refusal.errors or ())
+            raise click.ClickException(f"{refusal.message} {keys}".strip()) from None
         except ProgrammingError as error:
             raise click.ClickException(f"{_first_line(error)} (is the database migrated?)") from None
         except SQLAlchemyError as error:

@@ -1,15 +1,13 @@
 """The conduct of a trial: what its admins do to it while it runs, each time with a reason that is kept."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
-from api import acts, approval, queue
-from api.approval import Settled, Told, Who
+from api import acts
 from api.auth import Caller
 from api.endpoint import Domain, Reply, StrictBody
 from api.errors import Fault
 from api.fields import Sentence, coded
+from api.proposing import Proposed, propose, send, who
 from models import audit
 from models.participants import WITHDRAWN
 from models.session import transact
@@ -44,16 +42,6 @@ class Frozen(Reply):
     refit_job_id: int | None
 
 
-class Proposed(Reply):
-    """The proposal of a dangerous act: `open` until another admin approves, `approved` where it happened."""
-
-    proposal_id: int
-    act: str
-    state: str
-    expires_at: datetime
-    status_url: str
-
-
 @domain.operation(
     "POST",
     "/participants/<int:participant_id>/withdraw",
@@ -67,31 +55,22 @@ def withdraw(participant_id: int, body: Reason, caller: Caller) -> Withdrawn:
     participant's data leave learning is a rule of the protocol (withdrawal.data).
     """
     now = datetime.now(UTC)
-    told = transact(lambda session: acts.withdraw(session, _who(caller), participant_id, body.reason, now))
-    _send(told)
+    told = transact(lambda session: acts.withdraw(session, who(caller), participant_id, body.reason, now))
+    send(told)
     return Withdrawn(participant_id=participant_id, phase=WITHDRAWN)
-
-
-def _who(caller: Caller) -> Who:
-    return Who(caller.study_id, caller.client_id)
-
-
-def _send(told: list[Told]) -> None:
-    for job in told:
-        queue.send(job.kind, job.job_id)
 
 
 @domain.operation("POST", "/study/pause", roles=OF_ADMINS, faults=(Fault.STUDY_CLOSED,))
 def pause(body: Reason, caller: Caller) -> Paused:
     """Make no new decisions in your study. Repeats, ends of windows and ingest go on."""
-    transact(lambda session: acts.set_paused(session, _who(caller), True, body.reason))
+    transact(lambda session: acts.set_paused(session, who(caller), True, body.reason))
     return Paused(paused=True)
 
 
 @domain.operation("POST", "/study/resume", roles=OF_ADMINS, faults=(Fault.STUDY_CLOSED,))
 def resume(body: Reason, caller: Caller) -> Paused:
     """Make decisions again."""
-    transact(lambda session: acts.set_paused(session, _who(caller), False, body.reason))
+    transact(lambda session: acts.set_paused(session, who(caller), False, body.reason))
     return Paused(paused=False)
 
 
@@ -109,8 +88,8 @@ def resume_learning(body: Reason, caller: Caller) -> Frozen:
 
 def _frozen(caller: Caller, body: Reason, frozen: bool) -> Frozen:
     now = datetime.now(UTC)
-    told = transact(lambda session: acts.set_frozen(session, _who(caller), frozen, body.reason, now))
-    _send(told)
+    told = transact(lambda session: acts.set_frozen(session, who(caller), frozen, body.reason, now))
+    send(told)
     return Frozen(learning_frozen=frozen, refit_job_id=told[0].job_id if told else None)
 
 
@@ -127,7 +106,7 @@ def remove_from_learning(participant_id: int, body: Reason, caller: Caller) -> P
     When it happens a refit is requested at once; from its policy on the participant gets the population's
     posterior. It cannot be undone.
     """
-    return _propose(caller, audit.REMOVE, {"participant_id": participant_id}, body)
+    return propose(caller, audit.REMOVE, {"participant_id": participant_id}, body.reason)
 
 
 @domain.operation(
@@ -139,28 +118,10 @@ def remove_from_learning(participant_id: int, body: Reason, caller: Caller) -> P
 )
 def activate_policy(policy_id: int, body: Reason, caller: Caller) -> Proposed:
     """Propose that a policy serves from the next decision on, and learning is frozen until it is resumed."""
-    return _propose(caller, audit.ROLLBACK, {"policy_id": policy_id}, body)
+    return propose(caller, audit.ROLLBACK, {"policy_id": policy_id}, body.reason)
 
 
 @domain.operation("POST", "/study/close", roles=OF_ADMINS, status=202, faults=(Fault.STUDY_CLOSED,))
 def close_study(body: Reason, caller: Caller) -> Proposed:
     """Propose to end your study for good: no decision follows, and the key of the draws becomes public."""
-    return _propose(caller, audit.CLOSE, {}, body)
-
-
-def _propose(caller: Caller, act: str, arguments: Mapping[str, Any], body: Reason) -> Proposed:
-    now = datetime.now(UTC)
-
-    def work(session: Any) -> Settled:
-        return approval.propose(session, _who(caller), act, arguments, body.reason, now)
-
-    settled = transact(work)
-    _send(settled.jobs)
-    proposal = settled.proposal
-    return Proposed(
-        proposal_id=proposal.id,
-        act=proposal.act,
-        state=proposal.state,
-        expires_at=proposal.expires_at,
-        status_url=f"/proposals/{proposal.id}",
-    )
+    return propose(caller, audit.CLOSE, {}, body.reason)

@@ -1,13 +1,13 @@
 """The conduct of a trial at the command line: commands of the group `study`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from sqlalchemy.orm import Session
 
-from api import acts, approval, operating
+from api import acts, operating
 from api.approval import Told, Who
 from api.cli import Command, tell
 from models import audit
@@ -74,25 +74,17 @@ def withdraw(study: str, participant_id: int, account: str, reason: str) -> None
 @click.argument("participant_id", type=int)
 def remove_from_learning(study: str, participant_id: int, account: str, reason: str) -> None:
     """Propose that no later policy is fitted from a participant's data."""
-    _propose(study, account, audit.REMOVE, {"participant_id": participant_id}, reason)
+    operating.propose(study, account, audit.REMOVE, {"participant_id": participant_id}, reason)
 
 
 @_command("activate-policy")
 @click.argument("policy_id", type=int)
 def activate_policy(study: str, policy_id: int, account: str, reason: str) -> None:
     """Propose that policy POLICY_ID serves in STUDY, and learning is frozen."""
-    _propose(study, account, audit.ROLLBACK, {"policy_id": policy_id}, reason)
+    operating.propose(study, account, audit.ROLLBACK, {"policy_id": policy_id}, reason)
 
 
 @_command("close")
 def close(study: str, account: str, reason: str) -> None:
     """Propose to end STUDY for good and to reveal the key of its draws."""
-    _propose(study, account, audit.CLOSE, {}, reason)
-
-
-def _propose(study: str, account: str, act: str, arguments: Mapping[str, Any], reason: str) -> None:
-    def work(session: Session, who: Who, now: datetime) -> approval.Settled:
-        return approval.propose(session, who, act, arguments, reason, now)
-
-    proposal = _act(study, account, work).proposal
-    tell(study=study, act=act, proposal_id=proposal.id, state=proposal.state)
+    operating.propose(study, account, audit.CLOSE, {}, reason)

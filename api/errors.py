@@ -104,6 +104,8 @@ class Fault(Enum):
     PROTOCOL_SAME = 941, 409, "The protocol is this one already."
     PROTOCOL_WAITS = 942, 409, "A later version waits for its time: a new one cannot come before it."
 
+    PROTOCOL_MOVED = 943, 409, "The protocol has got another version meanwhile: propose the change anew."
+
     def __init__(self, code: int, status: int, message: str) -> None:
         self.code = code
         self.status = status

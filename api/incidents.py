@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
 from api.auth import Caller
 from api.endpoint import Domain, Query, Reply
 from api.errors import Fault, Refusal
-from models import incidents
+from models import audit, incidents
+from models.incidents import Incident
 from models.session import transact
 
 domain = Domain("incidents")
@@ -75,11 +77,16 @@ def acknowledge_incident(incident_id: int, caller: Caller) -> IncidentReply:
 
     Who was first stays.
     """
-    found = transact(
-        lambda session: incidents.acknowledge(
-            session, caller.study_id, incident_id, caller.client_id, datetime.now(UTC)
-        )
-    )
-    if found is None:
-        raise Refusal(Fault.UNKNOWN)
+    found = transact(lambda session: _acknowledge(session, caller, incident_id, datetime.now(UTC)))
     return IncidentReply(incident=IncidentSeen.model_validate(found))
+
+
+def _acknowledge(session: Session, caller: Caller, incident_id: int, now: datetime) -> Incident:
+    study_id, client_id = caller.study_id, caller.client_id
+    incident = incidents.acknowledge(session, study_id, incident_id, client_id, now)
+    if incident is None:
+        raise Refusal(Fault.UNKNOWN)
+    if incident.acknowledged_at == now:
+        after = {"incident_id": incident.id, "kind": incident.kind, "level": incident.level}
+        audit.note(session, study_id, client_id, audit.ACKNOWLEDGE, "seen to", after=after)
+    return incident

@@ -4,16 +4,20 @@ Whoever can run them has the service's database and could do anything there: an 
 and the audit calls the role `operator`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
-from api.approval import Who
+from api import approval
+from api.approval import Settled, Who
+from api.cli import tell
 from api.fields import Sentence
 from models import audit, clients, studies
+from models.session import transact
 from models.studies import Study
 
 REASON: TypeAdapter[str] = TypeAdapter(Sentence)
@@ -52,3 +56,14 @@ def who(session: Session, name: str, account: str) -> Who:
     if client is None or client.study_id != found.id or client.role != "admin" or client.disabled:
         raise click.ClickException(f"there is no account {account!r} of an admin in {name!r}")
     return Who(found.id, client.id, audit.OPERATOR)
+
+
+def propose(study: str, account: str, act: str, arguments: Mapping[str, Any], reason: str) -> None:
+    """Propose a dangerous act, and print what became of it. Jobs that come of it are sent by the sweep."""
+    now = datetime.now(UTC)
+
+    def work(session: Session) -> Settled:
+        return approval.propose(session, who(session, study, account), act, arguments, reason, now)
+
+    proposal = transact(work).proposal
+    tell(study=study, act=act, proposal_id=proposal.id, state=proposal.state)

@@ -8,13 +8,14 @@ import click
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from api import approval, operating, queue
+from api import approval, operating
 from api.approval import Who
 from api.auth import Caller
 from api.cli import Commands, tell
 from api.endpoint import Domain, Query, Reply, StrictBody
 from api.errors import Fault, Refusal
 from api.fields import Sentence, coded
+from api.proposing import send, who
 from models import proposals
 from models.proposals import Proposal
 from models.session import transact
@@ -29,6 +30,10 @@ CAN_FAIL = (
     Fault.POLICY_PRUNED,
     Fault.POLICY_OF_OTHERS,
     Fault.STUDY_CLOSED,
+    Fault.NEEDS_AMENDMENT,
+    Fault.PROTOCOL_SAME,
+    Fault.PROTOCOL_WAITS,
+    Fault.PROTOCOL_MOVED,
 )
 
 
@@ -100,18 +105,17 @@ def show_proposal(proposal_id: int, caller: Caller) -> ProposalReply:
 @domain.operation("POST", "/proposals/<int:proposal_id>/approve", roles={"admin"}, faults=CAN_FAIL)
 def approve_proposal(proposal_id: int, body: Opinion, caller: Caller) -> ProposalReply:
     """Let a proposed act happen, now. Its proposer cannot, unless one person is enough in the deployment."""
-    now, who = datetime.now(UTC), Who(caller.study_id, caller.client_id)
-    settled = transact(lambda session: approval.approve(session, who, proposal_id, body.reason, now))
-    for job in settled.jobs:
-        queue.send(job.kind, job.job_id)
+    now = datetime.now(UTC)
+    settled = transact(lambda session: approval.approve(session, who(caller), proposal_id, body.reason, now))
+    send(settled.jobs)
     return ProposalReply(proposal=_seen(settled.proposal, now))
 
 
 @domain.operation("POST", "/proposals/<int:proposal_id>/reject", roles={"admin"}, faults=OVER)
 def reject_proposal(proposal_id: int, body: Opinion, caller: Caller) -> ProposalReply:
     """Let a proposed act never happen. Its own proposer may too."""
-    now, who = datetime.now(UTC), Who(caller.study_id, caller.client_id)
-    found = transact(lambda session: approval.reject(session, who, proposal_id, body.reason, now))
+    now = datetime.now(UTC)
+    found = transact(lambda session: approval.reject(session, who(caller), proposal_id, body.reason, now))
     return ProposalReply(proposal=_seen(found, now))
 
 

@@ -1,7 +1,7 @@
 """Protocols: the document that a study runs by, its versions, and files of it."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,15 @@ import click
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from api import amending, queue
-from api.amending import Change
+from api import amending, operating
 from api.auth import Caller
 from api.cli import Commands, tell
 from api.endpoint import Domain, Reply, StrictBody
-from api.errors import Fault, Refusal
+from api.errors import Fault
 from api.fields import Instant, Sentence, coded
 from api.files import from_file
-from models import clients, jobs, studies, versions
+from api.proposing import Proposed, propose
+from models import audit, studies, versions
 from models.session import transact
 from models.studies import ProtocolVersion
 
@@ -62,12 +62,6 @@ class VersionList(Reply):
     protocols: list[VersionSeen]
 
 
-class VersionMade(VersionReply):
-    """A new version, and the refit that comes of it where nothing learnt before may serve under it."""
-
-    job_id: int | None
-
-
 @domain.operation("GET", "/study/protocol", roles={"client", "researcher", "admin"})
 def show_protocol(caller: Caller) -> VersionReply:
     """The protocol in force in your study."""
@@ -94,16 +88,27 @@ def list_protocol_versions(caller: Caller) -> VersionList:
     "PUT",
     "/study/protocol",
     roles={"admin"},
-    faults=(Fault.NEEDS_AMENDMENT, Fault.PROTOCOL_SAME, Fault.PROTOCOL_WAITS, Fault.STUDY_CLOSED),
+    status=202,
+    faults=(
+        Fault.NEEDS_AMENDMENT,
+        Fault.PROTOCOL_SAME,
+        Fault.PROTOCOL_WAITS,
+        Fault.PROTOCOL_MOVED,
+        Fault.STUDY_CLOSED,
+    ),
 )
-def change_protocol(body: NewVersion, caller: Caller) -> VersionMade:
-    """Give your study a new version of its protocol. Keys that are left out take their defaults."""
-    now = datetime.now(UTC)
-    change = Change(body.document, body.reason, body.effective_at, body.amendment)
-    made = transact(lambda session: amending.perform(session, caller.study_id, caller.client_id, change, now))
-    if made.job_id is not None:
-        queue.send(jobs.REFIT, made.job_id)
-    return VersionMade(protocol=_seen(made.version, made.in_force), job_id=made.job_id)
+def change_protocol(body: NewVersion, caller: Caller) -> Proposed:
+    """Propose a new version of your study's protocol. Keys that are left out take their defaults.
+
+    A version that only makes the safety envelope tighter is stored at once, by one person.
+    """
+
+    def read(session: Session) -> dict[str, Any]:
+        study_id = caller.study_id
+        return amending.arguments(session, study_id, body.document, body.effective_at, body.amendment)
+
+    arguments = transact(read)
+    return propose(caller, audit.PROTOCOL_VERSION, arguments, body.reason)
 
 
 def _seen(version: ProtocolVersion, in_force: bool) -> VersionSeen:
@@ -139,32 +144,25 @@ def _document(session: Session, name: str, number: int | None) -> dict[str, Any]
 
 
 @commands.command("change")
-@click.argument("study")
+@operating.in_the_name_of
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--account", required=True, help="The admin in whose name this is done.")
-@click.option("--reason", required=True, help="Why; kept for good.")
 @click.option("--effective-at", type=click.DateTime(("%Y-%m-%dT%H:%M:%S%z",)), help="With its UTC offset.")
 @click.option("--amendment", is_flag=True, help="It may change what the analysis hangs on.")
 def change(
     study: str, file: Path, account: str, reason: str, effective_at: datetime | None, amendment: bool
 ) -> None:
-    """Give STUDY the protocol in FILE as a new version. A refit that comes of it is sent by the sweep."""
-    asked = Change(from_file(file).document, reason, effective_at, amendment)
-    try:
-        made = transact(lambda session: _change(session, study, account, asked))
-    except Refusal as refusal:
-        keys = ", ".join(error.field.removeprefix("document.") for error in refusal.errors or ())
-        raise click.ClickException(f"{refusal.message} {keys}".strip()) from None
-    tell(study=study, version=made.version.version, protocol_hash=made.version.hash, in_force=made.in_force)
+    """Propose the protocol in FILE as STUDY's next version.
 
+    One that only makes the safety envelope tighter is stored at once, without a second person.
+    """
+    document = from_file(file).document
 
-def _change(session: Session, name: str, account: str, asked: Change) -> amending.Changed:
-    study, client = studies.by_name(session, name), clients.by_name(session, account)
-    if study is None:
-        raise click.ClickException(f"there is no study {name!r}")
-    if client is None or client.study_id != study.id or client.role != "admin" or client.disabled:
-        raise click.ClickException(f"there is no account {account!r} of an admin in {name!r}")
-    return amending.perform(session, study.id, client.id, asked, datetime.now(UTC))
+    def read(session: Session) -> dict[str, Any]:
+        study_id = operating.study(session, study).id
+        return amending.arguments(session, study_id, document, effective_at, amendment)
+
+    arguments = transact(read)
+    operating.propose(study, account, audit.PROTOCOL_VERSION, arguments, reason)
 
 
 @commands.command("check")

@@ -4,7 +4,7 @@ import click
 from sqlalchemy.orm import Session
 
 from api.cli import Commands, tell
-from models import roles
+from models import audit, roles
 from models.session import transact
 
 commands = Commands("database", help="Rights in the database; run these as the owner of its tables.")
@@ -26,6 +26,7 @@ def grant(service: str | None, reader: str | None) -> None:
             given[service] = roles.grant_service(session, service)
         if reader is not None:
             given[reader] = roles.grant_reader(session, reader)
+        audit.note_everywhere(session, audit.GRANT, {"app": service, "reader": reader})
         return given
 
     try:

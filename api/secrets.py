@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 
 import models
 from api.cli import Commands, tell
-from models import audit, studies
-from models.secrets import encrypt_anew
+from models import audit
+from models.secrets import encrypt_anew, fingerprint
 from models.session import transact
+from settings import settings
 
 commands = Commands("keys", help="Signing keys and encryption keys.")
 
@@ -28,9 +29,8 @@ def rotate() -> None:
 
 def _rotate(session: Session) -> int:
     count = encrypt_anew(session, models.metadata)
-    for study in studies.everyone(session):
-        after, why = {"secrets": count}, "at the command line"
-        audit.note(session, study.id, None, audit.ROTATE_KEYS, why, after=after, role=audit.OPERATOR)
+    keys = [fingerprint(key) for key in settings().secrets_keys]
+    audit.note_everywhere(session, audit.ROTATE_KEYS, {"secrets": count, "secrets_keys": keys})
     return count
 
 

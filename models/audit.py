@@ -17,6 +17,7 @@ from models.base import Base, CreatedAt, Id, StudyId
 
 CREATE_STUDY = "create_study"
 PROTOCOL_VERSION = "protocol_version"
+PROTOCOL_IN_FORCE = "protocol_in_force"
 WITHDRAW = "withdraw"
 REMOVE = "remove_from_learning"
 PAUSE = "pause"
@@ -30,7 +31,9 @@ PROPOSE, APPROVE, REJECT = "propose", "approve", "reject"
 CORRECT = "correct"
 RETRY_WINDOW = "retry_window"
 CREATE_ACCOUNT, CHANGE_ACCOUNT, RESET_PASSWORD = "create_account", "change_account", "reset_password"
-ROTATE_KEYS = "rotate_keys"
+ROTATE_KEYS, GRANT = "rotate_keys", "grant"
+CONFIGURATION = "configuration"
+ACKNOWLEDGE = "acknowledge_incident"
 
 OPERATOR = "operator"
 SERVICE = "service"
@@ -118,6 +121,18 @@ def note(
     session.add(row)
     session.flush()
     return row
+
+
+def note_everywhere(session: Session, act: str, after: Mapping[str, Any]) -> None:
+    """Append what was done to the deployment at the command line to the chain of each of its studies."""
+    for study_id in studies.ids(session):
+        note(session, study_id, None, act, "at the command line", after=after, role=OPERATOR)
+
+
+def last(session: Session, study_id: int, act: str) -> Act | None:
+    """The last row of this act in the study's chain, or None."""
+    query = select(Act).where(Act.study_id == study_id, Act.act == act).order_by(Act.seq.desc())
+    return session.scalars(query.limit(1)).one_or_none()
 
 
 def head(session: Session, study_id: int) -> Head:

@@ -60,6 +60,28 @@ def add(
     return proposal
 
 
+def pending(
+    session: Session,
+    study_id: int,
+    act: str,
+    arguments: Mapping[str, Any],
+    reason: str,
+    proposed_by: int,
+    now: datetime,
+) -> Proposal | None:
+    """The open proposal of exactly this by the same account, or None."""
+    query = select(Proposal).where(
+        Proposal.study_id == study_id,
+        Proposal.act == act,
+        Proposal.arguments == dict(arguments),
+        Proposal.reason == reason,
+        Proposal.proposed_by == proposed_by,
+        Proposal.state == OPEN,
+        Proposal.expires_at > now,
+    )
+    return session.scalars(query.order_by(Proposal.id).limit(1)).one_or_none()
+
+
 def locked(session: Session, study_id: int, proposal_id: int) -> Proposal | None:
     """The study's proposal of this id, locked until the transaction ends, or None."""
     return session.scalars(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from models import jobs, policies
+from models import jobs, policies, studies
 from models.decisions import Decision
 from models.policies import Array, Learnt, Stamp
 from models.studies import ProtocolVersion, Study
@@ -52,6 +52,14 @@ class Prior(NamedTuple):
     stamp: Stamp
     learnt: Learnt
     advantage: tuple[Array, Array]
+
+
+class Entered(NamedTuple):
+    """What the audit tells of a version's coming in force, and the refit job that it needs, or None."""
+
+    before: dict[str, Any]
+    after: dict[str, Any]
+    job_id: int | None
 
 
 # Who is beyond a shorter study's end has ended, or will with the window that is open.
@@ -134,22 +142,34 @@ def prior(study: Study, version: ProtocolVersion, basis: Basis, learnt: Begun, c
     return Prior(stamp, learnt, (learnt.block.mean, learnt.block.covariance))
 
 
+def noted(version: ProtocolVersion) -> dict[str, Any]:
+    """What the audit tells of a version; the document is in its own table."""
+    return {
+        "version": version.version,
+        "hash": version.hash,
+        "effective_at": version.effective_at.isoformat(),
+    }
+
+
 def enter(
     session: Session, study: Study, version: ProtocolVersion, prior: Prior | None, now: datetime
-) -> int | None:
-    """Let a version of a locked study hold from the next decision on; the refit job that it needs, or None.
+) -> Entered:
+    """Let a version of a locked study hold from the next decision on.
 
     prior: where the version begins anew, the policy that serves until the fit that is asked for here.
     """
+    before = noted(studies.protocol(session, study)) | {"policy_id": study.policy_id}
     study.protocol_version = version.version
     if prior is not None:
         policy = policies.add(session, study.id, prior.stamp, prior.learnt, prior.advantage, [], {})
         study.policy_id = policy.policy_id
     session.flush()
     _end_who_is_beyond(session, study.id, version.document)
+    after = noted(version) | {"policy_id": study.policy_id, "in_force": True}
     if prior is None:
-        return None
-    return jobs.request_refit(session, study.id, now, now, hyperparameters=False).job_id
+        return Entered(before, after, None)
+    job_id = jobs.request_refit(session, study.id, now, now, hyperparameters=False).job_id
+    return Entered(before, after | {"refit_job_id": job_id}, job_id)
 
 
 def _end_who_is_beyond(session: Session, study_id: int, document: Mapping[str, Any]) -> None:

@@ -57,6 +57,7 @@ SHARED_IN_API = {
     "programs",
     "acts",
     "approval",
+    "proposing",
     "operating",
 }
 

@@ -1,6 +1,19 @@
 """Every task by its name. Routes, limits and schedules stand in celeryconfig.py."""
 
-from workers import export, heads, ingest, notify, parts, refit, sample, sentry, upkeep, versions, watch
+from workers import (
+    configuration,
+    export,
+    heads,
+    ingest,
+    notify,
+    parts,
+    refit,
+    sample,
+    sentry,
+    upkeep,
+    versions,
+    watch,
+)
 from workers.app import app
 from workers.claims import alone
 
@@ -57,6 +70,12 @@ def close_stale_windows() -> None:
 def enter_protocols() -> None:
     """Let protocol versions come in force whose time has come."""
     versions.enter_due()
+
+
+@app.task(name="kairos.note_configuration")
+def note_configuration() -> None:
+    """Note in the audit under which settings this worker runs."""
+    configuration.note_changes()
 
 
 @app.task(name="kairos.watch")

@@ -9,7 +9,7 @@ from algorithm import protocol
 from algorithm.amendments import begins_anew
 from algorithm.learner import prior_policy
 from algorithm.protocol import Protocol
-from models import jobs, studies, versions
+from models import audit, jobs, studies, versions
 from models.session import transact
 from models.studies import ProtocolVersion
 from version import code_version
@@ -34,9 +34,19 @@ def _enter(study_id: int, now: datetime, session: Session) -> int | None:
     old, new = _loaded(studies.protocol(session, study)), _loaded(version)
     anew = begins_anew(old.document, new.document)
     prior = versions.prior(study, version, new, prior_policy(new), code_version()) if anew else None
-    refit = versions.enter(session, study, version, prior, now)
+    entered = versions.enter(session, study, version, prior, now)
+    audit.note(
+        session,
+        study_id,
+        None,
+        audit.PROTOCOL_IN_FORCE,
+        "its time has come",
+        before=entered.before,
+        after=entered.after,
+        role=audit.SERVICE,
+    )
     log.info("protocol in force", study_id=study_id, version=version.version, begins_anew=anew)
-    return refit
+    return entered.job_id
 
 
 def _loaded(version: ProtocolVersion) -> Protocol:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from algorithm.amendments import BASIS, FREE, begins_anew, breaking, changes, leaves
+from algorithm.amendments import BASIS, FREE, begins_anew, breaking, changes, leaves, only_tightens
 from algorithm.protocol import default_document, load
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "protocol.md"
@@ -102,3 +102,14 @@ def test_what_was_learnt_ends_with_what_it_was_learnt_of() -> None:
     anew = {key for key in leaves(old) if begins_anew(old, put(key, "another"))}
     assert {key.partition(".")[0] for key in anew} == set(BASIS)
     assert not begins_anew(old, old)
+
+
+@pytest.mark.parametrize("key", FREE)
+def test_only_a_tighter_envelope_only_tightens(key: str) -> None:
+    tightens = key.startswith("envelope.")
+    for old, new in FREELY[key]:
+        assert only_tightens(put(key, old), put(key, new)) is tightens
+        both = put(key, new) | {"algorithm": "pooled"}
+        assert not only_tightens(put(key, old), both)
+    for old, new in BY_AMENDMENT.get(key, []):
+        assert not only_tightens(put(key, old), put(key, new))

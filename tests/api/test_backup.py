@@ -12,9 +12,10 @@ from uuid import uuid4
 import pytest
 from cryptography.fernet import Fernet
 
-from api import auth, backup, programs
+from api import auth, programs
 from local.embedded import Embedded
 from models import clients, studies
+from models.secrets import fingerprint
 from models.session import transact
 from replay.checks import replay
 from tests.api.configured import configured
@@ -127,7 +128,7 @@ def test_without_the_key_of_its_secrets_a_backup_is_not_restored(
     with zipfile.ZipFile(saved.file) as archive:
         manifest = archive.read("manifest.json").decode()
         held = manifest.encode() + archive.read("database.dump")
-    assert json.loads(manifest)["secrets_keys"] == [backup.fingerprint(saved.key)]
+    assert json.loads(manifest)["secrets_keys"] == [fingerprint(saved.key)]
     assert saved.key.encode() not in held
     assert saved.file.stat().st_mode & 0o077 == 0
 

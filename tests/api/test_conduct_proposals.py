@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -34,8 +35,8 @@ def post(trial: Trial, path: str, role: str = "admin", body: Any = WHY) -> tuple
     return answer.status_code, dict(answer.get_json())
 
 
-def proposed(trial: Trial, path: str = "/study/close") -> int:
-    status, told = post(trial, path)
+def proposed(trial: Trial, path: str = "/study/close", reason: str = "a test") -> int:
+    status, told = post(trial, path, body={"reason": reason})
     assert (status, told["state"]) == (202, "open")
     assert told["status_url"] == f"/proposals/{told['proposal_id']}"
     return int(told["proposal_id"])
@@ -82,7 +83,7 @@ def test_a_closed_study_reveals_its_key_and_stays_closed(trial: Trial) -> None:
 
 
 def test_a_rejected_or_expired_proposal_never_happens(trial: Trial) -> None:
-    rejected, expired = proposed(trial), proposed(trial)
+    rejected, expired = proposed(trial), proposed(trial, reason="once more")
     assert post(trial, f"/proposals/{rejected}/reject")[1]["proposal"]["state"] == "rejected"
     trial.tamper("UPDATE proposals SET expires_at = now() WHERE id = %s", expired)
     for number in (rejected, expired):
@@ -99,13 +100,38 @@ def test_a_rejected_or_expired_proposal_never_happens(trial: Trial) -> None:
 
 
 def test_what_has_become_impossible_is_refused_when_it_is_approved(trial: Trial) -> None:
-    first, second = proposed(trial), proposed(trial)
+    first, second = proposed(trial), proposed(trial, reason="once more")
     post(trial, f"/proposals/{first}/approve", role="another")
     assert post(trial, f"/proposals/{second}/approve", role="another")[1]["error_code"] == 932
     ann = trial.enrol("ann")
-    one, two = (proposed(trial, f"/participants/{ann}/remove_from_learning") for _ in range(2))
+    path = f"/participants/{ann}/remove_from_learning"
+    one, two = (proposed(trial, path, reason) for reason in ("a test", "once more"))
     post(trial, f"/proposals/{one}/approve", role="another")
     assert post(trial, f"/proposals/{two}/approve", role="another")[1]["error_code"] == 934
+
+
+def test_a_proposal_that_is_sent_again_is_the_same_until_it_is_decided(trial: Trial) -> None:
+    ann, bob = trial.enrol("ann"), trial.enrol("bob")
+    first = proposed(trial)
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(lambda _: proposed(trial), range(6))) == {first}
+    assert acts(trial) == [("propose", "admin")]
+    other = proposed(trial, reason="for another reason")
+    removals = [proposed(trial, f"/participants/{one}/remove_from_learning") for one in (ann, bob, ann)]
+    another = post(trial, "/study/close", role="another")[1]["proposal_id"]
+    assert len({first, other, another, *removals}) == 5
+    assert removals[0] == removals[2]
+    post(trial, f"/proposals/{first}/reject")
+    again = proposed(trial)
+    assert again > another
+    trial.tamper("UPDATE proposals SET expires_at = now() WHERE id = %s", again)
+    assert proposed(trial) > again
+
+
+def test_proposals_that_are_sent_together_are_one(trial: Trial) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(lambda _: proposed(trial, "/policies/0/activate"), range(6)))) == 1
+    assert acts(trial) == [("propose", "admin")]
 
 
 def test_going_back_and_removing_data_need_two_as_well(trial: Trial) -> None:

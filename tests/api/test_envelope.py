@@ -121,7 +121,7 @@ def lived(new_trial: Callable[..., Trial]) -> Trial:
             "reason": "x",
             "amendment": True,
         }
-        assert trial.call("PUT", "/study/protocol", body, role="admin").status_code == 200
+        assert trial.call("PUT", "/study/protocol", body, role="admin").status_code == 202
         trial.live("ann", 2)
     refit.run(trial.call("POST", "/update_parameters").get_json()["job_id"])
     trial.live("bob", 2)

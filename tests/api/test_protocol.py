@@ -27,10 +27,20 @@ def put(trial: Trial, document: dict[str, Any], **more: Any) -> TestResponse:
 
 
 def changed(trial: Trial, document: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The same where it must succeed."""
+    """The version that the same makes where it must succeed."""
     answer = put(trial, document, **more)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.get_json())
+    assert (answer.status_code, answer.get_json()["state"]) == (202, "approved"), answer.text
+    return dict(listed(trial)[-1])
+
+
+def listed(trial: Trial) -> list[dict[str, Any]]:
+    return list(trial.call("GET", "/study/protocol/versions", role="researcher").get_json()["protocols"])
+
+
+def refits(trial: Trial) -> list[int]:
+    """Jobs that wait to be run."""
+    query = "SELECT id FROM jobs WHERE study_id = %s AND kind = 'refit' AND state = 'queued'"
+    return [int(row["id"]) for row in trial.rows(query, trial.study_id)]
 
 
 def refused(answer: TestResponse) -> tuple[int, int, list[str]]:
@@ -99,13 +109,11 @@ def test_a_wrong_file_is_named_by_its_key(trial: Trial, tmp_path: Path, text: st
 
 def test_before_the_first_decision_everything_may_change(trial: Trial) -> None:
     trial.enrol("ann")
-    made = changed(trial, {"prior": {"sigma_u": 0.02}, "schedule": {"study_length": 5}})
-    seen = made["protocol"]
+    seen = changed(trial, {"prior": {"sigma_u": 0.02}, "schedule": {"study_length": 5}})
     assert (seen["version"], seen["in_force"], seen["reason"]) == (2, True, WHY)
     assert in_force(trial)["protocol_hash"] == seen["protocol_hash"]
     assert trial.decide("ann")["policy_id"] == 1  # the prior of the new version
-    listed = trial.call("GET", "/study/protocol/versions", role="researcher").get_json()["protocols"]
-    assert [(one["version"], one["in_force"]) for one in listed] == [(1, False), (2, True)]
+    assert [(one["version"], one["in_force"]) for one in listed(trial)] == [(1, False), (2, True)]
     (act,) = trial.rows(
         "SELECT reason, before, after FROM audit WHERE study_id = %s AND act = 'protocol_version'",
         trial.study_id,
@@ -129,8 +137,9 @@ def test_once_decided_what_the_analysis_hangs_on_needs_an_amendment(trial: Trial
         ["document.allocation.C", "document.schedule.study_length"],
     )
     assert in_force(trial)["version"] == 1
-    assert changed(trial, {"refit": {"nightly_hour": 5}, "schedule": {"study_length": 3}})["job_id"] is None
-    assert changed(trial, change, amendment=True)["protocol"]["version"] == 3
+    assert changed(trial, {"refit": {"nightly_hour": 5}, "schedule": {"study_length": 3}})["version"] == 2
+    assert changed(trial, change, amendment=True)["version"] == 3
+    assert refits(trial) == []
     assert refused(put(trial, change)) == (409, 941, [])
     assert refused(put(trial, {"refit": {"nightly_hour": 99}})) == (422, 905, ["document.refit.nightly_hour"])
 
@@ -162,7 +171,7 @@ def test_a_version_waits_for_its_time(trial: Trial) -> None:
         ["document.gate.mean_bound"],
     )
     made = changed(trial, {"envelope": {"daily_cap": 0}}, **later)
-    assert (made["protocol"]["in_force"], in_force(trial)["version"]) == (False, 1)
+    assert (made["in_force"], in_force(trial)["version"]) == (False, 1)
     assert refused(put(trial, {"refit": {"nightly_hour": 5}})) == (409, 942, [])
     versions.enter_due()
     assert trial.decide("ann")["available"] is True
@@ -176,12 +185,46 @@ def test_a_version_waits_for_its_time(trial: Trial) -> None:
         versions.enter_due()
     assert in_force(trial)["version"] == 2
     assert trial.decide("ann")["unavailable_rule"] == "daily_cap"
+    asked, entered = acts(trial, "protocol_version", "protocol_in_force")
+    assert (asked["act"], asked["role"], asked["after"]["in_force"]) == ("protocol_version", "admin", False)
+    assert (entered["act"], entered["role"], entered["client_id"]) == ("protocol_in_force", "service", None)
+    assert (entered["before"]["version"], entered["after"]["version"]) == (1, 2)
+    assert entered["before"]["hash"] == asked["before"]["hash"] != entered["after"]["hash"]
+
+
+def acts(trial: Trial, *names: str) -> list[dict[str, Any]]:
+    """What the audit tells of these acts."""
+    statement = (
+        "SELECT act, role, client_id, before, after FROM audit WHERE study_id = %s AND act = ANY(%s)"
+        " ORDER BY seq"
+    )
+    return trial.rows(statement, trial.study_id, list(names))
+
+
+def test_a_version_that_begins_anew_by_beat_tells_its_policy_and_its_refit(trial: Trial) -> None:
+    later = {"effective_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
+    changed(trial, {"prior": {"sigma_u": 0.02}}, amendment=True, **later)
+    trial.tamper(
+        "UPDATE protocols SET effective_at = now() - interval '1 s' WHERE study_id = %s AND version = 2",
+        trial.study_id,
+    )
+    versions.enter_due()
+    (entered,) = acts(trial, "protocol_in_force")
+    assert (entered["before"]["policy_id"], entered["after"]["policy_id"]) == (0, 1)
+    assert [entered["after"]["refit_job_id"]] == refits(trial)
+
+
+def test_a_version_in_force_at_once_leaves_one_row(trial: Trial) -> None:
+    changed(trial, {"prior": {"sigma_u": 0.02}})
+    (row,) = acts(trial, "protocol_version", "protocol_in_force")
+    assert (row["before"]["policy_id"], row["after"]["policy_id"]) == (0, 1)
+    assert (row["after"]["in_force"], [row["after"]["refit_job_id"]]) == (True, refits(trial))
 
 
 def test_a_waiting_version_can_be_taken_back(trial: Trial) -> None:
     later = {"effective_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     changed(trial, {"envelope": {"daily_cap": 0}}, **later)
-    assert changed(trial, {}, amendment=True, **later)["protocol"]["version"] == 3
+    assert changed(trial, {}, amendment=True, **later)["version"] == 3
     trial.tamper(
         "UPDATE protocols SET effective_at = now() - interval '1 s' WHERE study_id = %s AND version > 1",
         trial.study_id,
@@ -230,11 +273,12 @@ def test_no_policy_of_other_features_serves_a_new_version(trial: Trial, shifted:
         trial.enrol(name)
         trial.live(name, 4)
     assert learn(trial)["policy_id"] == 1
-    made = changed(trial, {"protocol": shifted}, amendment=True)
+    changed(trial, {"protocol": shifted}, amendment=True)
     found = [trial.decide(name, **FINISHED) for name in ("ann", "bob")]
     assert {(one["policy_id"], one["fallback_level"]) for one in found} == {(2, "F0")}
     assert {tuple(one["state"]) for one in found} == {(1.0, 0.0, 1.0)}  # S1 of this reward alone
-    refit.run(made["job_id"])
+    (job_id,) = refits(trial)
+    refit.run(job_id)
     assert trial.call("GET", "/study").get_json()["policy_id"] == 2  # no row under the new features yet
     for name in ("ann", "bob"):
         trial.end(name)
@@ -308,5 +352,11 @@ def test_a_file_becomes_the_next_version_at_the_command_line(trial: Trial, tmp_p
     assert "allocation.C" in output(trial, *words, admin)
     assert "no account" in output(trial, *words, f"researcher@{trial.name}")
     told = trial.service.command(*words, admin, "--amendment", "--effective-at", "2199-01-01T00:00:00+0000")
-    assert (told["version"], told["in_force"]) == (2, False)
-    assert in_force(trial)["version"] == 1
+    assert (told["act"], told["state"]) == ("protocol_version", "approved")
+    assert [(one["version"], one["in_force"]) for one in listed(trial)] == [(1, True), (2, False)]
+
+
+def test_a_time_that_has_passed_means_at_once(trial: Trial) -> None:
+    made = changed(trial, {"refit": {"nightly_hour": 5}}, effective_at="2020-01-01T00:00:00Z")
+    assert made["in_force"] is True
+    assert datetime.fromisoformat(made["effective_at"]) > datetime.now(UTC) - timedelta(minutes=5)

@@ -33,7 +33,7 @@ GET  /jobs/<int:job_id>                        401 200 200 200       404 404 404
 GET  /study                                    401 200 200 200       -   -   -
 GET  /study/protocol                           401 200 200 200       -   -   -
 GET  /study/protocol/versions                  401 403 200 200       -   -   -
-PUT  /study/protocol                           401 403 403 200       -   -   -
+PUT  /study/protocol                           401 403 403 202       -   -   -
 GET  /policies                                 401 200 200 200       -   -   -
 GET  /policies/<int:policy_id>                 401 200 200 200       404 404 404
 GET  /participants                             401 403 200 200       -   -   -
