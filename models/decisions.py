@@ -21,7 +21,8 @@ class Decision(Base):
 
     state: what the protocol's state function gave, in the order its feature version names; None at F4.
     policy_id: number of the policy whose probability this is; None at F4.
-    answers, reward: of the first committed call; reward is the outcome of the previous point's action.
+    answers, reward: of the first committed call; reward is the outcome of the previous point's action, None
+    where the protocol records outcomes with the point itself: they come later, as rows of `answers`.
     available, unavailable_rule: where a rule forbade a message, nothing was drawn: action and act_prob are 0,
     policy_id is None.
     study_id and protocol_id come from the row that was just read, without a foreign key: every decision of a
@@ -73,7 +74,11 @@ SELECT c.role, c.disabled,
        CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
        d.id AS rid, d.policy_id, d.state, d.act_prob, d.seed, d.action, d.fallback_level,
        d.act_gen_timestamp, d.available, d.unavailable_rule, d.answers,
-       (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers,
+       (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action,
+                   CASE WHEN e.reward IS NOT NULL THEN e.answers
+                        ELSE coalesce((SELECT a.item FROM answers a
+                                       WHERE a.decision_id = e.id AND a.reward IS NOT NULL
+                                       ORDER BY a.version DESC LIMIT 1), e.answers) END,
                    coalesce((SELECT a.reward FROM answers a
                              WHERE a.decision_id = e.id AND a.reward IS NOT NULL
                              ORDER BY a.version DESC LIMIT 1), e.reward),
@@ -108,8 +113,9 @@ class Point(NamedTuple):
     stored decision of that index, None where there is none yet, and `new_rid` (else None) is for the one to
     be stored: who has it can answer before the row is written. `earlier` holds
     [decision_index, evening, action, answers, reward, feature_version] of the points that the state looks
-    back on. `sent` holds [act_gen_timestamp, decision_time, utc_offset_minutes] of recent messages, None
-    where the protocol has no rule that asks for them.
+    back on; where a decision was made without a reward, the answers are those that told it since. `sent`
+    holds [act_gen_timestamp, decision_time, utc_offset_minutes] of recent messages, None where the protocol
+    has no rule that asks for them.
     """
 
     role: str

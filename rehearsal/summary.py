@@ -35,7 +35,7 @@ def messages(decisions: Sequence[Decision]) -> str:
 def probabilities(first: Policy, last: Policy) -> Iterator[str]:
     """act_prob per state for the population, under two policies."""
     states = sorted(first.act_prob)
-    yield "state S1 S2 S3    " + "  ".join(f"{state:>6}" for state in states)
+    yield "state             " + "  ".join(f"{state:>6}" for state in states)
     for policy in (first, last):
         values = "  ".join(f"{policy.act_prob[state]:.4f}" for state in states)
         yield f"policy {policy.policy_id:<10} {values}"
