@@ -62,7 +62,8 @@ class Rehearsal:
             for number in range(rounds):
                 self._each(pool, number, self._decide)
                 self._each(pool, number, self._end)
-                self._each(pool, number, self._wait_for_record)
+                if isinstance(self.played[0].person, Brusher):
+                    self._each(pool, number, self._wait_for_record)
                 step(sum(number < len(played.person.points) for played in self.played))
         self.walked_seconds = time.monotonic() - started
 
@@ -169,9 +170,8 @@ class Rehearsal:
         return played.brushing[index]
 
     def _wait_for_record(self, played: Played, point: Point) -> None:
-        if isinstance(played.person, Brusher):
-            job = self._over(played.jobs[point.decision_index], self.client.patience)
-            self.ledger.equal("what was recorded of a point is stored before the next", job.state, "done")
+        job = self._over(played.jobs[point.decision_index], self.client.patience)
+        self.ledger.equal("what was recorded of a point is stored before the next", job.state, "done")
 
     def _perhaps_ask_again(self, played: Played, point: Point) -> None:
         if self._chance[played.person.enrolment.user_id].random() < REPEATED / 2:

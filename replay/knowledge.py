@@ -43,5 +43,5 @@ def possible_rewards(study: Study, decision: Row, at: datetime) -> list[float | 
 
 def _known(decision: Row, versions: list[Row]) -> Known:
     told = [row["item"] for row in versions if row["reward"] is not None]
-    late = decision["reward"] is None and told
-    return Known(told[-1] if late else decision["answers"], reward(decision, versions))
+    comes_later = decision["reward"] is None and told
+    return Known(told[-1] if comes_later else decision["answers"], reward(decision, versions))

@@ -65,7 +65,7 @@ def test_synthetic_participants_to_the_end_of_the_study(stack: Stack) -> None:
 
 def test_brushing_participants_of_an_oralytics_study(stack: Stack, tmp_path: Path) -> None:
     play = created(stack, "brushing", 6, "--protocol", "oralytics")
-    done = run(stack, *play, "--participants", "5", "--ema-faults", "0.1")
+    done = run(stack, *play, "--participants", "5")
     assert done.returncode == 0, done.stdout + done.stderr
     assert said(done.stdout, "decisions") == "30"
     assert "(the last one from 30 learning rows)" in done.stdout
