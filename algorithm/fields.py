@@ -98,6 +98,17 @@ def reals(length: int, element: Check) -> Check:
     return check
 
 
+def several(element: Check) -> Check:
+    """A list of any length whose values pass `element` each."""
+
+    def check(key: str, value: object) -> list[Any]:
+        if not isinstance(value, list):
+            raise ProtocolError(key, "must be a list")
+        return [element(f"{key}.{position}", one) for position, one in enumerate(value)]
+
+    return check
+
+
 def optional(check: Check, default: Any) -> Check:
     """null, which stands for `default`, or a value that passes `check`."""
     return lambda key, value: default if value is None else check(key, value)

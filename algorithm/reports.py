@@ -29,8 +29,15 @@ def instant(written: str | None, zone: str) -> datetime | None:
     return read_as if read_as.tzinfo else read_as.replace(tzinfo=ZoneInfo(zone))
 
 
-def corrects_outcome(reported: Mapping[str, Any], issued: Mapping[str, Any], zone: str) -> bool:
-    """Whether reported answers count for the outcome: the survey was finished before the action was drawn."""
+def tells_outcome(
+    reported: Mapping[str, Any], issued: Mapping[str, Any], zone: str, outcome_lag: int
+) -> bool:
+    """Whether reported answers count for the outcome.
+
+    Recorded with the point itself (lag 0), they always do. Else they are of an earlier action, and count
+    where the survey was finished before the new one was drawn."""
+    if outcome_lag == 0:
+        return True
     finished = instant(reported.get("timestamp_finished_ema"), zone)
     return finished is not None and finished <= issued["act_gen_timestamp"]
 

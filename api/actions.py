@@ -1,7 +1,7 @@
 """The one call that randomises, and the rules of when it may."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
@@ -10,11 +10,12 @@ from algorithm import draw
 from algorithm.envelope import forbids
 from algorithm.moments import Moment, moment
 from algorithm.protocol import Protocol
+from algorithm.protocols.miwaves import MIWAVES
 from api import auth, keys, queue, serving
 from api.auth import Caller
-from api.endpoint import Body, Domain, Reply
+from api.endpoint import Domain, Reply
 from api.errors import Fault, FieldError, Refusal
-from api.fields import DecisionIndex, Instant, Printable, Zone, coded
+from api.points import Asked, DecisionPoint, Survey
 from models import answers, audit, decisions, jobs, participants, windows
 from models.decisions import Point
 from models.keys import ACTIONS, keep
@@ -23,51 +24,6 @@ from models.session import transact
 from version import code_version
 
 domain = Domain("actions")
-Use = Annotated[float, Field(ge=-1e6, le=1e6)]
-
-
-class Survey(Body):
-    """The survey answers that come with a decision point."""
-
-    user_id: Printable = coded(Fault.ACTION_USER, examples=["p-017"])
-    finished_ema: bool = coded(Fault.FINISHED_EMA, examples=[True])
-    app_use_flag: bool = coded(Fault.APP_USE_FLAG, examples=[False])
-    activity_question_response: bool | Literal["NA"] | None = coded(
-        Fault.ACTIVITY_RESPONSE, default=None, examples=[True]
-    )
-    cannabis_use: Annotated[list[Use], Field(max_length=100)] | Literal["NA"] | None = coded(
-        Fault.CANNABIS_USE, default=None, examples=[[2, 3]]
-    )
-    decision_index: DecisionIndex | None = coded(Fault.FIELD, default=None, examples=[1])
-    decision_time: Instant | None = coded(Fault.FIELD, default=None)
-    timezone: Zone | None = coded(Fault.TIMEZONE, default=None)
-    available: bool | None = coded(
-        Fault.FIELD,
-        default=None,
-        description="False where the participant must not get a message now: nothing is randomised.",
-    )
-
-    def missing(self) -> list[tuple[Fault, str]]:
-        """What a finished survey must have and this one has not, as (fault, field)."""
-        if not self.finished_ema:
-            return []
-        found = []
-        if not isinstance(self.activity_question_response, bool):
-            found.append((Fault.ACTIVITY_RESPONSE, "activity_question_response"))
-        if not isinstance(self.cannabis_use, list):
-            found.append((Fault.CANNABIS_USE, "cannabis_use"))
-        return found
-
-    def answers(self) -> dict[str, Any]:
-        """The answers as the protocol reads them: "NA" is None. That of availability only where it is no."""
-        activity, use = self.activity_question_response, self.cannabis_use
-        told = {"available": False} if self.available is False else {}
-        return told | {
-            "finished_ema": self.finished_ema,
-            "app_use_flag": self.app_use_flag,
-            "activity_question_response": None if activity == "NA" else activity,
-            "cannabis_use": None if use == "NA" else use,
-        }
 
 
 class Decided(Reply):
@@ -118,13 +74,32 @@ def decide(body: Survey, caller: Caller, key: str | None) -> Decided:
         raise Refusal(
             missing[0][0], errors=[FieldError(field=field, message=fault.message) for fault, field in missing]
         )
+    return _decided(body, caller, key)
+
+
+@domain.operation(
+    "POST",
+    "/decision_points",
+    roles={"client", "admin"},
+    faults=(Fault.ACTION_UNKNOWN, Fault.NOT_DECIDING, Fault.INDEX_PASSED, Fault.OUTSIDE_DATES),
+    standing_is_read_by_view=True,
+)
+def decide_point(body: DecisionPoint, caller: Caller, key: str | None) -> Decided:
+    """Decide at a participant's decision point, under any protocol but MiWaves.
+
+    All is as with /actions, but for the answers: they are those that the study's protocol names.
+    """
+    return _decided(body, caller, key)
+
+
+def _decided(body: Asked, caller: Caller, key: str | None) -> Decided:
     outcome = transact(lambda session: _decide(session, caller, body, key, datetime.now(UTC)))
     for job_id in outcome.jobs:
         queue.send(jobs.INGEST, job_id)
     return outcome.decided
 
 
-def _decide(session: Session, caller: Caller, body: Survey, key: str | None, now: datetime) -> Outcome:
+def _decide(session: Session, caller: Caller, body: Asked, key: str | None, now: datetime) -> Outcome:
     if key is not None:
         auth.standing(session, caller)  # before what the key stands for is looked up
     asked = keys.index_meant(session, caller.study_id, body.user_id, ACTIONS, key, body.decision_index)
@@ -137,13 +112,13 @@ def _decide(session: Session, caller: Caller, body: Survey, key: str | None, now
 
 
 def _settle(
-    session: Session, caller: Caller, point: Point, body: Survey, asked: int | None, now: datetime
+    session: Session, caller: Caller, point: Point, body: Asked, asked: int | None, now: datetime
 ) -> Outcome:
     """The stored decision of the point that a call means, or a new one."""
     protocol = serving.loaded(session, point.protocol_id)
     is_open = point.rid is not None
     if is_open and (asked is not None or not _stale(point, protocol, now)):
-        return Outcome(_repeat(session, caller, point, body), [])
+        return Outcome(_repeat(session, caller, point, protocol, body), [])
     target = point.decision_index + (1 if is_open else 0)
     _check_phase(point)
     _check_index(point, protocol, target)
@@ -200,11 +175,11 @@ def _randomise(
     caller: Caller,
     point: Point,
     protocol: Protocol,
-    body: Survey,
+    body: Asked,
     now: datetime,
 ) -> Decided:
     when = _moment(point, protocol, body, now)
-    given = body.answers()
+    given = body.given(protocol.design)
     messages = serving.messages(session, point, now)
     rule = forbids(protocol.envelope, body.available is not False, now, when.local, messages)
     served = serving.serve(session, caller.study_id, point, protocol, when.evening, given, rule is None)
@@ -242,7 +217,7 @@ def _randomise(
     return Decided.model_validate(stored)
 
 
-def _moment(point: Point, protocol: Protocol, body: Survey, now: datetime) -> Moment:
+def _moment(point: Point, protocol: Protocol, body: Asked, now: datetime) -> Moment:
     when = moment(
         body.decision_time,
         now,
@@ -263,7 +238,7 @@ def _next_phase(point: Point, protocol: Protocol) -> str:
 
 
 def _note_whereabouts(
-    session: Session, study_id: int, point: Point, body: Survey, when: Moment, now: datetime
+    session: Session, study_id: int, point: Point, body: Asked, when: Moment, now: datetime
 ) -> None:
     """Keep the zone that a participant has moved to, and what the app's time disagrees with."""
     if body.timezone not in {None, point.timezone}:
@@ -280,9 +255,11 @@ def _note_whereabouts(
         )
 
 
-def _repeat(session: Session, caller: Caller, point: Point, body: Survey) -> Decided:
+def _repeat(session: Session, caller: Caller, point: Point, protocol: Protocol, body: Asked) -> Decided:
     """The stored decision; answers that differ from the first ones are kept beside it."""
-    given, first = body.answers(), decisions.known(session, point.participant_id, point.decision_index)
+    first = decisions.known(session, point.participant_id, point.decision_index)
+    design = MIWAVES if "finished_ema" in first.answers else protocol.design  # of a version before, perhaps
+    given = body.given(design)
     differs = given != first.answers and answers.add(
         session,
         caller.study_id,

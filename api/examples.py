@@ -58,6 +58,29 @@ EXAMPLES = {
             "correction_stored": False,
         },
     ),
+    "decide_point": Example(
+        {
+            "user_id": "p-017",
+            "answers": {},
+            "decision_index": 2,
+            "decision_time": "2026-12-01T19:05:00-05:00",
+        },
+        {
+            "status": "success",
+            "rid": 4712,
+            "action": 1,
+            "seed": 2612345678901234,
+            "act_prob": 0.4137082126,
+            "policy_id": 0,
+            "decision_index": 2,
+            "act_gen_timestamp": "2026-12-02T00:05:00.123456Z",
+            "state": [1.0, 0.0, 0.125, -1.0],
+            "fallback_level": "F0",
+            "available": True,
+            "unavailable_rule": None,
+            "correction_stored": False,
+        },
+    ),
     "end_decision_window": Example(
         {"user_id": "p-017", "decision_index": 1},
         {

@@ -48,6 +48,7 @@ class StudyState(Reply):
     policy_rows: int
     jobs: dict[str, int]
     protocol_hash: str
+    protocol: str
     study_length: int
     study_key_sha256: str
     study_key: str | None
@@ -80,6 +81,7 @@ def _state(session: Session, study: Study) -> StudyState:
         policy_rows=serving.row_count if serving else 0,
         jobs={"queued": 0, "running": 0, "done": 0, "failed": 0} | jobs.counts(session, study.id),
         protocol_hash=version.hash,
+        protocol=made.design.name,
         study_length=made.schedule.study_length,
         study_key_sha256=study.study_key_sha256,
         study_key=bytes(study.study_key).hex() if study.closed_at else None,

@@ -110,7 +110,9 @@ def _not_given() -> Iterator[tuple[object, ...]]:
 
 def _ingest() -> Iterator[tuple[object, ...]]:
     fields = defaultdict(list)
-    for name in items.Item.model_fields:
+    reported = [name for name in items.Item.model_fields if name != "answers"]
+    asked = [name for design in DESIGNS.values() for name in design.answers]
+    for name in [reported[0], *asked, *reported[1:]]:
         fields[items.code_of(name)].append(f"`{name}`")
     told = {code: f"{', '.join(names)}: missing, wrong, or not as issued." for code, names in fields.items()}
     yield from sorted((told | WINDOWS | DISCREPANCIES).items())

@@ -21,7 +21,8 @@ class Decision(Base):
 
     state: what the protocol's state function gave, in the order its feature version names; None at F4.
     policy_id: number of the policy whose probability this is; None at F4.
-    answers, reward: of the first committed call; reward is the outcome of the previous point's action.
+    answers, reward: of the first committed call; reward is the outcome of the previous point's action, None
+    where the protocol records outcomes with the point itself: they come later, as rows of `answers`.
     available, unavailable_rule: where a rule forbade a message, nothing was drawn: action and act_prob are 0,
     policy_id is None.
     study_id and protocol_id come from the row that was just read, without a foreign key: every decision of a
@@ -72,7 +73,11 @@ SELECT c.role, c.disabled,
        i.index AS decision_index,
        CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
        d.id AS rid, d.act_gen_timestamp, v.looks_back_days,
-       (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers,
+       (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action,
+                   CASE WHEN e.reward IS NOT NULL THEN e.answers
+                        ELSE coalesce((SELECT a.item FROM answers a
+                                       WHERE a.decision_id = e.id AND a.reward IS NOT NULL
+                                       ORDER BY a.version DESC LIMIT 1), e.answers) END,
                    coalesce((SELECT a.reward FROM answers a
                              WHERE a.decision_id = e.id AND a.reward IS NOT NULL
                              ORDER BY a.version DESC LIMIT 1), e.reward),
@@ -102,7 +107,7 @@ class Point(NamedTuple):
     the one to be stored: who has it can answer before the row is written. `looks_back_days`: how far the
     protocol's safety envelope looks back on messages. `earlier` holds
     [decision_index, evening, action, answers, reward, feature_version] of the points that the state looks
-    back on.
+    back on; where a decision was made without a reward, the answers are those that told it since.
     """
 
     role: str

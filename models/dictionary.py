@@ -48,8 +48,10 @@ MEANINGS: dict[str, Meaning] = {
         "the rule that forbade it; null where available",
         range="app, quiet_hours, cool_down, daily_cap, weekly_cap",
     ),
-    "decisions.answers": Meaning("the survey answers of the first call of this point"),
-    "decisions.reward": Meaning("what those answers report: the outcome of an earlier action", REWARD),
+    "decisions.answers": Meaning("the answers that the first call of this point told"),
+    "decisions.reward": Meaning(
+        "what those answers report: the outcome of an earlier action; null where they report none", REWARD
+    ),
     "decisions.evening": Meaning("time of day that was decided with"),
     "decisions.decision_time": Meaning("when the point was, as the app told, else act_gen_timestamp", UTC),
     "decisions.utc_offset_minutes": Meaning("of the participant's wall clock then", "minutes east of UTC"),
@@ -58,7 +60,7 @@ MEANINGS: dict[str, Meaning] = {
     "participants.phase": Meaning("how far the participant is in the trial"),
     "participants.decision_index": Meaning("how many decision points are over", range=">= 0"),
     "participants.corrections": Meaning(
-        "how many outcomes were corrected after they were told", range=">= 0"
+        "how many outcomes the study's back end told or corrected after the decision", range=">= 0"
     ),
     "participants.rl_start_date": Meaning("first day of the trial, local"),
     "participants.rl_end_date": Meaning("last day of the trial, local"),

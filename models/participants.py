@@ -97,7 +97,8 @@ def enter_zone(
 
 
 def corrected(session: Session, participant_id: int) -> None:
-    """Note that an outcome of the participant was corrected: all their rows must be looked through again."""
+    """Note that an earlier outcome of the participant came, or was corrected: all their rows must be looked
+    through again."""
     session.execute(
         update(Participant)
         .where(Participant.id == participant_id)

@@ -11,20 +11,24 @@ import argparse
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rehearsal import recorded, summary, synthetic
+from rehearsal import brushing, recorded, summary, synthetic
 from rehearsal.backend import Backend, EmaServer, Faults
 from rehearsal.checks import FARTHEST_Z, Ledger, check_prior, z_score
 from rehearsal.client import ApiError, Client, Unreachable
 from rehearsal.options import CannotStart, account, arguments
-from rehearsal.people import Person
+from rehearsal.people import Brusher, Person
 from rehearsal.play import Rehearsal, check_report
 from rehearsal.progress import progress
 
 START_SECONDS = 10.0
 PARTICIPANTS = 16
+SYNTHETIC: dict[str, Callable[[int, int, int], Sequence[Person | Brusher]]] = {
+    "miwaves": synthetic.people,
+    "oralytics": brushing.people,
+}
 MAY_EXIST = {403, 409}  # registering is over, or an account of this name is there
 
 
@@ -106,14 +110,18 @@ def _reader(options: argparse.Namespace, client: Client) -> Client:
     return researcher
 
 
-def _people(options: argparse.Namespace, client: Client, everybody: list[Person] | None) -> list[Person]:
+def _people(
+    options: argparse.Namespace, client: Client, everybody: Sequence[Person | Brusher] | None
+) -> list[Person | Brusher]:
     """Who is played, cut to the numbers asked for. Raises CannotStart where the study cannot hold them."""
     study = client.study()
     if study.participants:
         raise CannotStart(f"study {study.study} has participants already: make a new one")
+    if study.protocol not in SYNTHETIC or (everybody is not None and study.protocol != "miwaves"):
+        raise CannotStart(f"nobody can be played under the protocol {study.protocol} of study {study.study}")
     if everybody is None:
         count = options.participants or PARTICIPANTS
-        everybody = synthetic.people(count, options.points or study.study_length, options.seed)
+        everybody = SYNTHETIC[study.protocol](count, options.points or study.study_length, options.seed)
     if len(everybody) < (options.participants or 0):
         raise CannotStart(f"--participants {options.participants}: only {len(everybody)} are recorded")
     people = [replace(p, points=p.points[: options.points]) for p in everybody[: options.participants]]

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from rehearsal.messages import Decision, Enrolment, Survey
+from rehearsal.messages import Brushing, Decision, Enrolment, Survey
 
 TOLERANCE = timedelta(seconds=1)
 LARGEST_BODY = 64 * 1024
@@ -51,9 +51,9 @@ class Backend:
         with self._lock:
             self._items.setdefault(user_id, [])
 
-    def store(self, enrolment: Enrolment, survey: Survey, decision: Decision) -> None:
+    def store(self, enrolment: Enrolment, answers: Survey | Brushing, decision: Decision) -> None:
         """Keep the data of one decision point."""
-        item = _item(enrolment, survey, decision)
+        item = _item(enrolment, answers, decision)
         with self._lock:
             self._items[enrolment.user_id].append((decision.act_gen_timestamp, item))
 
@@ -182,11 +182,12 @@ def _instant(text: str) -> datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
-def _item(enrolment: Enrolment, survey: Survey, decision: Decision) -> dict[str, Any]:
+def _item(enrolment: Enrolment, answers: Survey | Brushing, decision: Decision) -> dict[str, Any]:
     """One item of ema_data. A message is shown when it is drawn, and looked at with a finished survey."""
     at = decision.act_gen_timestamp.isoformat()
     shown = at if decision.action == 1 else "NA"
-    return survey.fields() | {
+    finished = isinstance(answers, Survey) and answers.finished_ema
+    return answers.fields() | {
         "user_id": enrolment.user_id,
         "action_taken": decision.action,
         "seed": decision.seed,
@@ -195,9 +196,9 @@ def _item(enrolment: Enrolment, survey: Survey, decision: Decision) -> dict[str,
         "decision_index": decision.decision_index,
         "act_gen_timestamp": at,
         "rid": decision.rid,
-        "timestamp_finished_ema": at if survey.finished_ema else "NA",
+        "timestamp_finished_ema": at if finished else "NA",
         "message_notification_sent_time": shown,
-        "message_notification_click_time": shown if survey.finished_ema else "NA",
+        "message_notification_click_time": shown if finished else "NA",
         "morning_notification_time_start": list(enrolment.morning_notification_time_start),
         "evening_notification_time_start": list(enrolment.evening_notification_time_start),
     }

@@ -103,6 +103,11 @@ class Client:
         body = {"user_id": user_id, "decision_index": index, "decision_time": time} | survey.fields()
         return self._call(Decision, "POST", "/actions", body)
 
+    def decision_point(self, user_id: str, index: int, time: datetime) -> Decision:
+        """The same under a protocol whose answers all come after the action."""
+        body = {"user_id": user_id, "decision_index": index, "decision_time": time}
+        return self._call(Decision, "POST", "/decision_points", body)
+
     def end_decision_window(self, user_id: str, index: int) -> EndedWindow:
         """Say that the window of point `index` is over."""
         return self._call(

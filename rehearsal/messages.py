@@ -34,8 +34,20 @@ class Survey:
 
 
 @dataclass(frozen=True)
+class Brushing:
+    """What is recorded of one decision point of an Oralytics study, after its action."""
+
+    brushing_seconds: float
+    app_used: bool
+
+    def fields(self) -> dict[str, Any]:
+        """The two fields as they are sent."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Decision:
-    """The answer of POST /actions: action = 1 exactly where seed / 2**53 < act_prob."""
+    """The answer of POST /actions or /decision_points: action = 1 exactly where seed / 2**53 < act_prob."""
 
     rid: int
     action: int
@@ -93,6 +105,7 @@ class StudyReport:
     policy_rows: int
     jobs: dict[str, int]
     study_length: int
+    protocol: str = "miwaves"
 
 
 @dataclass(frozen=True)

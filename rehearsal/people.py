@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from zoneinfo import ZoneInfo
 
-from rehearsal.messages import Enrolment, Survey
+from rehearsal.messages import Brushing, Enrolment, Survey
 
 NOTHING = Survey(finished_ema=False, app_use_flag=False)
 """The answers of a point before which nothing is known to have happened."""
@@ -27,6 +27,16 @@ class Person:
     enrolment: Enrolment
     points: Sequence[Point]
     answers: Callable[[int, Sequence[int]], Survey]
+
+
+@dataclass(frozen=True)
+class Brusher:
+    """Of an Oralytics study: `brushing(t, actions)` is recorded after the action of point t, the last one of
+    `actions`."""
+
+    enrolment: Enrolment
+    points: Sequence[Point]
+    brushing: Callable[[int, Sequence[int]], Brushing]
 
 
 def local_time(day: date, hhmm: int, zone: ZoneInfo) -> datetime:

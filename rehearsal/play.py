@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from rehearsal.backend import Backend
 from rehearsal.checks import Distinct, Ledger, Played, check_decision
 from rehearsal.client import ApiError, Client
-from rehearsal.messages import Decision, StudyReport
-from rehearsal.people import Person, Point
+from rehearsal.messages import Brushing, Decision, Job, StudyReport, Survey
+from rehearsal.people import Brusher, Person, Point
 
 REPEATED = 0.05  # of the calls are made twice: at once, or after the window's end
 ANSWERED = "every call is answered as the contract says"
@@ -36,7 +36,7 @@ class Rehearsal:
     """One play of `people` against the service behind `client`, whose data `backend` serves."""
 
     def __init__(
-        self, client: Client, backend: Backend, people: Sequence[Person], threads: int, seed: int
+        self, client: Client, backend: Backend, people: Sequence[Person | Brusher], threads: int, seed: int
     ) -> None:
         self.client, self.backend, self.threads = client, backend, threads
         self.played = [Played(person) for person in people]
@@ -52,13 +52,18 @@ class Rehearsal:
             list(pool.map(lambda played: self._guarded(self._register, played), self.played))
 
     def walk(self, step: Callable[[int], None]) -> None:
-        """Everybody meets their next point, then all these windows end; `step(n)` after each such round."""
+        """Everybody meets their next point, then all these windows end; `step(n)` after each such round.
+
+        What is recorded of a point is in the next state, so it is waited for, as the hours between two points
+        do it."""
         rounds = max(len(played.person.points) for played in self.played)
         started = time.monotonic()
         with self._pool() as pool:
             for number in range(rounds):
                 self._each(pool, number, self._decide)
                 self._each(pool, number, self._end)
+                if isinstance(self.played[0].person, Brusher):
+                    self._each(pool, number, self._wait_for_record)
                 step(sum(number < len(played.person.points) for played in self.played))
         self.walked_seconds = time.monotonic() - started
 
@@ -101,13 +106,17 @@ class Rehearsal:
 
     def refit(self, patience: float) -> None:
         """Ask for a refit, as a back end may, and check that its job is done in time."""
-        accepted = self.client.update_parameters()
+        job = self._over(self.client.update_parameters().job_id, patience)
+        self.ledger.equal("a refit on request is done", job.state, "done")
+
+    def _over(self, job_id: int, patience: float) -> Job:
+        """The job once it is done or failed, or as it is after `patience` seconds."""
         until = time.monotonic() + patience
-        while (job := self.client.job(accepted.job_id)).state in {"queued", "running"}:
+        while (job := self.client.job(job_id)).state in {"queued", "running"}:
             if time.monotonic() > until:
                 break
             time.sleep(POLL_SECONDS)
-        self.ledger.equal("a refit on request is done", job.state, "done")
+        return job
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -137,18 +146,32 @@ class Rehearsal:
 
     def _decide(self, played: Played, point: Point) -> None:
         index = point.decision_index
-        played.surveys[index] = played.person.answers(index, played.actions)
+        if isinstance(played.person, Person):
+            played.surveys[index] = played.person.answers(index, played.actions)
         started = time.perf_counter()
         decision = self._ask(played, point)
         self.action_seconds.append(time.perf_counter() - started)
         check_decision(self.ledger, self._rids, played, point, decision)
         played.decisions[index] = decision
-        self.backend.store(played.person.enrolment, played.surveys[index], decision)
+        self.backend.store(played.person.enrolment, self._answers(played, index), decision)
         self._perhaps_ask_again(played, point)
 
     def _ask(self, played: Played, point: Point) -> Decision:
         user_id, index = played.person.enrolment.user_id, point.decision_index
+        if isinstance(played.person, Brusher):
+            return self.client.decision_point(user_id, index, point.decision_time)
         return self.client.actions(user_id, index, point.decision_time, played.surveys[index])
+
+    def _answers(self, played: Played, index: int) -> Survey | Brushing:
+        """What the back end has of a point that is decided."""
+        if isinstance(played.person, Person):
+            return played.surveys[index]
+        played.brushing[index] = played.person.brushing(index, played.actions)
+        return played.brushing[index]
+
+    def _wait_for_record(self, played: Played, point: Point) -> None:
+        job = self._over(played.jobs[point.decision_index], self.client.patience)
+        self.ledger.equal("what was recorded of a point is stored before the next", job.state, "done")
 
     def _perhaps_ask_again(self, played: Played, point: Point) -> None:
         if self._chance[played.person.enrolment.user_id].random() < REPEATED / 2:

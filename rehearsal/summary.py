@@ -7,6 +7,8 @@ from rehearsal.checks import FARTHEST_Z, Ledger, z_score
 from rehearsal.messages import Decision, Policy, StudyReport
 from rehearsal.play import Rehearsal
 
+MIWAVES_STATES = 8
+
 
 def lines(play: Rehearsal, report: StudyReport, policies: Sequence[Policy]) -> Iterator[str]:
     """The whole summary; `policies` start with the prior."""
@@ -35,7 +37,8 @@ def messages(decisions: Sequence[Decision]) -> str:
 def probabilities(first: Policy, last: Policy) -> Iterator[str]:
     """act_prob per state for the population, under two policies."""
     states = sorted(first.act_prob)
-    yield "state S1 S2 S3    " + "  ".join(f"{state:>6}" for state in states)
+    label = "state S1 S2 S3" if len(states) == MIWAVES_STATES else "state"
+    yield f"{label:<18}" + "  ".join(f"{state:>6}" for state in states)
     for policy in (first, last):
         values = "  ".join(f"{policy.act_prob[state]:.4f}" for state in states)
         yield f"policy {policy.policy_id:<10} {values}"

@@ -25,12 +25,12 @@ def people(count: int, points: int, seed: int) -> list[Person]:
 def _person(number: int, points: int, seed: int) -> Person:
     generator = np.random.default_rng([seed, number])
     drawn = testbed.draw_participant(generator, points, EFFECT, habituates=number % 2 == 1)
-    enrolment = _enrolment(number, points)
+    enrolment = enrol(number, points)
 
     def answers(index: int, actions: Sequence[int]) -> Survey:
         return _survey(drawn.respond(index - 1, actions[-1], actions[:-1])) if actions else NOTHING
 
-    return Person(enrolment, list(_points(enrolment, points)), answers)
+    return Person(enrolment, list(calendar(enrolment, points)), answers)
 
 
 def _survey(response: testbed.Response) -> Survey:
@@ -38,8 +38,8 @@ def _survey(response: testbed.Response) -> Survey:
     return Survey(**response.answers | {"cannabis_use": None if use is None else tuple(map(float, use))})
 
 
-def _enrolment(number: int, points: int) -> Enrolment:
-    """Some start each week, and some keep later hours."""
+def enrol(number: int, points: int) -> Enrolment:
+    """Participant `number` at POST /register. Some start each week, and some keep later hours."""
     start = FIRST_DAY + timedelta(weeks=number // ENROLLED_EACH_WEEK)
     end = start + timedelta(days=(points - 1) // testbed.POINTS_PER_DAY)
     later = 100 * (number % 2)
@@ -48,7 +48,7 @@ def _enrolment(number: int, points: int) -> Enrolment:
     return Enrolment(f"synthetic-{number + 1:03}", start, end, start, end, mornings, evenings, zone)
 
 
-def _points(enrolled: Enrolment, count: int) -> Iterator[Point]:
+def calendar(enrolled: Enrolment, count: int) -> Iterator[Point]:
     """Morning and evening in turn, each at that weekday's notification time."""
     zone = ZoneInfo(enrolled.timezone or "UTC")
     halves = (enrolled.morning_notification_time_start, enrolled.evening_notification_time_start)

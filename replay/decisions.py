@@ -12,7 +12,7 @@ from algorithm.envelope import Sent, forbids, local_time
 from algorithm.ladder import Block, Choice, Level, Rung
 from algorithm.protocol import Protocol
 from algorithm.protocols.design import Point, State
-from replay.knowledge import possible_rewards
+from replay.knowledge import Known, possible
 from replay.report import Report
 from replay.study import BLOCK, POPULATION, Source, Study, population
 from replay.trial import Row
@@ -109,12 +109,13 @@ def _messages(study: Study, decision: Row) -> Iterator[Sent]:
 
 
 def _state(study: Study, decision: Row, protocol: Protocol, report: Report) -> None:
-    found = list(dict.fromkeys(islice(_states(study, decision, protocol), MOST)))
+    found = islice(_states(study, decision, protocol), MOST)
+    likeliest = next(found)
     stored = None if decision["state"] is None else tuple(decision["state"])
-    if stored in found:
+    if stored == likeliest or stored in found:
         report.held["state"] += 1
     else:
-        first = None if found[0] is None else list(found[0])
+        first = None if likeliest is None else list(likeliest)
         report.compare("state", name(decision), decision["state"], first)
 
 
@@ -125,9 +126,9 @@ def _states(study: Study, decision: Row, protocol: Protocol) -> Iterator[State |
     points = [study.points.get((decision["participant_id"], one)) for one in looked_at]
     version = design.feature_version
     earlier = [point for point in points if point is not None and point["feature_version"] == version]
-    known = [possible_rewards(study, point, decision["act_gen_timestamp"]) for point in earlier]
-    for rewards in product(*known):
-        if not all(reward is None or np.isfinite(reward) for reward in rewards):
+    known = [possible(study, point, decision["act_gen_timestamp"]) for point in earlier]
+    for told in product(*known):
+        if not all(one.reward is None or np.isfinite(one.reward) for one in told):
             yield None  # the JSON that serving reads them from has no such numbers
             continue
         try:
@@ -138,15 +139,15 @@ def _states(study: Study, decision: Row, protocol: Protocol) -> Iterator[State |
                 design.reward(decision["answers"], protocol.state),
                 None,
             )
-            pairs = zip(earlier, rewards, strict=True)
-            state = design.state(asked, [_point(row, reward) for row, reward in pairs], protocol.state)
+            pairs = zip(earlier, told, strict=True)
+            state = design.state(asked, [_point(row, one) for row, one in pairs], protocol.state)
             yield state if np.isfinite(design.features(state)).all() else None
         except DAMAGE:
             yield None
 
 
-def _point(row: Row, reward: float | None) -> Point:
-    return Point(row["decision_index"], row["evening"], row["answers"], reward, row["action"])
+def _point(row: Row, known: Known) -> Point:
+    return Point(row["decision_index"], row["evening"], known.answers, known.reward, row["action"])
 
 
 def _probability(study: Study, decision: Row, protocol: Protocol, report: Report) -> None:

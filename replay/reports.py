@@ -59,7 +59,8 @@ def _answers(study: Study, decision: Row, protocol: Protocol, report: Report) ->
 
 def _outcome(answer: Row, decision: Row, protocol: Protocol, zone: str) -> float | None:
     """What a version makes of the outcome, None where it changes nothing."""
-    if answer["source"] != "ema" or not reports.corrects_outcome(answer["item"], decision, zone):
+    lag = protocol.schedule.outcome_lag
+    if answer["source"] != "ema" or not reports.tells_outcome(answer["item"], decision, zone, lag):
         return None
     return protocol.design.reward(answer["item"], protocol.state)
 

@@ -16,6 +16,7 @@ from api.app import create_app
 from models import locks, secrets
 from models import session as database
 from settings import settings
+from workers import ingest
 
 REGISTRATION: dict[str, Any] = {
     "rl_start_date": "2020-01-01",
@@ -91,6 +92,7 @@ def _forget() -> None:
     for kept in (auth._verified, auth._nobody, secrets._keys, secrets.decrypt, limits._shared, limits._own):
         kept.cache_clear()
     serving._protocols.clear()
+    ingest._protocols.clear()
     serving._study_keys.clear()
     serving._populations.clear()
     locks.close()

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from algorithm import reports
+from algorithm.fields import ProtocolError
+from algorithm.protocols.design import Design
 from algorithm.reports import Difference
 from models.decisions import Decision
 
@@ -25,19 +27,12 @@ Moment = Annotated[str, Field(max_length=64)]
 
 
 class Item(BaseModel):
-    """One survey with the decision that the app says it belongs to. Unknown fields are not stored."""
+    """Answers with the decision that the app says they belong to. Unknown fields are not stored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
     user_id: str = _coded(NO_FIELD_CODE, max_length=128)
-    finished_ema: bool = _coded(NO_FIELD_CODE)
-    app_use_flag: bool = _coded(NO_FIELD_CODE)
-    activity_question_response: Annotated[bool | None, BeforeValidator(_unknown)] = _coded(
-        NO_FIELD_CODE, default=None
-    )
-    cannabis_use: Annotated[list[float] | None, BeforeValidator(_unknown)] = _coded(
-        NO_FIELD_CODE, default=None
-    )
+    answers: dict[str, Any]
     action_taken: Literal[0, 1] = _coded(304)
     seed: int = _coded(305, ge=0, lt=2**53)
     act_prob: float = _coded(306, ge=0, le=1)
@@ -55,10 +50,9 @@ class Item(BaseModel):
     morning_notification_time_start: Times = _coded(314, default=None)
     evening_notification_time_start: Times = _coded(315, default=None)
 
-    def answers(self) -> dict[str, Any]:
-        """The survey answers as the protocol reads them."""
-        names = {"finished_ema", "app_use_flag", "activity_question_response", "cannabis_use"}
-        return self.model_dump(include=names)
+    def content(self) -> dict[str, Any]:
+        """What is stored: one flat object, without the person's name."""
+        return self.model_dump(exclude={"user_id", "answers"}) | self.answers
 
 
 class BadItem(ValueError):
@@ -69,16 +63,29 @@ class BadItem(ValueError):
         self.code = code
 
 
-def read(raw: dict[str, Any]) -> Item:
-    """The item in `raw`. Raises BadItem, also for times that are none."""
+def read(raw: dict[str, Any], design: Design) -> Item:
+    """The item in `raw`, with the answers of `design`. Raises BadItem, also for times that are none."""
+    answers, faulty = _answers(raw, design)
     try:
-        item = Item.model_validate(raw)
+        item = Item.model_validate({**raw, "answers": answers})
     except ValidationError as error:
         name = str(error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"][0])
+        name = faulty if name == "answers" else name
         raise BadItem(code_of(name), name) from None
     for name in ("act_gen_timestamp", "timestamp_finished_ema"):
         moment(getattr(item, name), "UTC", name)
     return item
+
+
+def _answers(raw: dict[str, Any], design: Design) -> tuple[dict[str, Any] | None, str]:
+    """The answers, or None and the first that is missing or wrong."""
+    found = {}
+    for name, check in design.answers.items():
+        try:
+            found[name] = check(name, _unknown(raw.get(name)))
+        except ProtocolError:
+            return None, name
+    return found, ""
 
 
 def code_of(name: str) -> int:
@@ -102,6 +109,6 @@ def differences(item: Item, issued: Decision, zone: str) -> list[Difference]:
     return reports.differences(item.model_dump(), vars(issued), zone)
 
 
-def corrects_outcome(item: Item, issued: Decision, zone: str) -> bool:
-    """Whether the answers count for the outcome: the survey was finished before the action was drawn."""
-    return reports.corrects_outcome(item.model_dump(), vars(issued), zone)
+def tells_outcome(item: Item, issued: Decision, zone: str, outcome_lag: int) -> bool:
+    """Whether the answers count for the outcome."""
+    return reports.tells_outcome(item.model_dump(), vars(issued), zone, outcome_lag)

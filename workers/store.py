@@ -34,7 +34,7 @@ class Reception:
         by_rid: dict[int, list[Item]] = defaultdict(list)
         for raw in reply:
             try:
-                item = items.read(raw)
+                item = items.read(raw, self.protocol.design)
             except BadItem as bad:
                 self.bad.append(bad)
                 self.disagree(None, Difference("item", bad.code, "a well-formed item", str(bad)))
@@ -53,16 +53,16 @@ class Reception:
         for difference in items.differences(item, decision, zone):
             self.disagree(decision.id, difference)
         reward = None
-        if items.corrects_outcome(item, decision, zone):
-            reward = self.protocol.design.reward(item.answers(), self.protocol.state)
-        content = item.model_dump(exclude={"user_id"})
-        stored = answers.add(self.session, self.study.id, decision.id, earlier, "ema", content, reward)
+        if items.tells_outcome(item, decision, zone, self.protocol.schedule.outcome_lag):
+            reward = self.protocol.design.reward(item.answers, self.protocol.state)
+        stored = answers.add(self.session, self.study.id, decision.id, earlier, "ema", item.content(), reward)
         before = answers.outcome(decision, earlier)
         if stored and reward not in {None, before}:
             participants.corrected(self.session, self.participant_id)
-            self._note_correction(decision, before, reward)
+            if before is not None:
+                self._note_correction(decision, before, reward)
 
-    def _note_correction(self, decision: Decision, before: float | None, reward: float | None) -> None:
+    def _note_correction(self, decision: Decision, before: float, reward: float | None) -> None:
         audit.note(
             self.session,
             self.study.id,
@@ -98,6 +98,7 @@ def items_of(
     reception = Reception(session, study, protocol, asked.participant_id)
     by_rid = reception.read(reply, user_id)
     known = decisions.by_rids(session, asked.participant_id, list(by_rid))
+    features = protocol.design.feature_version
     earlier = answers.of_decisions(session, known)
     for rid, found in by_rid.items():
         if rid not in known:
@@ -106,7 +107,7 @@ def items_of(
             )
         elif len(found) > 1:
             reception.disagree(rid, Difference("item", TWO_ITEMS, "one item", f"{len(found)} items"))
-        else:
+        elif known[rid].feature_version == features:  # the answers of others are other answers
             reception.keep(found[0], known[rid], earlier[rid])
     return _lack(by_rid.get(asked.id, []), reception.bad)
 

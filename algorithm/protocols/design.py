@@ -20,7 +20,7 @@ class StateUnavailable(ValueError):
 class Point:
     """One decision point of one participant.
 
-    `index` counts decision points from 1. `evening` is the time of day. `answers` are those given at this
+    `index` counts decision points from 1. `evening` is the time of day. `answers` are those known of this
     point (None: none came). `reward` is the reward whose outcome was observed with this point's answers
     where the protocol's outcome lag is 1, and the outcome of this point's own action where it is 0.
     `action` is 1 when a message was sent, 0 when not, None while undecided."""
@@ -74,11 +74,18 @@ class Design(Protocol):
         `sigma_u0` of its section `hyperparameters`."""
 
     @property
+    def answers(self) -> Mapping[str, Check]:
+        """A check for each answer that is known of a decision point, by name; null is an answer where the
+        check takes it. With an outcome lag of 1 they come with the call that asks for the decision, and the
+        study's back end reports them again; with 0 they come from the back end alone, after the action."""
+
+    @property
     def state_checks(self) -> Mapping[str, Check]:
         """A check for each key of the document's `state` section."""
 
-    def reward(self, answers: Answers, parameters: Mapping[str, Any]) -> float:
-        """The reward that `answers` report. `parameters` is the document's `state` section."""
+    def reward(self, answers: Answers, parameters: Mapping[str, Any]) -> float | None:
+        """The reward that `answers` report, None where they report none. `parameters` is the document's
+        `state` section."""
 
     def state(self, point: Point, earlier: Sequence[Point], parameters: Mapping[str, Any]) -> State:
         """The state at `point`; `earlier` holds points of lower index in any order. Raises

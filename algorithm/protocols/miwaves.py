@@ -4,6 +4,7 @@ Source: Ghosh et al., MiWaves reinforcement learning algorithm, arXiv 2408.15076
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from algorithm.arrays import Floats, frozen
-from algorithm.fields import Check, choice
+from algorithm.fields import Check, boolean, choice, optional, real, several
 from algorithm.protocols.design import Answers, Point, State, StateUnavailable
 
 _STATES = tuple((float(s1), float(s2), float(s3)) for s1, s2, s3 in product((0, 1), repeat=3))
+_NUMBER = real(-sys.float_info.max, sys.float_info.max)
 _CODES = np.array([4.0, 2.0, 1.0])
 _TABLE = frozen([[1, a, b, c, a * b, a * c, b * c, a * b * c] for a, b, c in _STATES])
 
@@ -31,6 +33,12 @@ class MiWaves:
     """Of a reward uniform on {0, 1, 2, 3}."""
     history = 2
     outcome_lag = 1
+    answers: Mapping[str, Check] = {
+        "finished_ema": boolean,
+        "app_use_flag": boolean,
+        "activity_question_response": optional(boolean, None),
+        "cannabis_use": optional(several(_NUMBER), None),
+    }
     state_checks: Mapping[str, Check] = {"cannabis_use": choice("auto", "hours", "flags")}
     defaults: Mapping[str, Any] = {
         "prior": {

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from algorithm.arrays import Floats
-from algorithm.fields import Check
+from algorithm.fields import Check, boolean, real
 from algorithm.protocols.design import Answers, Point, State
 
 LONGEST = 180.0
 """Seconds of brushing beyond which more is not better."""
+_DAY = 86_400.0
 _DECAY = 13 / 14
 _UNKNOWN = 29.624
 _NOISE = 3396.449
@@ -30,7 +31,7 @@ _NOISE = 3396.449
 
 class Oralytics:
     """An Oralytics-like trial. Answers carry `brushing_seconds` (number) and `app_used` (bool: on that
-    day), both recorded with the decision point itself."""
+    day), both recorded with the decision point itself: before its action there are none."""
 
     name = "oralytics"
     state_names = ("evening", "app_used_yesterday", "recent_brushing", "recent_prompts")
@@ -40,6 +41,7 @@ class Oralytics:
     """Of a reward uniform on [0, 180]."""
     history = 14
     outcome_lag = 0
+    answers: Mapping[str, Check] = {"brushing_seconds": real(0, _DAY), "app_used": boolean}
     state_checks: Mapping[str, Check] = {}
     defaults: Mapping[str, Any] = {
         "prior": {
@@ -60,9 +62,10 @@ class Oralytics:
         },
     }
 
-    def reward(self, answers: Answers, parameters: Mapping[str, Any]) -> float:
-        """Seconds of brushing, 0 to 180; more counts as 180."""
-        return min(max(float(answers["brushing_seconds"]), 0.0), LONGEST)
+    def reward(self, answers: Answers, parameters: Mapping[str, Any]) -> float | None:
+        """Seconds of brushing, 0 to 180; more counts as 180. None while they are not recorded."""
+        seconds = answers.get("brushing_seconds")
+        return None if seconds is None else min(max(float(seconds), 0.0), LONGEST)
 
     def state(self, point: Point, earlier: Sequence[Point], parameters: Mapping[str, Any]) -> State:
         """(evening, app_used_yesterday, recent_brushing, recent_prompts): two of 0 or 1, and two
@@ -100,7 +103,7 @@ def _app_used_yesterday(point: Point, recent: Sequence[Point]) -> bool:
     """Yesterday's points are the two before this morning's; an evening's are one further back."""
     last = point.index - 1 - point.evening
     yesterday = [other.answers for other in recent if other.index in (last, last - 1)]
-    return any(answers is not None and bool(answers["app_used"]) for answers in yesterday)
+    return any(answers is not None and bool(answers.get("app_used")) for answers in yesterday)
 
 
 ORALYTICS = Oralytics()

@@ -29,6 +29,13 @@ def test_the_reward_is_seconds_up_to_three_minutes(seconds: float, reward: float
     assert type(found) is float
 
 
+def test_before_the_record_there_is_no_reward_and_the_point_counts_for_its_prompt_alone() -> None:
+    assert DESIGN.reward({}, {}) is None
+    assert DESIGN.reward({"available": False}, {}) is None
+    unrecorded = [Point(index, index % 2 == 0, {}, None, 1) for index in (1, 2)]
+    assert DESIGN.state(Point(3, False, {}, None, None), unrecorded, {}) == (0.0, 0.0, 0.0, 1.0)
+
+
 def test_nothing_is_known_at_first() -> None:
     assert DESIGN.state(brushed(1, 100), [], {}) == (0.0, 0.0, 0.0, 0.0)
     assert DESIGN.state(brushed(2, 100), [brushed(3, 5, app=True)], {}) == (1.0, 0.0, 0.0, 0.0)

@@ -26,6 +26,7 @@ POST /auth/login                               401 401 401 401       -   -   -
 POST /auth/logout                              401 200 200 200       -   -   -
 POST /register                                 401 201 403 201       201 403 201
 POST /actions                                  401 200 403 200       404 403 404
+POST /decision_points                          401 422 403 422       404 403 404
 POST /end_decision_window                      401 202 403 202       404 403 404
 POST /update_parameters                        401 202 403 202       -   -   -
 POST /update_hyperparameters                   401 202 403 202       -   -   -
@@ -150,6 +151,7 @@ REQUESTS: dict[str, Callable[[Rows], Request]] = {
     "/auth/login": lambda rows: Request(body={"api_user": f"x{next(numbers)}", "api_pass": "y"}),
     "/register": lambda rows: Request(body={"user_id": f"new {next(numbers)}", **REGISTRATION}),
     "/actions": lambda rows: Request(body={"user_id": rows.user_id, **NOT_FINISHED}),
+    "/decision_points": lambda rows: Request(body={"user_id": rows.user_id}),
     "/end_decision_window": lambda rows: Request(body={"user_id": rows.user_id}),
     "/jobs/<int:job_id>": lambda rows: Request({"job_id": rows.job_id}),
     "/policies/<int:policy_id>": lambda rows: Request({"policy_id": rows.policy_id}),

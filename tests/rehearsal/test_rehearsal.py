@@ -35,11 +35,13 @@ def command(stack: Stack, *words: str) -> dict[str, str]:
     return printed
 
 
-def created(stack: Stack, study: str, length: int = 60) -> list[str]:
+def created(stack: Stack, study: str, length: int = 60, *more: str) -> list[str]:
     """Create a study; gives the words that play it."""
     port = str(free_port())
     settings = ("--set", "refit.min_interval_minutes=0", "--set", f"schedule.study_length={length}")
-    command(stack, "study", "create", study, "--ema-url", f"http://127.0.0.1:{port}/ema_study", *settings)
+    command(
+        stack, "study", "create", study, "--ema-url", f"http://127.0.0.1:{port}/ema_study", *settings, *more
+    )
     return ["rehearsal", "--api", stack.api_url, "--study", study, "--listen", port]
 
 
@@ -59,6 +61,20 @@ def test_synthetic_participants_to_the_end_of_the_study(stack: Stack) -> None:
     assert int(said(done.stdout, "policies fitted")) > 1
     assert "every check held" in done.stdout
     assert done.stderr.splitlines()[-2].startswith("decision points: 72 of 72")
+
+
+def test_brushing_participants_of_an_oralytics_study(stack: Stack, tmp_path: Path) -> None:
+    play = created(stack, "brushing", 6, "--protocol", "oralytics")
+    done = run(stack, *play, "--participants", "5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said(done.stdout, "decisions") == "30"
+    assert "(the last one from 30 learning rows)" in done.stdout
+    assert "every check held" in done.stdout
+    name, role = "auditor-of-brushing", ("--role", "researcher")
+    command(stack, "client", "create", name, "--study", "brushing", *role)
+    command(stack, "export", "brushing", str(tmp_path / "export"), "--account", name)
+    replayed = run(stack, "replay", str(tmp_path / "export"))
+    assert (replayed.returncode, replayed.stdout.splitlines()[-1]) == (0, "no divergence"), replayed.stdout
 
 
 @needs_pilot

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from replay import decisions, fits, folder, rows
-from replay.knowledge import possible_rewards
+from replay.knowledge import Known, possible, possible_rewards
 from replay.report import Report
 from replay.study import Study
 from replay.trial import Row
@@ -15,13 +15,15 @@ AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 STRETCH = 100_000
 
 
-def versions(*stored: tuple[timedelta, float | None]) -> Study:
-    """A study with one decision, decided with reward 0, and versions of its answers stored so long before."""
+def versions(*stored: tuple[timedelta, float | None], first: float | None = 0.0) -> Study:
+    """A study with one decision, with reward `first`, and versions of its answers stored so long before."""
     tables: dict[str, list[Row]] = {name: [] for name in ("participants", "protocols", "windows", "policies")}
     tables |= {name: [] for name in ("participant_zones", "discrepancies", "policy_blocks", "learning_rows")}
-    tables["decisions"] = [{"id": 1, "participant_id": 1, "decision_index": 1, "reward": 0.0}]
+    tables["decisions"] = [
+        {"id": 1, "participant_id": 1, "decision_index": 1, "reward": first, "answers": {}}
+    ]
     tables["answers"] = [
-        {"decision_id": 1, "version": at, "reward": reward, "created_at": AT - ago}
+        {"decision_id": 1, "version": at, "reward": reward, "created_at": AT - ago, "item": {"seen": reward}}
         for at, (ago, reward) in enumerate(stored, 1)
     ]
     return Study(tables, {}, AT)
@@ -45,6 +47,16 @@ def test_a_later_version_was_not_known() -> None:
 def test_a_version_stored_just_before_may_have_been_seen_or_not() -> None:
     assert known((timedelta(seconds=2), 3.0)) == [3.0, 0.0]
     assert known((-timedelta(seconds=2), 3.0)) == [0.0, 3.0]
+
+
+def test_answers_that_told_the_first_reward_are_known_with_it() -> None:
+    hour = timedelta(hours=1)
+    study = versions((2 * hour, 2.0), (hour, 3.0), (timedelta(seconds=2), None), first=None)
+    assert possible(study, study.decisions[1], AT) == [Known({"seen": 3.0}, 3.0)]
+    study = versions((timedelta(seconds=2), 3.0), first=None)
+    assert possible(study, study.decisions[1], AT) == [Known({"seen": 3.0}, 3.0), Known({}, None)]
+    study = versions((hour, 3.0))
+    assert possible(study, study.decisions[1], AT) == [Known({}, 3.0)]
 
 
 def stretched(value: Any, begin: datetime) -> Any:
