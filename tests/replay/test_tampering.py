@@ -37,7 +37,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="ut
 NEVER, SOMETIMES = "nothing is computed from", "found only where something was computed from that row"
 ALL = "all columns"
 TIMES = {"created_at", "decision_time"}  # in a trial of some seconds hardly one of them matters
-EMPTY = (None, [], {}, "")
+EMPTY: tuple[Any, ...] = (None, [], {}, "")
 OPENED = {("decisions", "answers"), ("answers", "item"), ("policies", "report")}
 """Columns whose keys are altered one by one. Other documents are altered anywhere: their hash is one."""
 
