@@ -7,8 +7,9 @@ A policy is the vector beta = [tp ; upper triangle of S^-1 / m] of the populatio
 
 (`algorithm/posterior.py`), and a participant's probability of a message follows from beta and that
 participant's own rows. Sigma_u and the noise variance are taken as they stood in each policy, without the
-uncertainty of their own estimation, and so are the probabilities within a participant's own rows. The
-inference is `analysis.wcls` without its small-sample correction."""
+uncertainty of their own estimation, and so are the probabilities within a participant's own rows. Each policy
+has the prior, and each decision the allocation, of its own version of the protocol. The inference is
+`analysis.wcls` without its small-sample correction."""
 
 import pickle
 import shlex
@@ -22,6 +23,7 @@ import numpy as np
 from algorithm.arrays import Floats, Ints
 from algorithm.posterior import factor
 from algorithm.protocol import Protocol
+from algorithm.protocols.design import Design
 from analysis import policies, slots
 from analysis.export import BadExport, Export
 from analysis.own_rows import OwnRows, own_rows
@@ -67,8 +69,9 @@ class Bundle:
 def bundle(export: Export, moderators: list[str]) -> Bundle:
     """The bundle of an export, for the effect of a message moderated by `moderators`.
 
-    Raises BadExport where nothing was learnt, so that ordinary standard errors hold."""
-    trial, protocol = load(export), policies.protocol(export)
+    Raises BadExport where nothing was learnt, so that ordinary standard errors hold, and where a version of
+    the protocol began anew, so that no equation leads from one policy to the next."""
+    trial, versions = load(export), policies.versions(export)
     decided = np.flatnonzero(trial.column("decided") == 1)
     used = slots.arrange(
         trial.participant[decided],
@@ -76,9 +79,9 @@ def bundle(export: Export, moderators: list[str]) -> Bundle:
         trial.randomised[decided],
         [trial.table.list("fallback_level")[row] for row in decided],
     )
-    if protocol.probability is not None or used.number.max() < 1:
+    if used.number.max() < 1 or any(one.probability is not None for one in versions.values()):
         raise BadExport("no policy that was learnt has decided yet: the standard errors of wcls hold")
-    maker = _Maker(export, trial, protocol, decided, used)
+    maker = _Maker(export, trial, versions, decided, used)
     columns, controls = maker.columns(moderators)
     names = ["moderator_0", *(f"moderator_{place + 1}" for place in range(len(moderators)))]
     return Bundle(
@@ -95,12 +98,14 @@ class _Maker:
     """Everything that the parts of one bundle share."""
 
     def __init__(
-        self, export: Export, trial: Trial, protocol: Protocol, decided: Ints, used: slots.Slots
+        self, export: Export, trial: Trial, versions: dict[int, Protocol], decided: Ints, used: slots.Slots
     ) -> None:
-        self.trial, self.protocol, self.decided, self.used = trial, protocol, decided, used
+        self.trial, self.versions, self.decided, self.used = trial, versions, decided, used
+        self.design = _one_design(versions)
         self.people = np.unique(trial.participant[decided])
         self.policies = {int(one): policies.policy(export, int(one)) for one in np.unique(used.policy)}
-        self.rows = own_rows(export, trial, protocol)
+        _no_second_prior(self.policies, int(used.policy[0]))
+        self.rows = own_rows(export, trial, self.design)
         self.place = {
             (int(trial.participant[row]), int(slot)): int(place)
             for place, (row, slot) in enumerate(zip(decided, used.slot, strict=True))
@@ -174,11 +179,11 @@ class _Maker:
             curve = np.array([used, used, 1.0, 1.0])
             return self._beta(found), np.zeros(q), np.zeros((p, p)), np.zeros(p), *constants, curve, size
         row = int(self.decided[place])
-        allocation = self.protocol.allocation
+        allocation = self.versions[int(self.trial.column("protocol_id")[row])].allocation
         curve = np.array([allocation.lower, allocation.upper, allocation.B, allocation.C])
         member = one in found.participants and self.trial.table.list("fallback_level")[row] == "F0"
         A, b = self.rows.sums(one, found.row_seq) if member else (np.zeros((p, p)), np.zeros(p))
-        features = self.protocol.design.features(self.trial.states()[row])
+        features = self.design.features(self.trial.states()[row])
         return self._beta(found), features, A, b, *constants, curve, size
 
     def _beta(self, found: policies.Policy) -> Floats:
@@ -208,9 +213,25 @@ class _Maker:
     def _update(self, found: policies.Policy, one: int, own: OwnRows, fitted: int) -> tuple[Any, ...]:
         times = np.array([self.slot_of[one, index] for index in own.index.tolist()])
         rows = (own.action[:, None], own.act_prob[:, None], times[:, None], own.outcome[:, None])
-        prior = (np.array(self.protocol.prior.mean), self.protocol.prior.sd**-2.0)
+        protocol = self.versions[found.protocol_id]
+        prior = (np.array(protocol.prior.mean), protocol.prior.sd**-2.0)
         scalars = np.array([found.noise_variance, fitted, len(self.people)], dtype=np.float64)
         return self._beta(found), own.features, *rows, *prior, factor(found.sigma_u), scalars
+
+
+def _one_design(versions: dict[int, Protocol]) -> Design:
+    designs = {one.design.feature_version: one.design for one in versions.values()}
+    if len(designs) > 1:
+        told = ", ".join(designs)
+        raise BadExport(f"the protocol changed its features ({told}): no such bundle exists")
+    return designs.popitem()[1]
+
+
+def _no_second_prior(found: dict[int, policies.Policy], first: int) -> None:
+    """Refuse a prior that came after policies: no update leads to what was learnt from nothing."""
+    again = [number for number, one in found.items() if number != first and not one.participants]
+    if again:
+        raise BadExport(f"policy {again[0]} is a prior that came during the trial: no such bundle exists")
 
 
 def frame(found: Bundle) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from algorithm.arrays import Floats, Ints
-from algorithm.protocol import Protocol
+from algorithm.protocols.design import Design
 from analysis.export import Export
 from analysis.trial import Trial
 
@@ -39,7 +39,7 @@ class OwnRows:
         return phi.T @ phi, phi.T @ own.outcome
 
 
-def own_rows(export: Export, trial: Trial, protocol: Protocol) -> OwnRows:
+def own_rows(export: Export, trial: Trial, design: Design) -> OwnRows:
     """All learning rows of an export, with what their decisions knew and did."""
     table = export.table("learning_rows")
     order = np.argsort(table.numbers("row_seq"), kind="stable")
@@ -50,7 +50,7 @@ def own_rows(export: Export, trial: Trial, protocol: Protocol) -> OwnRows:
         table.numbers("row_seq")[order].astype(np.int64),
         trial.participant[rows],
         trial.column("decision_index")[rows].astype(np.int64),
-        protocol.design.features(trial.states()[rows]),
+        design.features(trial.states()[rows]),
         trial.column("action")[rows],
         trial.column("act_prob")[rows],
         table.numbers("outcome")[order],

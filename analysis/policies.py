@@ -17,9 +17,11 @@ class Policy:
     """A policy's numbers: of all participants `mean` (p,), `covariance` and `sigma_u` (p, p) and
     `noise_variance`; the ids of the `participants` in the fit; the advantage of who is not in it,
     `advantage_mean` (q,) and `advantage_covariance` (q, q), and of who is, by participant id, in `blocks`. It
-    contains the learning rows up to `row_seq`. Blocks of policies that served nobody are not kept."""
+    contains the learning rows up to `row_seq` and was fitted under version `protocol_id` of the protocol.
+    Blocks of policies that served nobody are not kept."""
 
     policy_id: int
+    protocol_id: int
     mean: Floats
     covariance: Floats
     sigma_u: Floats
@@ -33,7 +35,14 @@ class Policy:
 
 def protocol(export: Export) -> Protocol:
     """The protocol in force when the export was made: the newest one."""
-    return load_protocol(export.table("protocols").list("document")[-1])
+    return list(versions(export).values())[-1]
+
+
+def versions(export: Export) -> dict[int, Protocol]:
+    """Every version of the protocol, by its id, in their order."""
+    table = export.table("protocols")
+    ids = table.numbers("id").astype(int).tolist()
+    return {one: load_protocol(document) for one, document in zip(ids, table.list("document"), strict=True)}
 
 
 def policy(export: Export, policy_id: int) -> Policy:
@@ -50,6 +59,7 @@ def policy(export: Export, policy_id: int) -> Policy:
     p, q = len(numbers["mean"]), len(numbers["advantage_mean"])
     return Policy(
         policy_id,
+        int(table.numbers("protocol_id")[row]),
         numbers["mean"],
         numbers["covariance"].reshape(p, p),
         numbers["sigma_u"].reshape(p, p),

@@ -146,10 +146,19 @@ def command(study: str, folder: Path, account: str) -> None:
             raise click.ClickException(f"{folder} is not empty")
         manifest = transact(lambda session: _write(session, study, folder, account))
         digest = writing.sha256(folder / writing.MANIFEST)
+        transact(lambda session: _seal(session, study, account, digest))
     except OSError as error:
         raise click.ClickException(f"cannot write to {folder}: {error.strerror}") from None
     rows = {name: table["rows"] for name, table in manifest["tables"].items()}
     tell(study=study, folder=str(folder), rows=rows, manifest_sha256=digest)
+
+
+def _seal(session: Session, study: str, account: str, digest: str) -> None:
+    """Note the manifest's checksum, which cannot stand in the export itself."""
+    found, client = studies.by_name(session, study), clients.by_name(session, account)
+    if found is not None and client is not None:
+        told = {"manifest_sha256": digest}
+        audit.note(session, found.id, client.id, exports.SEALED, WRITTEN, after=told, role=audit.OPERATOR)
 
 
 def _write(session: Session, name: str, folder: Path, account: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from models.studies import ProtocolVersion, Study
 from settings import settings
 
 EXPORT = "export"
+SEALED = "export written"  # an act of the audit, with the manifest's checksum
 WITHHELD_TABLES = {
     *("studies", "clients", "revoked_tokens", "idempotency_keys"),
     *("statistics", "randomisation_tests"),  # derived from what is exported

@@ -95,6 +95,8 @@ def whole(study: Study, report: Report) -> None:
     numbers = sorted(row["policy_id"] for row in study.tables["policies"])
     report.compare(KIND, "numbers of policies", numbers, list(range(len(numbers))))
     report.compare(KIND, "the policy that serves", study.facts["policy_id"] in study.policies, True)
+    versions = [row["version"] for row in sorted(study.tables["protocols"], key=lambda row: int(row["id"]))]
+    report.compare("protocol", "numbers of versions", versions, list(range(1, len(versions) + 1)))
     sequence = sorted([*(row["row_seq"] for row in study.tables["learning_rows"]), *study.removed.values()])
     told = "row_seq of learning rows and removals"
     report.compare(KIND, told, sequence, list(range(1, study.facts["row_seq"] + 1)))

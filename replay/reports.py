@@ -53,6 +53,8 @@ def _answers(study: Study, decision: Row, protocol: Protocol, report: Report) ->
         stored = [answer["reward"], answer["item"].get("rid", decision["id"])]
         report.compare("answers", f"{where}, reward and rid", stored, [expected, decision["id"]])
     told = study.discrepancies.get(decision["id"], [])
+    people = {row["participant_id"] for row in told}
+    report.compare("discrepancy", f"{name(decision)}, whose", people <= {decision["participant_id"]}, True)
     stored = [_told(row) for row in told if row["code"] in COMPARED]
     report.compare("discrepancy", name(decision), sorted(stored), sorted(found))
 
@@ -113,6 +115,8 @@ def _window(study: Study, window: Row, report: Report) -> None:
     report.compare("window", f"{where}, query", stored, [begin, window["ended_at"]])
     settled = window["state"] == "ingested"
     report.compare("window", f"{where}, ingested_at", window["ingested_at"] is not None, settled)
+    failed = window["state"] == "failed"
+    report.compare("window", f"{where}, code", window["code"] is not None, failed)
 
 
 def _closed(study: Study, participant: Row, report: Report) -> None:

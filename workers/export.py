@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from models import exports, jobs, studies
+from models import audit, exports, jobs, studies
 from models.exports import Snapshot
 from models.jobs import Job
 from models.session import transact
@@ -52,8 +52,16 @@ def _export(job: Job) -> None:
         writing.pack(folder, packed)
         told |= {"bytes": packed.stat().st_size, "sha256": writing.sha256(packed)}
         packed.replace(exports.path(told["sha256"]))
-    transact(lambda session: jobs.finish(session, job, datetime.now(UTC), told))
+    transact(partial(_finish, job, told))
     log.info("export written", job_id=job.id, study_id=job.study_id, bytes=told["bytes"])
+
+
+def _finish(job: Job, told: dict[str, Any], session: Session) -> None:
+    """The manifest's checksum goes into the audit too, whose chain is published."""
+    sealed = {"manifest_sha256": told["manifest_sha256"]}
+    about = job.study_id, None, exports.SEALED, f"job {job.id}"
+    audit.note(session, *about, after=sealed, role=audit.SERVICE)
+    jobs.finish(session, job, datetime.now(UTC), told)
 
 
 def _write(job: Job, folder: Path, session: Session) -> dict[str, Any]:

@@ -28,7 +28,7 @@ TRIAL_KINDS = {
 }
 KINDS: dict[str, dict[str, str]] = {
     "policies": {
-        **dict.fromkeys(("policy_id", "row_seq"), "integer"),
+        **dict.fromkeys(("policy_id", "protocol_id", "row_seq"), "integer"),
         **dict.fromkeys(("mean", "covariance", "sigma_u"), "numbers"),
         **dict.fromkeys(("advantage_mean", "advantage_covariance"), "numbers"),
         "noise_variance": "number",
@@ -179,6 +179,7 @@ def _store_policy(played: Played, number: int, policy: learner.Fit, row_seq: int
     played.add(
         "policies",
         policy_id=number,
+        protocol_id=1,
         row_seq=row_seq,
         mean=policy.population_mean.tolist(),
         covariance=policy.population_covariance.ravel().tolist(),

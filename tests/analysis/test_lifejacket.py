@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from algorithm.protocol import load
 from analysis import lifejacket, results, slots, trial
 from analysis.export import BadExport, Export
 from tests.analysis import synthetic
@@ -98,3 +99,22 @@ def test_the_command_names_files_that_are_there(small: Export, tmp_path: Path) -
     names = [word.partition("=")[2] for word in command.split() if word.endswith((".pkl", ".py"))]
     assert len(names) == 7
     assert all((tmp_path / name).exists() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "told"),
+    [
+        ("policies", "participants", [], "policy 2 is a prior that came during the trial"),
+        ("protocols", "document", {"protocol": "oralytics"}, "the protocol changed its features"),
+    ],
+)
+def test_a_trial_that_began_anew_is_refused(
+    tmp_path: Path, table: str, column: str, value: Any, told: str
+) -> None:
+    played = synthetic.play(load(synthetic.MIWAVES), 6, 12, 4, 0)
+    if table == "protocols":
+        played.add("protocols", id=2, document=value)
+    else:
+        played.tables[table][2][column] = value
+    with pytest.raises(BadExport, match=told):
+        lifejacket.bundle(Export(synthetic.write(tmp_path, played)), [])

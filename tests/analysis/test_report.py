@@ -1,8 +1,6 @@
 """The report, as text and in a real browser that reaches nothing."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,24 +9,7 @@ import pytest
 from analysis import report, results, svg, trial
 from analysis.__main__ import main
 from analysis.export import Export
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-OPTIONS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
-    *("--disable-background-networking", "--enable-logging=stderr", "--virtual-time-budget=5000"),
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)
-MEASURE = """<script>addEventListener("load", () => {
-  const all = [...document.querySelectorAll("svg circle")];
-  const drawn = all.filter(c => c.getBoundingClientRect().width > 0);
-  const wide = document.documentElement.scrollWidth > innerWidth;
-  const outside = all.filter(c => {
-    const box = c.ownerSVGElement.getBoundingClientRect(), own = c.getBoundingClientRect();
-    return own.left < box.left || own.right > box.right || own.top < box.top || own.bottom > box.bottom; });
-  const plots = document.querySelectorAll("svg").length;
-  document.body.dataset.seen = [drawn.length, plots, wide, outside.length].join();
-})</script>"""
+from tests.analysis.browser import Drawn, drawn, needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -74,26 +55,13 @@ def test_tags_are_balanced(page: str) -> None:
     assert open_tags == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason=f"no browser on this machine (none of {', '.join(NAMES)})")
+@needs_browser
 def test_a_browser_draws_it(folder: Path, tmp_path: Path) -> None:
-    """Every point of every plot is on the page, inside its plot, and the page is not too wide."""
     out = tmp_path / "report.html"
     assert main(["report", str(folder), str(out)]) == 0
-    text = out.read_text(encoding="utf-8")
-    out.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
-    seen = subprocess.run(
-        [str(CHROMIUM), *OPTIONS, f"--user-data-dir={tmp_path / 'user'}", "--dump-dom", out.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    found = re.search(r'data-seen="(\d+),(\d+),(\w+),(\d+)"', seen.stdout)
-    assert found, seen.stderr[-2000:]
-    assert int(found[1]) == text.count("<circle") > 50
-    assert found[2] == "4"
-    assert found[3] == "false"
-    assert found[4] == "0"
-    assert "Uncaught" not in seen.stderr
+    seen = drawn(out, tmp_path)
+    assert seen == Drawn(out.read_text(encoding="utf-8").count("<circle"), 4)
+    assert seen.points > 50
 
 
 def test_ticks_are_round_and_inside() -> None:

@@ -37,6 +37,12 @@ def acts(trial: Trial) -> list[tuple[str, str]]:
     return [(row["act"], row["reason"]) for row in found]
 
 
+def sealed(trial: Trial) -> str:
+    """The manifest's checksum in the audit, which is part of its chain."""
+    (row,) = trial.call("GET", "/audit?act=export written", role="admin").get_json()["audit"]
+    return str(row["after"]["manifest_sha256"])
+
+
 def test_request_and_download_are_noted(trial: Trial) -> None:
     job_id = asked(trial)
     export.run(job_id)
@@ -44,7 +50,9 @@ def test_request_and_download_are_noted(trial: Trial) -> None:
     shown = trial.call("GET", f"/exports/{job_id}", role="admin").json["export"]  # type: ignore[index]
     assert (whole.status_code, whole.mimetype, len(whole.data)) == (200, "application/zip", shown["bytes"])
     assert whole.headers["ETag"] == f'"{shown["sha256"]}"'
-    assert acts(trial) == [("export", f"job {job_id}"), ("export download", f"job {job_id}")]
+    noted = ["export", "export written", "export download"]
+    assert acts(trial) == [(act, f"job {job_id}") for act in noted]
+    assert sealed(trial) == shown["manifest_sha256"]
 
 
 def test_a_download_that_broke_off_goes_on(trial: Trial) -> None:
@@ -90,7 +98,9 @@ def test_the_command_writes_a_folder_that_replays(trial: Trial, tmp_path: Path) 
     told = json.loads(done.output)
     assert told["rows"]["decisions"] == 2
     assert not replay(tmp_path / "out", anchor=told["manifest_sha256"]).first
-    assert acts(trial) == [("export at the command line", "without the key")]
+    by_hand = "export at the command line"
+    assert acts(trial) == [(by_hand, "without the key"), ("export written", by_hand)]
+    assert sealed(trial) == told["manifest_sha256"]
 
 
 def test_the_key_is_in_the_exports_of_a_closed_study(new_trial: Callable[..., Trial], tmp_path: Path) -> None:

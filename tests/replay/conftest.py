@@ -12,7 +12,8 @@ from local.stack import environment
 from models import studies
 from models.session import transact
 from tests.api.trial import Trial, begin
-from tests.replay.rehearsed import SETTINGS, play
+from tests.replay.course import play
+from tests.replay.rehearsed import SETTINGS
 from tests.service import running
 from tests.workers.backend import serving
 

@@ -1,4 +1,4 @@
-"""A small trial with everything in it that a replay must get right, played in the test's own process."""
+"""The participants of a small trial and their app's back end, played in the test's own process."""
 
 import random
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from tests.workers.backend import BackEnd
 from workers import ingest, refit
 
 PEOPLE = LEAST_PARTICIPANTS + 4
-LENGTH = 15
+LENGTH = 20
 WHY = {"reason": "a rehearsal"}
 EARLIER = "2026-01-01T00:00:00Z"
 SETTINGS = ("refit.min_interval_minutes=0", f"schedule.study_length={LENGTH}")
@@ -69,7 +69,10 @@ class Rehearsal:
         if (user_id, index) in self.missed or (self.chance.random() < 0.06 and 1 < index < 12):
             return
         answers = survey(self.chance)
-        decided = self.trial.decide(user_id, decision_index=index, **answers, **told(self.chance, index))
+        more = answers | told(self.chance, index)
+        if index > 13 and self.chance.random() < 0.15:
+            more["available"] = False
+        decided = self.trial.decide(user_id, decision_index=index, **more)
         if self.chance.random() < 0.1:
             self.trial.decide(user_id, decision_index=index, **survey(self.chance))
         if self.chance.random() < 0.9:
@@ -107,6 +110,18 @@ class Rehearsal:
         refit.run(answer.json["job_id"])  # type: ignore[index]
         return int(self._study()["policy_id"])
 
+    def fit_queued(self) -> int:
+        """Run the refit that an act has asked for; the number of the policy that serves now."""
+        query = "SELECT id FROM jobs WHERE (study_id, kind, state) = (%s, 'refit', 'queued')"
+        (job,) = self.trial.rows(query, self.trial.study_id)
+        refit.run(job["id"])
+        return int(self._study()["policy_id"])
+
+    def ask(self, path: str) -> None:
+        """An act of the study's admin."""
+        answer = self.trial.call("POST", path, WHY, role="admin")
+        assert answer.status_code in {200, 202}, answer.text
+
     def _study(self) -> dict[str, Any]:
         return self.trial.rows("SELECT policy_id FROM studies WHERE id = %s", self.trial.study_id)[0]
 
@@ -119,45 +134,3 @@ class Rehearsal:
         )
         assert self.trial.tamper(statement, self.trial.study_id, policy_id)
         serving._populations.clear()
-
-
-def play(trial: Trial, back_end: BackEnd) -> None:
-    """The whole trial: the last participant comes late, the first leaves, one reaches the end."""
-    rehearsal = Rehearsal(trial, back_end, random.Random(7))
-    ids = rehearsal.enrol()
-    leaver, *rest, late = ids
-    rehearsal.missed = {(rest[3], 11)}
-    rehearsal.play([leaver, *rest], 1, 3)
-    assert rehearsal.fit() == 1
-    rehearsal.play([leaver, *rest], 4, 6)
-    rehearsal.catch_up()
-    assert rehearsal.fit("/update_hyperparameters") == 2  # too few rows
-    assert trial.call("POST", f"/participants/{ids[leaver]}/withdraw", WHY, role="admin").status_code == 200
-    rehearsal.play(rest, 7, 11)
-    assert rehearsal.fit("/update_hyperparameters") == 3
-    trial.decide(late, **{"timezone": "Asia/Tokyo"})
-    rehearsal.play(rest, 12, 12)
-    assert rehearsal.fit() == 4
-    _fall_back(rehearsal, ids, rest)
-    rehearsal.play(rest[:1], 14, LENGTH)
-
-
-def _fall_back(rehearsal: Rehearsal, ids: dict[str, int], people: list[str]) -> None:
-    """Decisions at point 13 on every rung of the ladder."""
-    trial, (one, two, three, blind, *others) = rehearsal.trial, people
-    rehearsal.play(others, 13, 13)
-    (before,) = trial.rows(
-        "SELECT id FROM decisions WHERE (participant_id, decision_index) = (%s, 12)", ids[blind]
-    )  # its point 11 was missed, so that no fit learns from this reward
-    trial.tamper("UPDATE decisions SET reward = 'NaN' WHERE id = %s", before["id"])
-    trial.tamper("DELETE FROM answers WHERE decision_id = %s", before["id"])
-    assert trial.decide(blind, decision_index=13)["fallback_level"] == "F4"
-    rehearsal.spoil("policy_blocks", "mean", 4, ids[one])
-    assert trial.decide(one, decision_index=13)["fallback_level"] == "F2"
-    trial.tamper(f"DELETE FROM policy_blocks WHERE policy_id = 4 AND participant_id = {ids[two]}")
-    rehearsal.spoil("policies", "advantage_mean", 4)
-    assert trial.decide(two, decision_index=13)["fallback_level"] == "F1"
-    rehearsal.spoil("policies", "advantage_mean", 3)
-    for policy_id in (3, 4):
-        rehearsal.spoil("policy_blocks", "mean", policy_id, ids[three])
-    assert trial.decide(three, decision_index=13)["fallback_level"] == "F3"

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def test_every_decision_of_the_rehearsed_trial_replays(rehearsed: Rehearsed) -> 
     assert not report.first, "\n".join(report.lines())
     decisions = rehearsed.trial.rows("SELECT fallback_level FROM decisions")
     assert len(decisions) > 140
-    assert set(Counter(row["fallback_level"] for row in decisions)) == {"F0", "F1", "F2", "F3", "F4"}
+    assert {row["fallback_level"] for row in decisions} == {"F0", "F1", "F2", "F3", "F4", "none"}
     assert report.held["seed"] == len(decisions) + 1
     assert report.held["action"] == report.held["reward"] + 1 == len(decisions)
     assert report.notes == []
@@ -48,6 +47,31 @@ def test_the_rehearsed_trial_has_what_a_replay_must_get_right(rehearsed: Rehears
     }
     hyper = "policies WHERE report -> 'hyperparameters' ->> 'accepted' = {}"
     assert (count(hyper.format("'true'")), count(hyper.format("'false'"))) == (1, 1)
+    notes = "jobs WHERE kind = 'refit' AND result ->> 'note' LIKE 'learning is frozen%%'"
+    assert count(notes) == 2
+
+
+def test_the_rehearsed_trial_has_every_act_with_decisions_after_it(rehearsed: Rehearsed) -> None:
+    """Decided by the policy that a rollback left, by later ones for who was removed, under both versions of
+    the protocol, and not at all where a rule or the app forbade it."""
+    acts = {row["act"]: row for row in rehearsed.trial.rows("SELECT * FROM audit ORDER BY seq")}
+    assert {"correct", "withdraw", "remove_from_learning", "freeze_learning", "resume_learning"} <= set(acts)
+    assert {"protocol_version", "rollback"} <= set(acts)
+
+    def rules_and_policies(since: str, more: str = "") -> set[tuple[str | None, int | None]]:
+        query = "SELECT DISTINCT unavailable_rule, policy_id FROM decisions WHERE act_gen_timestamp > %s"
+        rows = rehearsed.trial.rows(query + more, acts[since]["created_at"])
+        return {(row["unavailable_rule"], row["policy_id"]) for row in rows}
+
+    amended = rules_and_policies("protocol_version", " AND protocol_id > 1")
+    assert {rule for rule, _ in amended} == {None, "app", "quiet_hours", "weekly_cap"}
+    assert {policy for _, policy in amended} >= {4, 5, 6, 7, None}
+    assert (None, 5) in rules_and_policies("rollback")
+    gone = acts["remove_from_learning"]["participant_id"]
+    since_removed = rules_and_policies("remove_from_learning", f" AND participant_id = {gone}")
+    assert {policy for _, policy in since_removed} & {5, 6, 7}
+    with_them = "SELECT policy_id FROM policies WHERE %s = ANY(participants) ORDER BY policy_id"
+    assert [row["policy_id"] for row in rehearsed.trial.rows(with_them, gone)] == [1, 2, 3, 4]
 
 
 def test_a_zip_and_the_command_say_the_same(
