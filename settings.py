@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(default=30, gt=0)
     retry_seconds: float = Field(default=5, gt=0)
     slow_retry_seconds: float = Field(default=6 * 3600, gt=0)
-    fit_part: int = Field(default=2048, gt=0, multiple_of=256)
+    fit_part: int = Field(default=16384, gt=0, multiple_of=256)
     claim_seconds: float = Field(default=660, gt=0)
     export_folder: str = "/var/lib/kairos/exports"
     export_days: float = Field(default=7, gt=0)

@@ -180,8 +180,7 @@ def _randomise(
 ) -> Decided:
     when = _moment(point, protocol, body, now)
     given = body.given(protocol.design)
-    messages = serving.messages(session, point, now)
-    rule = forbids(protocol.envelope, body.available is not False, now, when.local, messages)
+    rule = forbids(protocol.envelope, body.available is not False, now, when.local, serving.messages(point))
     served = serving.serve(session, caller.study_id, point, protocol, when.evening, given, rule is None)
     choice = served.choice
     key = serving.study_key(session, caller.study_id)

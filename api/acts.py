@@ -76,7 +76,7 @@ def _note(
 
 
 def _refit(session: Session, study_id: int, now: datetime) -> list[Told]:
-    asked = jobs.request_refit(session, study_id, now, now, hyperparameters=False)
+    asked = jobs.request_refit(session, study_id, now, hyperparameters=False)
     return [Told(jobs.REFIT, asked.job_id)]
 
 

@@ -78,8 +78,6 @@ def update_hyperparameters(caller: Caller) -> Requested:
 
 def _request(caller: Caller, hyperparameters: bool) -> Requested:
     now = datetime.now(UTC)
-    job_id, _ = transact(
-        lambda session: jobs.request_refit(session, caller.study_id, now, now, hyperparameters)
-    )
+    job_id, _ = transact(lambda session: jobs.request_refit(session, caller.study_id, now, hyperparameters))
     queue.send(jobs.REFIT, job_id)
     return Requested(job_id=job_id, status_url=f"/jobs/{job_id}")

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from algorithm.fields import ProtocolError, section
 from algorithm.protocols.design import Design
-from algorithm.protocols.miwaves import MIWAVES
+from algorithm.protocols.miwaves import MiWaves
 from api.endpoint import MOST_ERRORS, Body
 from api.errors import Fault, FieldError, Refusal
 from api.fields import DecisionIndex, Instant, Printable, Zone, coded
@@ -50,7 +50,7 @@ class Survey(Body):
         """The answers as the protocol reads them: "NA" is None. That of availability only where it is no.
 
         Raises Refusal where the protocol's answers are no survey."""
-        if design is not MIWAVES:
+        if not isinstance(design, MiWaves):
             raise _another_call(design, "finished_ema", "/decision_points")
         activity, use = self.activity_question_response, self.cannabis_use
         told = {"available": False} if self.available is False else {}
@@ -80,7 +80,7 @@ class DecisionPoint(Body):
 
     def given(self, design: Design) -> dict[str, Any]:
         """The answers, checked; that of availability only where it is no. Raises Refusal."""
-        if design is MIWAVES:
+        if isinstance(design, MiWaves):
             raise _another_call(design, "answers", "/actions")
         told = {"available": False} if self.available is False else {}
         return told | (self._checked(design) if design.outcome_lag else self._none())

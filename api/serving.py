@@ -4,7 +4,7 @@ Policies and protocol versions never change, so each process keeps those it has 
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from algorithm.ladder import Block, Choice, Level, Rung
 from algorithm.protocol import Protocol
 from algorithm.protocols.design import Design, StateUnavailable
 from algorithm.protocols.design import Point as StatePoint
-from models import decisions, policies, studies
+from models import policies, studies
 from models.decisions import Point
 from models.policies import Population
 
@@ -114,13 +114,12 @@ def serve(
     return Served(state, choice)
 
 
-def messages(session: Session, point: Point, now: datetime) -> list[Sent]:
-    """The messages that the safety envelope looks back on; most protocols have no rule that asks for them."""
-    if not point.looks_back_days:
-        return []
-    since = now - timedelta(days=point.looks_back_days + 1)
-    found = decisions.sent(session, point.participant_id, point.decision_index, since)
-    return [Sent(at, local_time(when, offset).date()) for at, when, offset in found]
+def messages(point: Point) -> list[Sent]:
+    """The messages that the safety envelope looks back on."""
+    return [
+        Sent(datetime.fromisoformat(at), local_time(datetime.fromisoformat(when), offset).date())
+        for at, when, offset in point.sent or ()
+    ]
 
 
 def _features(protocol_id: int, design: Design, state: tuple[float, ...]) -> NDArray[np.float64]:

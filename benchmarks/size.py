@@ -62,7 +62,7 @@ def fit(study_id: int) -> None:
     from workers import refit
 
     now = datetime.now(UTC)
-    asked = transact(lambda session: jobs.request_refit(session, study_id, now, now, hyperparameters=False))
+    asked = transact(lambda session: jobs.request_refit(session, study_id, now, hyperparameters=False))
     refit.run(asked.job_id)
 
 

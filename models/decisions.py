@@ -72,7 +72,7 @@ SELECT c.role, c.disabled,
        p.evening_notification_time_start AS evenings,
        i.index AS decision_index,
        CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
-       d.id AS rid, d.act_gen_timestamp, v.looks_back_days,
+       d.id AS rid, d.act_gen_timestamp,
        (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action,
                    CASE WHEN e.reward IS NOT NULL THEN e.answers
                         ELSE coalesce((SELECT a.item FROM answers a
@@ -85,6 +85,12 @@ SELECT c.role, c.disabled,
         FROM decisions e
         WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1
        ) AS earlier,
+       CASE WHEN v.looks_back_days > 0 THEN
+           (SELECT json_agg(json_build_array(e.act_gen_timestamp, e.decision_time, e.utc_offset_minutes))
+            FROM decisions e
+            WHERE e.participant_id = p.id AND e.decision_index < i.index AND e.action = 1
+              AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
+       END AS sent,
        b.mean AS block_mean, b.covariance AS block_covariance
 FROM clients c
 JOIN studies s ON s.id = c.study_id
@@ -104,10 +110,11 @@ class Point(NamedTuple):
 
     `decision_index` is the point asked for (the next one where none was named); `rid` and `act_gen_timestamp`
     are of the stored decision of that index, None where there is none yet, and `new_rid` (else None) is for
-    the one to be stored: who has it can answer before the row is written. `looks_back_days`: how far the
-    protocol's safety envelope looks back on messages. `earlier` holds
+    the one to be stored: who has it can answer before the row is written. `earlier` holds
     [decision_index, evening, action, answers, reward, feature_version] of the points that the state looks
-    back on; where a decision was made without a reward, the answers are those that told it since.
+    back on; where a decision was made without a reward, the answers are those that told it since. `sent`
+    holds [act_gen_timestamp, decision_time, utc_offset_minutes] of recent messages, None where the protocol
+    has no rule that asks for them.
     """
 
     role: str
@@ -128,8 +135,8 @@ class Point(NamedTuple):
     new_rid: int
     rid: int | None
     act_gen_timestamp: datetime
-    looks_back_days: int
     earlier: list[list[Any]] | None
+    sent: list[list[Any]] | None
     block_mean: list[float] | None
     block_covariance: list[float] | None
 
@@ -161,22 +168,6 @@ def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) 
     stored = {**values, "answers": json.dumps(values["answers"])}
     moved = (phase, timezone, values["participant_id"])
     ADD_DECISION.later(session, (*moved, *(stored[name] for name in COLUMNS)))
-
-
-def sent(
-    session: Session, participant_id: int, below: int, since: datetime
-) -> list[tuple[datetime, datetime, int]]:
-    """The messages of a participant's points before index `below`, after `since`, each as
-    (act_gen_timestamp, decision_time, utc_offset_minutes)."""
-    found = session.execute(
-        select(Decision.act_gen_timestamp, Decision.decision_time, Decision.utc_offset_minutes).where(
-            Decision.participant_id == participant_id,
-            Decision.decision_index < below,
-            Decision.action == 1,
-            Decision.act_gen_timestamp > since,
-        )
-    )
-    return [(at, when, offset) for at, when, offset in found]
 
 
 def at(session: Session, participant_id: int, decision_index: int) -> Decision | None:

@@ -33,6 +33,7 @@ RUNNING = "running"
 DONE = "done"
 FAILED = "failed"
 PgLocks = table("pg_locks", *map(column, ("locktype", "classid", "objid", "objsubid")))
+NO_PAUSE = timedelta()
 LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -65,6 +66,7 @@ class Job(Base):
         ),
         Index("uq_jobs_window_id", "window_id", unique=True, postgresql_where=text("window_id IS NOT NULL")),
         Index("ix_jobs_study_id_state", "study_id", "state"),
+        Index("ix_jobs_fits", "study_id", "finished_at", postgresql_where=text("kind = 'refit'")),
     )
 
     id: Mapped[Id]
@@ -88,8 +90,11 @@ class Job(Base):
 
 # Said once as text: to build these two statements anew would cost an ingest more than to run them.
 REQUEST = text("""
+WITH due AS (
+    SELECT greatest(:now, max(finished_at) + :pause) AS at FROM jobs
+    WHERE study_id = :study_id AND kind = 'refit')
 INSERT INTO jobs (study_id, kind, hyperparameters, run_after, sent_at)
-VALUES (:study_id, 'refit', :hyperparameters, :run_after, :sent_at)
+SELECT :study_id, 'refit', :hyperparameters, at, CASE WHEN at <= :now THEN :now ELSE :long_ago END FROM due
 ON CONFLICT (study_id) WHERE kind = 'refit' AND state = 'queued' DO UPDATE
 SET requests = jobs.requests + 1, hyperparameters = jobs.hyperparameters OR excluded.hyperparameters,
     run_after = least(jobs.run_after, excluded.run_after)
@@ -131,9 +136,9 @@ def of_window(session: Session, window_id: int) -> Job:
 
 
 def request_refit(
-    session: Session, study_id: int, now: datetime, run_after: datetime, hyperparameters: bool
+    session: Session, study_id: int, now: datetime, hyperparameters: bool, pause: timedelta = NO_PAUSE
 ) -> Requested:
-    """Join the study's queued refit or queue one.
+    """Join the study's queued refit or queue one, for a `pause` after its last one at the earliest.
 
     The conflict takes the row's lock, so a request either lands before the claim (and its rows are in the
     snapshot, which opens after the claim) or queues the next fit.
@@ -141,8 +146,9 @@ def request_refit(
     known = {
         "study_id": study_id,
         "hyperparameters": hyperparameters,
-        "run_after": max(now, run_after),
-        "sent_at": now if run_after <= now else LONG_AGO,
+        "now": now,
+        "pause": pause,
+        "long_ago": LONG_AGO,
     }
     job_id, requests = session.execute(REQUEST, known).one()
     return Requested(job_id, joined=requests > 1)
@@ -264,12 +270,6 @@ def queued_refit(session: Session, study_id: int) -> Job | None:
     return session.scalars(
         select(Job).where(Job.study_id == study_id, Job.kind == REFIT, Job.state == QUEUED)
     ).one_or_none()
-
-
-def last_fit_finished(session: Session, study_id: int) -> datetime | None:
-    """When a fit of the study last came to its end."""
-    fits = select(func.max(Job.finished_at)).where(Job.study_id == study_id, Job.kind == REFIT)
-    return session.scalar(fits)
 
 
 def of_study(session: Session, study_id: int, job_id: int) -> Job | None:

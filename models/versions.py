@@ -168,7 +168,7 @@ def enter(
     after = noted(version) | {"policy_id": study.policy_id, "in_force": True}
     if prior is None:
         return Entered(before, after, None)
-    job_id = jobs.request_refit(session, study.id, now, now, hyperparameters=False).job_id
+    job_id = jobs.request_refit(session, study.id, now, hyperparameters=False).job_id
     return Entered(before, after | {"refit_job_id": job_id}, job_id)
 
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, bindparam, func, select, text
-from sqlalchemy.orm import Mapped, Session, aliased
+from sqlalchemy.orm import Mapped, Session
 
 from models import jobs
 from models.base import Base, Id, Instant, ParticipantId, StudyId
@@ -53,35 +53,44 @@ class Window(Base):
 
 
 class Source(NamedTuple):
-    """A window, its participant and study, and the circuit of the study's back end."""
+    """A window, where and for whom to ask for its data, and the circuit of the study's back end."""
 
-    window: Window
-    participant: Participant
-    study: Study
+    window_id: int
+    query_start: datetime | None
+    query_end: datetime | None
+    user_id: str
+    url: str
+    token: bytes | None
     circuit: Circuit | None
 
 
 class Target(NamedTuple):
-    """The decision of a window, its study, the protocol in force and the one the decision was made by."""
+    """The decision of a window, its study, and which protocol version is in force."""
 
     decision: Decision
     study: Study
-    protocol: ProtocolVersion
-    own: ProtocolVersion
+    protocol_id: int
 
 
-OWN = aliased(ProtocolVersion)
 # Built once: an ingest runs each of them
 SETTLE = text("UPDATE windows SET state = :state, code = :code, ingested_at = :now WHERE id = :window_id")
 SOURCE = (
-    select(Window, Participant, Study, Circuit)
+    select(
+        Window.id,
+        Window.query_start,
+        Window.query_end,
+        Participant.user_id,
+        Study.ema_url,
+        Study.ema_token,
+        Circuit,
+    )
     .join(Participant, Participant.id == Window.participant_id)
     .join(Study, Study.id == Window.study_id)
     .outerjoin(Circuit, Circuit.study_id == Study.id)
     .where(Window.id == bindparam("window_id"))
 )
 TARGET = (
-    select(Decision, Study, ProtocolVersion, OWN)
+    select(Decision, Study, ProtocolVersion.id)
     .join(
         Window,
         (Window.participant_id == Decision.participant_id)
@@ -92,7 +101,6 @@ TARGET = (
         ProtocolVersion,
         (ProtocolVersion.study_id == Study.id) & (ProtocolVersion.version == Study.protocol_version),
     )
-    .join(OWN, OWN.id == Decision.protocol_id)
     .where(Window.id == bindparam("window_id"))
 )
 

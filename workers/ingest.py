@@ -1,7 +1,6 @@
 """Ingest: the survey data of one window, from the study's back end into the database."""
 
 import random
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,11 +9,9 @@ from sqlalchemy.orm import Session
 
 from algorithm import protocol
 from algorithm.protocol import Protocol
-from models import circuits, jobs, windows
+from models import circuits, jobs, studies, windows
 from models.jobs import Job, Requested
 from models.session import transact
-from models.studies import ProtocolVersion, Study
-from models.windows import Window
 from settings import settings
 from workers import backend, store
 from workers.app import log, send
@@ -32,7 +29,7 @@ class Claimed(NamedTuple):
     """
 
     job: Job
-    window: Window
+    window_id: int
     query: Query
     was_failing: bool
     probes: bool
@@ -63,51 +60,49 @@ def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
     job = jobs.claim(session, job_id, now)
     if job is None or job.window_id is None:
         return None
-    window, participant, study, circuit = windows.source(session, job.window_id)
+    source = windows.source(session, job.window_id)
+    circuit = source.circuit
     until = circuits.wait_until(session, circuit, now)
     if until is not None:
         jobs.release(session, job, until + _moments(), backend.UNREACHABLE, circuits.REASON)
         return None
-    if window.query_start is None or window.query_end is None:
+    if source.query_start is None or source.query_end is None:
         raise AssertionError("a window with an ingest job has a query")
-    token = study.ema_token.decode() if study.ema_token else None
-    query = Query(study.ema_url, token, participant.user_id, window.query_start, window.query_end)
+    token = source.token.decode() if source.token else None
+    query = Query(source.url, token, source.user_id, source.query_start, source.query_end)
     was_failing = circuit is not None and circuit.failures > 0
     probes = circuit is not None and circuit.state == circuits.HALF_OPEN
-    return Claimed(job, window, query, was_failing, probes)
+    return Claimed(job, source.window_id, query, was_failing, probes)
 
 
 def _store(
     session: Session, claimed: Claimed, reply: list[dict[str, Any]], now: datetime
 ) -> Requested | None:
     """Store all that came and settle the window; the refit asked for, None where there is none."""
-    decision, study, version, own = windows.target(session, claimed.window.id)
+    decision, study, protocol_id = windows.target(session, claimed.window_id)
     _answered(session, claimed, now)
-    outcome = store.items_of(session, study, _loaded(own), claimed.query.user_id, decision, reply)
+    own = _loaded(session, decision.protocol_id)
+    outcome = store.items_of(session, study, own, claimed.query.user_id, decision, reply)
     if outcome is not None:
         _fail(session, claimed, outcome, now)
         return None
-    windows.settle(session, claimed.window.id, windows.INGESTED, None, now)
+    windows.settle(session, claimed.window_id, windows.INGESTED, None, now)
     jobs.finish(session, claimed.job, now)
     log.info("window ingested", job_id=claimed.job.id, study_id=study.id)
-    if version.document["refit"]["nightly_only"]:
+    refit = _loaded(session, protocol_id).refit
+    if refit.nightly_only:
         return None
-    due = _refit_due(session, study, version.document, now)
-    return jobs.request_refit(session, study.id, now, due, hyperparameters=False)
+    pause = timedelta(minutes=refit.min_interval_minutes)
+    return jobs.request_refit(session, study.id, now, hyperparameters=False, pause=pause)
 
 
-def _loaded(version: ProtocolVersion) -> Protocol:
+def _loaded(session: Session, protocol_id: int) -> Protocol:
     """A protocol version, which never changes, ready for use."""
-    found = _protocols.get(version.id)
+    found = _protocols.get(protocol_id)
     if found is None:
-        found = _protocols[version.id] = protocol.stored(version.document, version.hash)
+        version = studies.protocol_by_id(session, protocol_id)
+        found = _protocols[protocol_id] = protocol.stored(version.document, version.hash)
     return found
-
-
-def _refit_due(session: Session, study: Study, document: Mapping[str, Any], now: datetime) -> datetime:
-    last = jobs.last_fit_finished(session, study.id)
-    pause = timedelta(minutes=document["refit"]["min_interval_minutes"])
-    return now if last is None else max(now, last + pause)
 
 
 def _try_later(claimed: Claimed, failure: BackEndFailed, now: datetime, session: Session) -> None:
@@ -148,6 +143,6 @@ def _moments() -> timedelta:
 
 def _fail(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
     log.warning("window failed", job_id=claimed.job.id, study_id=claimed.job.study_id, code=failure.code)
-    windows.settle(session, claimed.window.id, windows.FAILED, failure.code, None)
+    windows.settle(session, claimed.window_id, windows.FAILED, failure.code, None)
     again = now + timedelta(seconds=settings().slow_retry_seconds)
     jobs.fail(session, claimed.job, now, failure.code, failure.reason, again)

@@ -108,7 +108,7 @@ def _nightly(study_id: int, now: datetime, session: Session) -> Requested | None
     if before is None or before >= night:  # a new study has nothing to learn from yet
         return None
     week = night - timedelta(days=(night.weekday() - rule["weekly_day"]) % 7)
-    return jobs.request_refit(session, study.id, now, now, hyperparameters=before < week)
+    return jobs.request_refit(session, study.id, now, hyperparameters=before < week)
 
 
 def _tidy(study_id: int, now: datetime) -> None:

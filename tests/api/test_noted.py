@@ -38,6 +38,7 @@ ROUTES_WITHOUT = {
     "POST /auth/login": "changes nothing that is kept; the log has it",
     "POST /auth/logout": "ends one token of its own bearer; the log has it",
     "POST /register": "the participant is a row with its time, and its zones are append-only rows",
+    "POST /decision_points": "as /actions",
     "POST /actions": "the decision is an append-only row; a later body that differs is noted as `correct`",
     "POST /end_decision_window": "the window is a row with its time",
     "POST /update_parameters": "the job is a row with its time, and the policy that comes of it another",
