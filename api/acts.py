@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from api import serving
 from api.approval import Doing, Told, Who, dangerous
 from api.errors import Fault, Refusal
-from models import audit, decisions, jobs, participants, policies, rows, studies, windows
+from models import audit, decisions, jobs, participants, policies, refits, rows, studies, windows
 from models.participants import ENDED, WITHDRAWN, Participant
 from models.studies import Study
 
@@ -76,7 +76,7 @@ def _note(
 
 
 def _refit(session: Session, study_id: int, now: datetime) -> list[Told]:
-    asked = jobs.request_refit(session, study_id, now, hyperparameters=False)
+    asked = refits.request(session, study_id, now, hyperparameters=False)
     return [Told(jobs.REFIT, asked.job_id)]
 
 

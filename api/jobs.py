@@ -8,7 +8,7 @@ from api import queue
 from api.auth import Caller
 from api.endpoint import Domain, Reply
 from api.errors import Fault, Refusal
-from models import jobs
+from models import jobs, refits
 from models.session import transact
 
 domain = Domain("jobs")
@@ -78,6 +78,6 @@ def update_hyperparameters(caller: Caller) -> Requested:
 
 def _request(caller: Caller, hyperparameters: bool) -> Requested:
     now = datetime.now(UTC)
-    job_id, _ = transact(lambda session: jobs.request_refit(session, caller.study_id, now, hyperparameters))
+    job_id, _ = transact(lambda session: refits.request(session, caller.study_id, now, hyperparameters))
     queue.send(jobs.REFIT, job_id)
     return Requested(job_id=job_id, status_url=f"/jobs/{job_id}")

@@ -57,12 +57,12 @@ def watch(_study_id: int) -> None:
 
 def fit(study_id: int) -> None:
     """Learning rows and a policy."""
-    from models import jobs
+    from models import refits
     from models.session import transact
     from workers import refit
 
     now = datetime.now(UTC)
-    asked = transact(lambda session: jobs.request_refit(session, study_id, now, hyperparameters=False))
+    asked = transact(lambda session: refits.request(session, study_id, now, hyperparameters=False))
     refit.run(asked.job_id)
 
 

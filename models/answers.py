@@ -1,5 +1,6 @@
 """Survey answers as they came after a decision, and every report that disagrees with what was issued."""
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Mapped, Session
 
 from models.base import Base, CreatedAt, DecisionId, Document, Id, ParticipantId, StudyId
 from models.decisions import Decision
+from models.session import Prepared
 
 
 class Answer(Base):
@@ -55,6 +57,14 @@ class Discrepancy(Base):
     created_at: Mapped[CreatedAt]
 
 
+ADD = Prepared(
+    "add_answer",
+    "INSERT INTO answers (study_id, decision_id, version, source, item, reward) "
+    "VALUES ($1, $2, $3, $4, $5, $6)",
+    6,
+)
+
+
 def of_decisions(session: Session, decision_ids: Collection[int]) -> dict[int, list[Answer]]:
     """All stored answers of these decisions, oldest first, by decision."""
     found: dict[int, list[Answer]] = {decision_id: [] for decision_id in decision_ids}
@@ -73,7 +83,8 @@ def add(
     item: Mapping[str, Any],
     reward: float | None,
 ) -> bool:
-    """Store `item` where it differs from the latest of its source; True where something was stored.
+    """Store `item`, at the latest with COMMIT, where it differs from the latest of its source; True where
+    something is stored.
 
     `earlier` are the decision's answers so far. Two writers of one version meet at the unique constraint,
     and the later one runs again.
@@ -81,16 +92,8 @@ def add(
     same_source = [answer for answer in earlier if answer.source == source]
     if same_source and same_source[-1].item == item:
         return False
-    answer = Answer(
-        study_id=study_id,
-        decision_id=decision_id,
-        version=earlier[-1].version + 1 if earlier else 1,
-        source=source,
-        item=dict(item),
-        reward=reward,
-    )
-    session.add(answer)
-    session.flush()
+    version = earlier[-1].version + 1 if earlier else 1
+    ADD.later(session, (study_id, decision_id, version, source, json.dumps(dict(item)), reward))
     return True
 
 

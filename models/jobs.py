@@ -4,8 +4,9 @@ A job is claimed by a conditional UPDATE. `attempts` is the fence: a worker that
 its job was put back, cannot finish what somebody else has claimed since.
 """
 
+import json
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -25,6 +26,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models import locks
 from models.base import Base, CreatedAt, Id, Instant, StudyId
+from models.session import Prepared
 
 INGEST = "ingest"
 REFIT = "refit"
@@ -33,7 +35,6 @@ RUNNING = "running"
 DONE = "done"
 FAILED = "failed"
 PgLocks = table("pg_locks", *map(column, ("locktype", "classid", "objid", "objsubid")))
-NO_PAUSE = timedelta()
 LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -88,18 +89,14 @@ class Job(Base):
     created_at: Mapped[CreatedAt]
 
 
-# Said once as text: to build these two statements anew would cost an ingest more than to run them.
-REQUEST = text("""
-WITH due AS (
-    SELECT greatest(:now, max(finished_at) + :pause) AS at FROM jobs
-    WHERE study_id = :study_id AND kind = 'refit')
-INSERT INTO jobs (study_id, kind, hyperparameters, run_after, sent_at)
-SELECT :study_id, 'refit', :hyperparameters, at, CASE WHEN at <= :now THEN :now ELSE :long_ago END FROM due
-ON CONFLICT (study_id) WHERE kind = 'refit' AND state = 'queued' DO UPDATE
-SET requests = jobs.requests + 1, hyperparameters = jobs.hyperparameters OR excluded.hyperparameters,
-    run_after = least(jobs.run_after, excluded.run_after)
-RETURNING id, requests
-""")
+FINISH = Prepared(
+    "finish_job",
+    """
+UPDATE jobs SET state = 'done', finished_at = $3, code = NULL, reason = NULL, result = $4
+WHERE id = $1 AND state = 'running' AND attempts = $2 RETURNING id
+""",
+    4,
+)
 CLAIM = text("""
 UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = :now
 WHERE id = :job_id AND state = 'queued' AND run_after <= :now
@@ -109,13 +106,6 @@ WHERE id = :job_id AND state = 'queued' AND run_after <= :now
 RETURNING *
 """)
 CLAIMED = select(Job).from_statement(CLAIM).execution_options(populate_existing=True)
-
-
-class Requested(NamedTuple):
-    """The job that does what was asked. `joined`: another request queued it before, and sent its id."""
-
-    job_id: int
-    joined: bool
 
 
 class LostClaim(Exception):
@@ -135,25 +125,6 @@ def of_window(session: Session, window_id: int) -> Job:
     return session.scalars(select(Job).where(Job.window_id == window_id)).one()
 
 
-def request_refit(
-    session: Session, study_id: int, now: datetime, hyperparameters: bool, pause: timedelta = NO_PAUSE
-) -> Requested:
-    """Join the study's queued refit or queue one, for a `pause` after its last one at the earliest.
-
-    The conflict takes the row's lock, so a request either lands before the claim (and its rows are in the
-    snapshot, which opens after the claim) or queues the next fit.
-    """
-    known = {
-        "study_id": study_id,
-        "hyperparameters": hyperparameters,
-        "now": now,
-        "pause": pause,
-        "long_ago": LONG_AGO,
-    }
-    job_id, requests = session.execute(REQUEST, known).one()
-    return Requested(job_id, joined=requests > 1)
-
-
 def claim(session: Session, job_id: int, now: datetime) -> Job | None:
     """Take a queued job that is due; None where it is not, or where its study already has a fit running."""
     return session.scalars(CLAIMED, {"job_id": job_id, "now": now}).one_or_none()
@@ -167,6 +138,10 @@ def _leave(session: Session, job: Job, **columns: Any) -> None:
         .returning(Job.id)
         .execution_options(synchronize_session=False)
     )
+    _check(job, kept)
+
+
+def _check(job: Job, kept: Any) -> None:
     if kept is None:
         raise LostClaim(f"job {job.id} was put back after attempt {job.attempts}")
 
@@ -178,7 +153,8 @@ def hold(session: Session, job: Job) -> None:
 
 def finish(session: Session, job: Job, now: datetime, result: dict[str, Any] | None = None) -> None:
     """The claimed job is done. Raises LostClaim."""
-    _leave(session, job, state=DONE, finished_at=now, code=None, reason=None, result=result)
+    told = None if result is None else json.dumps(result)
+    _check(job, FINISH.row(session, (job.id, job.attempts, now, told)))
 
 
 def fail(

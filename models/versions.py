@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from models import jobs, policies, studies
+from models import policies, refits, studies
 from models.decisions import Decision
 from models.policies import Array, Learnt, Stamp
 from models.studies import ProtocolVersion, Study
@@ -168,7 +168,7 @@ def enter(
     after = noted(version) | {"policy_id": study.policy_id, "in_force": True}
     if prior is None:
         return Entered(before, after, None)
-    job_id = jobs.request_refit(session, study.id, now, hyperparameters=False).job_id
+    job_id = refits.request(session, study.id, now, hyperparameters=False).job_id
     return Entered(before, after | {"refit_job_id": job_id}, job_id)
 
 

@@ -3,16 +3,17 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, bindparam, func, select, text
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, Session
 
 from models import jobs
 from models.base import Base, Id, Instant, ParticipantId, StudyId
-from models.circuits import Circuit
-from models.decisions import Decision
+from models.decisions import COLUMNS, Decision
 from models.jobs import Job
 from models.participants import COMPLETED_AWAITING_REVIEW, ENDED, Participant
-from models.studies import ProtocolVersion, Study
+from models.secrets import decrypt
+from models.session import Prepared
+from models.studies import Study
 
 ENDED_BY_APP = "ended"
 END_MISSING = "end_missing"
@@ -53,7 +54,7 @@ class Window(Base):
 
 
 class Source(NamedTuple):
-    """A window, where and for whom to ask for its data, and the circuit of the study's back end."""
+    """A window, where and for whom to ask for its data, and how often the study's back end failed lately."""
 
     window_id: int
     query_start: datetime | None
@@ -61,47 +62,52 @@ class Source(NamedTuple):
     user_id: str
     url: str
     token: bytes | None
-    circuit: Circuit | None
+    failures: int
 
 
 class Target(NamedTuple):
-    """The decision of a window, its study, and which protocol version is in force."""
+    """The decision of a window (of no session), how many reports it has already, the study's time zone of
+    naive times, and which protocol version is in force."""
 
     decision: Decision
-    study: Study
+    reports: int
+    zone: str
     protocol_id: int
 
 
-# Built once: an ingest runs each of them
-SETTLE = text("UPDATE windows SET state = :state, code = :code, ingested_at = :now WHERE id = :window_id")
-SOURCE = (
-    select(
-        Window.id,
-        Window.query_start,
-        Window.query_end,
-        Participant.user_id,
-        Study.ema_url,
-        Study.ema_token,
-        Circuit,
-    )
-    .join(Participant, Participant.id == Window.participant_id)
-    .join(Study, Study.id == Window.study_id)
-    .outerjoin(Circuit, Circuit.study_id == Study.id)
-    .where(Window.id == bindparam("window_id"))
+# An ingest runs each of these: through the driver, they cost it a third of what the ORM would
+SETTLE = Prepared(
+    "settle_window", "UPDATE windows SET state = $2, code = $3, ingested_at = $4 WHERE id = $1", 4
 )
-TARGET = (
-    select(Decision, Study, ProtocolVersion.id)
-    .join(
-        Window,
-        (Window.participant_id == Decision.participant_id)
-        & (Window.decision_index == Decision.decision_index),
-    )
-    .join(Study, Study.id == Window.study_id)
-    .join(
-        ProtocolVersion,
-        (ProtocolVersion.study_id == Study.id) & (ProtocolVersion.version == Study.protocol_version),
-    )
-    .where(Window.id == bindparam("window_id"))
+CLAIMED = ("id", "study_id", "kind", "window_id", "attempts", "tries", "run_after")
+CLAIM = Prepared(
+    "claim_ingest",
+    f"""
+WITH job AS (
+    UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = $2
+    WHERE id = $1 AND kind = 'ingest' AND state = 'queued' AND run_after <= $2
+    RETURNING {", ".join(CLAIMED)})
+SELECT job.*, w.id, w.query_start, w.query_end, p.user_id, s.ema_url, s.ema_token, coalesce(c.failures, 0)
+FROM job
+JOIN windows w ON w.id = job.window_id
+JOIN participants p ON p.id = w.participant_id
+JOIN studies s ON s.id = w.study_id
+LEFT JOIN circuits c ON c.study_id = s.id
+""",
+    2,
+)
+TARGET = Prepared(
+    "target_of_window",
+    f"""
+SELECT {", ".join(f"d.{name}" for name in COLUMNS)},
+    (SELECT count(*) FROM answers a WHERE a.decision_id = d.id), s.ema_timezone, v.id
+FROM windows w
+JOIN decisions d ON d.participant_id = w.participant_id AND d.decision_index = w.decision_index
+JOIN studies s ON s.id = w.study_id
+JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
+WHERE w.id = $1
+""",
+    1,
 )
 
 
@@ -169,18 +175,27 @@ def miss(session: Session, participant: Participant, upto: int, now: datetime) -
 
 
 def settle(session: Session, window_id: int, state: str, code: int | None, now: datetime | None) -> None:
-    """Write down how the ingest of a window came out."""
-    session.execute(SETTLE, {"window_id": window_id, "state": state, "code": code, "now": now})
+    """Write down how the ingest of a window came out, at the latest with COMMIT."""
+    SETTLE.later(session, (window_id, state, code, now))
 
 
-def source(session: Session, window_id: int) -> Source:
-    """A window and whom to ask for its data."""
-    return Source(*session.execute(SOURCE, {"window_id": window_id}).one())
+def claim(session: Session, job_id: int, now: datetime) -> tuple[Job, Source] | None:
+    """Take a queued ingest that is due, with what it asks for; None where it is not. The job is of no
+    session."""
+    row = CLAIM.row(session, (job_id, now))
+    if row is None:
+        return None
+    source = Source(*row[len(CLAIMED) :])
+    token = None if source.token is None else decrypt(bytes(source.token))
+    return Job(**dict(zip(CLAIMED, row, strict=False))), source._replace(token=token)
 
 
 def target(session: Session, window_id: int) -> Target:
-    """What the data of a window is stored with."""
-    return Target(*session.execute(TARGET, {"window_id": window_id}).one())
+    """What the data of a window is stored with. Raises LookupError where nothing was decided."""
+    row = TARGET.row(session, (window_id,))
+    if row is None:
+        raise LookupError(f"window {window_id} has no decision")
+    return Target(Decision(**dict(zip(COLUMNS, row, strict=False))), *row[len(COLUMNS) :])
 
 
 def stale(session: Session, study: Study, before: datetime, limit: int) -> list[int]:

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from algorithm import protocol
 from algorithm.protocol import Protocol
-from models import circuits, jobs, studies, windows
-from models.jobs import Job, Requested
+from models import circuits, jobs, refits, studies, windows
+from models.jobs import Job
+from models.refits import Requested
 from models.session import transact
 from settings import settings
 from workers import backend, store
@@ -57,11 +58,11 @@ def _ingest(claimed: Claimed) -> None:
 
 
 def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
-    job = jobs.claim(session, job_id, now)
-    if job is None or job.window_id is None:
+    found = windows.claim(session, job_id, now)
+    if found is None:
         return None
-    source = windows.source(session, job.window_id)
-    circuit = source.circuit
+    job, source = found
+    circuit = circuits.of_study(session, job.study_id) if source.failures else None
     until = circuits.wait_until(session, circuit, now)
     if until is not None:
         jobs.release(session, job, until + _moments(), backend.UNREACHABLE, circuits.REASON)
@@ -70,30 +71,29 @@ def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
         raise AssertionError("a window with an ingest job has a query")
     token = source.token.decode() if source.token else None
     query = Query(source.url, token, source.user_id, source.query_start, source.query_end)
-    was_failing = circuit is not None and circuit.failures > 0
     probes = circuit is not None and circuit.state == circuits.HALF_OPEN
-    return Claimed(job, source.window_id, query, was_failing, probes)
+    return Claimed(job, source.window_id, query, source.failures > 0, probes)
 
 
 def _store(
     session: Session, claimed: Claimed, reply: list[dict[str, Any]], now: datetime
 ) -> Requested | None:
     """Store all that came and settle the window; the refit asked for, None where there is none."""
-    decision, study, protocol_id = windows.target(session, claimed.window_id)
+    target, study_id = windows.target(session, claimed.window_id), claimed.job.study_id
     _answered(session, claimed, now)
-    own = _loaded(session, decision.protocol_id)
-    outcome = store.items_of(session, study, own, claimed.query.user_id, decision, reply)
+    own = _loaded(session, target.decision.protocol_id)
+    outcome = store.items_of(session, target, own, claimed.query.user_id, reply)
     if outcome is not None:
         _fail(session, claimed, outcome, now)
         return None
     windows.settle(session, claimed.window_id, windows.INGESTED, None, now)
     jobs.finish(session, claimed.job, now)
-    log.info("window ingested", job_id=claimed.job.id, study_id=study.id)
-    refit = _loaded(session, protocol_id).refit
+    log.info("window ingested", job_id=claimed.job.id, study_id=study_id)
+    refit = _loaded(session, target.protocol_id).refit
     if refit.nightly_only:
         return None
     pause = timedelta(minutes=refit.min_interval_minutes)
-    return jobs.request_refit(session, study.id, now, hyperparameters=False, pause=pause)
+    return refits.request(session, study_id, now, hyperparameters=False, pause=pause)
 
 
 def _loaded(session: Session, protocol_id: int) -> Protocol:

@@ -10,7 +10,7 @@ from algorithm.reports import Difference
 from models import answers, audit, decisions, participants
 from models.answers import Answer
 from models.decisions import Decision
-from models.studies import Study
+from models.windows import Target
 from workers import items
 from workers.backend import NO_DATA, BackEndFailed
 from workers.items import BadItem, Item
@@ -22,11 +22,12 @@ UNKNOWN_RID = 319
 class Reception:
     """One reply on its way into the database: where it goes and what was wrong with it."""
 
-    def __init__(self, session: Session, study: Study, protocol: Protocol, participant_id: int) -> None:
+    def __init__(self, session: Session, target: Target, protocol: Protocol) -> None:
         self.session = session
-        self.study = study
+        self.study_id = target.decision.study_id
+        self.participant_id = target.decision.participant_id
+        self.zone = target.zone
         self.protocol = protocol
-        self.participant_id = participant_id
         self.bad: list[BadItem] = []
 
     def read(self, reply: list[dict[str, Any]], user_id: str) -> dict[int, list[Item]]:
@@ -49,13 +50,12 @@ class Reception:
 
     def keep(self, item: Item, decision: Decision, earlier: list[Answer]) -> None:
         """Store an item and whatever it says that differs from what was issued."""
-        zone = self.study.ema_timezone
-        for difference in items.differences(item, decision, zone):
+        for difference in items.differences(item, decision, self.zone):
             self.disagree(decision.id, difference)
         reward = None
-        if items.tells_outcome(item, decision, zone, self.protocol.schedule.outcome_lag):
+        if items.tells_outcome(item, decision, self.zone, self.protocol.schedule.outcome_lag):
             reward = self.protocol.design.reward(item.answers, self.protocol.state)
-        stored = answers.add(self.session, self.study.id, decision.id, earlier, "ema", item.content(), reward)
+        stored = answers.add(self.session, self.study_id, decision.id, earlier, "ema", item.content(), reward)
         before = answers.outcome(decision, earlier)
         if stored and reward not in {None, before}:
             participants.corrected(self.session, self.participant_id)
@@ -65,7 +65,7 @@ class Reception:
     def _note_correction(self, decision: Decision, before: float, reward: float | None) -> None:
         audit.note(
             self.session,
-            self.study.id,
+            self.study_id,
             None,
             audit.CORRECT,
             "the study's back end reports another outcome",
@@ -79,7 +79,7 @@ class Reception:
         """Record a difference, once."""
         answers.disagree(
             self.session,
-            study_id=self.study.id,
+            study_id=self.study_id,
             participant_id=self.participant_id,
             decision_id=decision_id,
             **difference._asdict(),
@@ -87,19 +87,13 @@ class Reception:
 
 
 def items_of(
-    session: Session,
-    study: Study,
-    protocol: Protocol,
-    user_id: str,
-    asked: Decision,
-    reply: list[dict[str, Any]],
+    session: Session, target: Target, protocol: Protocol, user_id: str, reply: list[dict[str, Any]]
 ) -> BackEndFailed | None:
-    """Store a reply to the query for the window of decision `asked`; what the window lacks, or None."""
-    reception = Reception(session, study, protocol, asked.participant_id)
+    """Store a reply to the query for the window of a decision; what the window lacks, or None."""
+    reception, asked = Reception(session, target, protocol), target.decision
     by_rid = reception.read(reply, user_id)
-    known = decisions.by_rids(session, asked.participant_id, list(by_rid))
+    known, earlier = _known(session, target, list(by_rid))
     features = protocol.design.feature_version
-    earlier = answers.of_decisions(session, known)
     for rid, found in by_rid.items():
         if rid not in known:
             reception.disagree(
@@ -110,6 +104,17 @@ def items_of(
         elif known[rid].feature_version == features:  # the answers of others are other answers
             reception.keep(found[0], known[rid], earlier[rid])
     return _lack(by_rid.get(asked.id, []), reception.bad)
+
+
+def _known(
+    session: Session, target: Target, rids: list[int]
+) -> tuple[dict[int, Decision], dict[int, list[Answer]]]:
+    """The participant's decisions among `rids`, and what is reported of them already."""
+    asked = target.decision
+    if rids == [asked.id] and not target.reports:  # as nearly always
+        return {asked.id: asked}, {asked.id: []}
+    known = decisions.by_rids(session, asked.participant_id, rids)
+    return known, answers.of_decisions(session, known)
 
 
 def _lack(found: list[Item], bad: list[BadItem]) -> BackEndFailed | None:

@@ -7,10 +7,11 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from models import jobs, participants, parts, policies, studies, windows
+from models import jobs, participants, parts, policies, refits, studies, windows
 from models.decisions import at
 from models.exports import EXPORT
-from models.jobs import Job, Requested
+from models.jobs import Job
+from models.refits import Requested
 from models.session import transact
 from models.studies import Study
 from settings import settings
@@ -108,7 +109,7 @@ def _nightly(study_id: int, now: datetime, session: Session) -> Requested | None
     if before is None or before >= night:  # a new study has nothing to learn from yet
         return None
     week = night - timedelta(days=(night.weekday() - rule["weekly_day"]) % 7)
-    return jobs.request_refit(session, study.id, now, hyperparameters=before < week)
+    return refits.request(session, study.id, now, hyperparameters=before < week)
 
 
 def _tidy(study_id: int, now: datetime) -> None:

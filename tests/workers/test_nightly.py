@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from models import jobs, studies
-from models.jobs import Requested
+from models.refits import Requested
 from models.session import transact
 from tests.service import Service
 from workers import upkeep
