@@ -1,9 +1,9 @@
-"""A last bound on transactions, for a database that neither answers nor dies.
+"""A last bound on what is waited for: an end that neither answers nor dies.
 
-The server's own time-outs need a server that runs. Where it hangs (a stopped process, a dead disk, a network
-that swallows packets) the driver waits for ever, and on a Unix socket not even TCP's time-outs help. A thread
-therefore shuts the socket of a connection that one transaction has kept for too long: the driver reads the
-end of the stream, and the caller gets the error of a database that has gone away.
+A database's own time-outs need a server that runs, and time-outs of single reads let a back end drip for
+ever. Where the other end hangs (a stopped process, a dead disk, a network that swallows packets) the driver
+waits, and on a Unix socket not even TCP's time-outs help. A thread therefore shuts the socket of what has
+taken too long: whoever reads meets the end of the stream, and gets the error of a server that has gone away.
 """
 
 import contextlib
@@ -17,31 +17,46 @@ import psycopg2
 from sqlalchemy import Engine, event
 
 
+class Watch:
+    """Shuts the sockets of what takes longer than `seconds`, in one thread of this process."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._begun: dict[int, tuple[Any, float]] = {}
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def begin(self, key: int, connection: Any) -> None:
+        """From now on time runs for `connection`, which has a method fileno()."""
+        with self._lock:
+            self._begun[key] = connection, time.monotonic()
+
+    def end(self, key: int) -> bool:
+        """It is over; whether it was in time."""
+        with self._lock:
+            return self._begun.pop(key, None) is not None
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(self._seconds / 10)
+            with self._lock:
+                for key, (connection, since) in list(self._begun.items()):
+                    if time.monotonic() - since > self._seconds:
+                        del self._begun[key]
+                        _break(connection)
+
+
 def limit(engine: Engine, seconds: float) -> None:
     """Break every connection that one transaction of this process keeps for longer than `seconds`."""
-    lent: dict[int, tuple[Any, float]] = {}
-    lock = threading.Lock()
+    watch = Watch(seconds)
 
     @event.listens_for(engine, "checkout")
     def begin(connection: Any, record: Any, _proxy: Any) -> None:
-        with lock:
-            lent[id(record)] = connection, time.monotonic()
+        watch.begin(id(record), connection)
 
     @event.listens_for(engine, "checkin")
     def end(_connection: Any, record: Any) -> None:
-        with lock:
-            lent.pop(id(record), None)
-
-    def watch() -> None:
-        while True:
-            time.sleep(seconds / 10)
-            with lock:
-                for key, (connection, since) in list(lent.items()):
-                    if time.monotonic() - since > seconds:
-                        del lent[key]
-                        _break(connection)
-
-    threading.Thread(target=watch, daemon=True).start()
+        watch.end(id(record))
 
 
 def _break(connection: Any) -> None:

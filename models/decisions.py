@@ -74,15 +74,12 @@ SELECT c.role, c.disabled,
        CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
        d.id AS rid, d.act_gen_timestamp,
        (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action,
-                   CASE WHEN e.reward IS NOT NULL THEN e.answers
-                        ELSE coalesce((SELECT a.item FROM answers a
-                                       WHERE a.decision_id = e.id AND a.reward IS NOT NULL
-                                       ORDER BY a.version DESC LIMIT 1), e.answers) END,
-                   coalesce((SELECT a.reward FROM answers a
-                             WHERE a.decision_id = e.id AND a.reward IS NOT NULL
-                             ORDER BY a.version DESC LIMIT 1), e.reward),
-                   e.feature_version) ORDER BY e.decision_index)
+                   CASE WHEN e.reward IS NULL THEN coalesce(told.item, e.answers) ELSE e.answers END,
+                   coalesce(told.reward, e.reward), e.feature_version) ORDER BY e.decision_index)
         FROM decisions e
+        LEFT JOIN LATERAL (SELECT a.item, a.reward FROM answers a
+                           WHERE a.decision_id = e.id AND a.reward IS NOT NULL
+                           ORDER BY a.version DESC LIMIT 1) told ON true
         WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1
        ) AS earlier,
        CASE WHEN v.looks_back_days > 0 THEN

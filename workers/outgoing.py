@@ -4,9 +4,8 @@ import functools
 import ipaddress
 import os
 import socket
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -15,6 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from models.deadline import Watch
 from settings import settings
 
 CONNECT_SECONDS, READ_SECONDS = 3.05, 10
@@ -110,23 +110,19 @@ class _OverTLS(HTTPSConnection):
 @contextmanager
 def _cut_off(connected: Any) -> Iterator[None]:
     """Shut a connection down where the block takes too long with it. Raises TimeoutError."""
-    is_over = threading.Event()
-
-    def cut() -> None:
-        is_over.set()
-        with suppress(OSError):
-            own.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(TOTAL_SECONDS, cut)
-    timer.daemon = True
-    with socket.socket(fileno=os.dup(connected.fileno())) as own:
-        timer.start()
-        try:
-            yield
-        except Exception:
-            if not is_over.is_set():
-                raise
-        finally:
-            timer.cancel()
-    if is_over.is_set():
+    watch, key = _watch(os.getpid(), TOTAL_SECONDS), id(connected)
+    watch.begin(key, connected)
+    try:
+        yield
+    except Exception:
+        if watch.end(key):
+            raise
+        raise TimeoutError from None
+    if not watch.end(key):
         raise TimeoutError
+
+
+@functools.cache
+def _watch(_process: int, seconds: float) -> Watch:
+    """The one of this process: threads are not inherited."""
+    return Watch(seconds)

@@ -111,9 +111,10 @@ def _known(
 ) -> tuple[dict[int, Decision], dict[int, list[Answer]]]:
     """The participant's decisions among `rids`, and what is reported of them already."""
     asked = target.decision
-    if rids == [asked.id] and not target.reports:  # as nearly always
-        return {asked.id: asked}, {asked.id: []}
-    known = decisions.by_rids(session, asked.participant_id, rids)
+    alone = rids == [asked.id]  # as nearly always
+    known = {asked.id: asked} if alone else decisions.by_rids(session, asked.participant_id, rids)
+    if alone and not target.reports:
+        return known, {asked.id: []}
     return known, answers.of_decisions(session, known)
 
 
