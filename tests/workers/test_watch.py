@@ -97,7 +97,7 @@ def test_a_refit_whose_worker_dies_each_time_is_late_although_the_next_one_goes_
     ask = partial(place.service.call, "POST", "/update_parameters")
     for _ in range(3):
         job_id = ask().get_json()["job_id"]
-        assert transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC)))
+        assert transact(partial(jobs.claim, job_id=job_id, now=datetime.now(UTC)))
         assert ask().get_json()["job_id"] > job_id
         upkeep.sweep()
         (job,) = place.rows(f"SELECT state, result FROM jobs WHERE id = {job_id}")
