@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -138,6 +138,23 @@ def test_a_study_of_one_part_pays_nothing(crowded: Service, monkeypatch: pytest.
     policy = fitted(crowded, job_id)
     assert "parts" not in policy.report
     assert_same(policy, of_one_process())
+
+
+def test_without_a_broker_it_is_tried_once_in_each_pass_and_the_fit_is_the_same(
+    crowded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[bool]()
+
+    def send_nowhere(kind: str, part_id: int) -> bool:
+        sent.append(send(kind, part_id))
+        return sent[-1]
+
+    monkeypatch.setattr(app, "send_task", _away)
+    monkeypatch.setattr(parts, "send", send_nowhere)
+    job_id = asked(crowded)
+    refit.run(job_id)
+    assert sent == [False, False]
+    assert_same(fitted(crowded, job_id), of_one_process())
 
 
 def test_several_processes_do_the_parts(crowded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,6 +288,10 @@ def test_statistics_that_vanish_during_a_fit_are_made_again(
     assert _open() == []
     refit.run(job_id)
     assert_same(fitted(crowded, job_id), of_one_process())
+
+
+def _away(*_: Any, **__: Any) -> NoReturn:
+    raise ConnectionRefusedError
 
 
 def _is_held(part_id: int) -> bool:
