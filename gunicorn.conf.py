@@ -13,7 +13,7 @@ from settings import settings
 bind = settings().api_bind
 workers = settings().api_processes
 threads = settings().api_threads
-worker_class = "gthread"
+worker_class = "api.server.Worker"
 timeout = 30
 graceful_timeout = 10
 keepalive = 30

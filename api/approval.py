@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from api.errors import Fault, Refusal
-from models import audit, proposals
+from models import audit, clients, proposals
 from models.proposals import APPROVED, OPEN, REJECTED, Proposal
 from settings import settings
 
@@ -104,7 +104,7 @@ def propose(
 def approve(session: Session, who: Who, proposal_id: int, reason: str, now: datetime) -> Settled:
     """Let a proposed act happen. Raises Refusal."""
     proposal = _open(session, who, proposal_id, now)
-    if settings().needs_two_persons and proposal.proposed_by == who.client_id:
+    if settings().needs_two_persons and clients.are_one(session, proposal.proposed_by, who.client_id):
         raise Refusal(Fault.SAME_PERSON)
     _acts[proposal.act].check(session, who.study_id, proposal.arguments)
     _note(session, who, audit.APPROVE, reason, {"proposal_id": proposal.id, "act": proposal.act})

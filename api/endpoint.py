@@ -153,10 +153,10 @@ def _body(model: type[BaseModel]) -> BaseModel:
         raise Refusal(Fault.MEDIA_TYPE)
     raw = request.get_data(cache=False)
     try:
-        json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse)
+        given = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise Refusal(Fault.NOT_JSON) from None
-    return _checked(model.model_validate_json, raw, model)
+    return _checked(functools.partial(model.model_validate_json, raw), given, model)
 
 
 def _query(model: type[BaseModel]) -> BaseModel:
@@ -164,7 +164,8 @@ def _query(model: type[BaseModel]) -> BaseModel:
     twice = [FieldError(field=name, message="stands twice") for name, values in given.items() if values[1:]]
     if twice:
         raise Refusal(Fault.FIELD, errors=twice)
-    return _checked(model.model_validate, {name: values[0] for name, values in given.items()}, model)
+    named = {name: values[0] for name, values in given.items()}
+    return _checked(functools.partial(model.model_validate, named), named, model)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -177,16 +178,32 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _checked(validate: Callable[[Any], BaseModel], given: Any, model: type[BaseModel]) -> BaseModel:
+def _checked(validate: Callable[[], BaseModel], given: Any, model: type[BaseModel]) -> BaseModel:
     try:
-        return validate(given)
+        return validate()
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         raise Refusal(Fault.NOT_JSON)
-    errors = [
-        FieldError(field=".".join(map(str, one["loc"])), message=one["msg"].removeprefix("Value error, "))
-        for one in found[:MOST_ERRORS]
-    ]
+    told = dict[str, list[str]]()
+    for one in found:
+        named = _name(one["loc"], given, is_missing=one["type"] == "missing")
+        told.setdefault(named, []).append(one["msg"].removeprefix("Value error, "))
+    errors = [FieldError(field=field, message=", or ".join(problems)) for field, problems in told.items()]
     first = found[0]["loc"]
-    raise Refusal(code_of(model.model_fields.get(str(first[0])) if first else None), errors=errors)
+    fault = code_of(model.model_fields.get(str(first[0])) if first else None)
+    raise Refusal(fault, errors=errors[:MOST_ERRORS])
+
+
+def _name(place: tuple[int | str, ...], given: Any, is_missing: bool) -> str:
+    """The dotted name of the field at `place`; pydantic's also names the type that it tried there."""
+    names = []
+    for step in place:
+        if isinstance(given, dict) and step in given:
+            given = given[step]
+        elif isinstance(given, list) and isinstance(step, int):
+            given = given[step] if step < len(given) else None
+        elif not (is_missing and step == place[-1]):
+            continue
+        names.append(str(step))
+    return ".".join(names)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from models.base import Base, CreatedAt, Id, Instant, StudyId
 
 ROLES = ("client", "researcher", "admin")
+UNTIL = " until "  # between the name and the end of an account that another one replaced
 
 
 class Client(Base):
@@ -74,9 +75,15 @@ def replace(session: Session, client: Client, password_hash: str, now: datetime)
     The old one stays, disabled and under another name: all its tokens end, and what it did stays its own.
     """
     name = client.name
-    client.name, client.disabled = f"{name} until {now.isoformat()}", True
+    client.name, client.disabled = f"{name}{UNTIL}{now.isoformat()}", True
     session.flush()
     return create(session, client.study_id, name, password_hash, client.role)
+
+
+def are_one(session: Session, client_id: int, other_id: int) -> bool:
+    """Whether two accounts are the same, or one took the other's place."""
+    names = session.scalars(select(Client.name).where(Client.id.in_((client_id, other_id))))
+    return len({name.partition(UNTIL)[0] for name in names}) == 1
 
 
 def standing(session: Session, client_id: int, study_id: int, jti: str) -> Standing | None:

@@ -117,9 +117,13 @@ def _windows(session: Session, study_id: int, state: str, condition: ColumnEleme
 
 
 def last_fit(session: Session, study_id: int) -> datetime | None:
-    """When the last refit that came to its end began."""
+    """When the last refit that came to its end began; one whose worker died, and that another goes on with,
+    did not."""
+    is_dead = Job.result.has_key("continued_by")
     return session.scalar(
-        select(func.max(Job.claimed_at)).where(Job.study_id == study_id, Job.kind == REFIT, Job.state == DONE)
+        select(func.max(Job.claimed_at))
+        .where(Job.study_id == study_id, Job.kind == REFIT, Job.state == DONE)
+        .where(Job.result.is_(None) | ~is_dead)
     )
 
 

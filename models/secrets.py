@@ -13,9 +13,13 @@ from sqlalchemy.types import TypeDecorator
 from settings import settings
 
 
-def fingerprint(key: str) -> str:
-    """What tells a key of the settings from others and does not give it away."""
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+@functools.lru_cache(maxsize=64)
+def fingerprint(value: str) -> str:
+    """What tells a value of the settings from others and does not give it away: 8 bytes of scrypt, in hex.
+
+    It is slow on purpose: who reads fingerprints must not try out what the value might be.
+    """
+    return hashlib.scrypt(value.encode(), salt=b"kairos fingerprint", n=2**14, r=8, p=1, dklen=8).hex()
 
 
 @functools.cache

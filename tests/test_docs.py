@@ -12,6 +12,7 @@ from algorithm.protocols import DESIGNS
 from api import audit, clients, proposals, protocols, roles, secrets, studies
 from api.errors import Fault
 from docs import generate
+from models.roles import SERVICE
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,6 +41,18 @@ def test_every_command_is_told_to_the_operator() -> None:
     commands = [f"{group.name} {name}" for group in groups for name in group.commands]
     assert len(commands) > 10
     assert [command for command in commands if command not in page] == []
+
+
+def test_the_rights_of_the_services_role_are_told_table_by_table() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    told = {
+        name: rights.replace("read, ", "").upper()
+        for names, rights in re.findall(
+            r"^\| ([a-z_, ]+) \| all \| (read[a-z, ]*) \|", page, flags=re.MULTILINE
+        )
+        for name in names.split(", ")
+    }
+    assert told | {"studies": SERVICE["studies"]} == SERVICE
 
 
 def test_every_code_of_the_workers_is_explained() -> None:

@@ -29,7 +29,7 @@ MAY_IMPORT = {
             "structlog",
         ),
         *("celery", "kombu", "redis", "jwt", "argon2", "cryptography", "flask_limiter", "limits"),
-        *("flask_openapi_swagger", "prometheus_client", "psycopg2"),
+        *("flask_openapi_swagger", "prometheus_client", "psycopg2", "gunicorn"),
     },
     "workers": {
         *("workers", "models", "algorithm", "replay", "settings", "version", "logs"),

@@ -73,13 +73,16 @@ def end_task(task_id: str, task: Task[Any, Any], state: str | None, **_: Any) ->
     clear_contextvars()
 
 
-def send(kind: str, job_id: int) -> None:
-    """Send a committed row's id. Without a broker nothing is lost: the sweep sends it later."""
+def send(kind: str, row_id: int) -> bool:
+    """Send a committed row's id; whether it could be. Without a broker nothing is lost: the sweep sends it
+    later, and the parts of a fit are done by who fits."""
+    name = f"kairos.{kind}"
     try:
-        headers = {"request_id": get_contextvars().get("request_id")}
-        app.send_task(f"kairos.{kind}", [job_id], headers=headers)
+        app.send_task(name, [row_id], headers={"request_id": get_contextvars().get("request_id")})
     except (KombuError, RedisError, OSError) as error:
-        log.warning("broker away", error=type(error).__name__, job_id=job_id)
+        log.warning("broker away", error=type(error).__name__, **{IDS.get(name, "job_id"): row_id})
+        return False
+    return True
 
 
 def waiting(kind: str) -> bool:

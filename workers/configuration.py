@@ -37,7 +37,10 @@ def _note(study_id: int, session: Session) -> None:
 
 
 def configuration() -> dict[str, Any]:
-    """Who gets in, who approves, where data may go and what is told; of keys fingerprints, no secret."""
+    """Who gets in, who approves, where data may go and what is told.
+
+    Of keys there are fingerprints, and one of the hosts: they are the back ends of other studies too.
+    """
     told = settings()
     return {
         "mode": told.mode,
@@ -47,7 +50,7 @@ def configuration() -> dict[str, Any]:
         "secrets_keys": [fingerprint(key) for key in told.secrets_keys],
         "two_person": told.needs_two_persons,
         "proposal_hours": told.proposal_hours,
-        "outgoing_hosts": list(told.outgoing_hosts),
+        "outgoing_hosts": fingerprint(",".join(sorted(told.outgoing_hosts))),
         "outgoing_private": told.outgoing_private,
         "notifies": notify.channels(),
         "replay_sample": told.replay_sample,

@@ -59,7 +59,8 @@ class Spread:
         """Have a step done in parts; what they gave, in the order of the participants."""
         part_ids = transact(partial(self._add, step, _packed(terms)))
         for part_id in reversed(part_ids[1:]):  # others begin at the end, and this process at the start
-            send("fit_part", part_id)
+            if not send("fit_part", part_id):  # a broker that hangs would cost a second for each of them
+                break
         _work_off(part_ids)
         for part_id in part_ids:
             result, done_by = transact(partial(parts.result, part_id=part_id))

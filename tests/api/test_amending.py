@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,40 @@ def test_an_approval_never_undoes_a_version_that_came_meanwhile(trial: Trial) ->
     again = put(trial, {"allocation": {"C": 4.0}, "envelope": {"daily_cap": 1}})
     assert approve(trial, again["proposal_id"])[0] == 200
     assert versions(trial)[-1]["document"]["envelope"]["daily_cap"] == 1
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["of one proposal", "of two proposals"])
+def test_approvals_at_the_same_time_have_one_effect(trial: Trial, same: bool) -> None:
+    trial.tokens["third"] = _token(trial.study_id, f"third@{trial.name}", "admin")
+    first = put(trial, {"allocation": {"C": 4.0}})["proposal_id"]
+    second = first if same else put(trial, {"allocation": {"C": 6.0}})["proposal_id"]
+    calls = [(first, "another"), (second, "third"), (first, "third"), (second, "another")]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda call: approve(trial, *call), calls))
+    assert sorted(status for status, _ in answers) == [200, 409, 409, 409]
+    assert {told["error_code"] for status, told in answers if status == 409} <= {931, 943}
+    assert [one["version"] for one in versions(trial)] == [1, 2]
+    assert [one["act"] for one in acts(trial)][-2:] == ["approve", "protocol_version"]
+
+
+def test_an_approval_and_a_rejection_at_the_same_time_agree_on_what_happened(trial: Trial) -> None:
+    number = put(trial, {"allocation": {"C": 4.0}})["proposal_id"]
+    paths = [f"/proposals/{number}/{verdict}" for verdict in ("approve", "reject")]
+    with ThreadPoolExecutor(2) as pool:
+        answers = dict(zip(paths, pool.map(lambda path: decide(trial, path), paths), strict=True))
+    assert sorted(status for status, _ in answers.values()) == [200, 409]
+    assert len(versions(trial)) == (2 if answers[paths[0]][0] == 200 else 1)
+
+
+def test_nobody_from_another_study_approves_or_rejects(trial: Trial, new_trial: Callable[..., Trial]) -> None:
+    number = put(trial, {"allocation": {"C": 4.0}})["proposal_id"]
+    other = second_admin(new_trial())
+    for role, status in (("another", 404), ("admin", 404), ("researcher", 403), ("client", 403)):
+        for verdict in ("approve", "reject"):
+            assert decide(other, f"/proposals/{number}/{verdict}", role)[0] == status
+    assert len(versions(trial)) == 1
+    shown = trial.call("GET", f"/proposals/{number}", role="researcher").get_json()["proposal"]
+    assert shown["state"] == "open"
 
 
 def test_what_needs_an_amendment_by_the_time_of_the_approval_is_refused_then(

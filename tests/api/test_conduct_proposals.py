@@ -4,10 +4,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from api import auth
+from models import clients
+from models.session import transact
 from settings import Settings, settings
 from tests.api.trial import Trial, _token
 
@@ -64,6 +68,17 @@ def test_an_act_happens_when_another_admin_approves(trial: Trial) -> None:
     (act,) = trial.call("GET", "/audit?act=close", role="researcher").get_json()["audit"]
     assert (act["reason"], act["after"]["proposal_id"]) == ("a test", number)
     assert act["after"]["proposed_by"] != act["client_id"]
+
+
+def test_a_new_password_makes_nobody_a_second_person(trial: Trial) -> None:
+    number = proposed(trial)
+    for _ in range(2):
+        trial.service.command("client", "password", f"admin@{trial.name}")
+    (found,) = trial.rows("SELECT id FROM clients WHERE name = %s", f"admin@{trial.name}")
+    account = transact(lambda session: session.get_one(clients.Client, found["id"]))
+    trial.tokens["admin"] = auth.token_for(account, datetime.now(UTC))
+    assert post(trial, f"/proposals/{number}/approve")[1]["error_code"] == 930
+    assert post(trial, f"/proposals/{number}/approve", role="another")[0] == 200
 
 
 def test_a_closed_study_reveals_its_key_and_stays_closed(trial: Trial) -> None:

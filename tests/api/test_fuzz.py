@@ -197,6 +197,26 @@ def test_no_field_takes_what_no_field_means(
         assert faulty == {field}, kind
 
 
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"activity_question_response": 1}, ["activity_question_response"]),
+        ({"cannabis_use": ["a"]}, ["cannabis_use.0", "cannabis_use"]),
+        ({"cannabis_use": [1, 2, True]}, ["cannabis_use.2", "cannabis_use"]),
+        ({"decision_index": "1"}, ["decision_index"]),
+        ({"answers": {"mood": {"deep": 1}}}, ["answers.mood"]),
+        ({"answers": {"mood": [1, "a"]}}, ["answers.mood", "answers.mood.1"]),
+    ],
+    ids=str,
+)
+def test_a_fault_is_named_as_the_body_names_it(
+    trial: Trial, changes: dict[str, Any], fields: list[str]
+) -> None:
+    path, name = ("/decision_points", "decide_point") if "answers" in changes else ("/actions", "decide")
+    told = trial.call("POST", path, {**VALID[name], **changes}).get_json()
+    assert [error["field"] for error in told["errors"]] == fields
+
+
 def test_refusals_never_quote_the_value(send: Callable[..., TestResponse]) -> None:
     for endpoint in WITH_BODY:
         for field in fields(endpoint):

@@ -16,6 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from api import metrics, queue
+from api.app import DOMAINS
 from local.embedded import Embedded
 from local.stack import Stack
 from models import circuits, heartbeats
@@ -209,6 +210,16 @@ def test_every_metric_of_the_file_is_exported(exported: set[str], name: str) -> 
     named = {metric for expression in found for metric in re.findall(r"\bkairos_\w+", expression)}
     assert len(named) >= 8
     assert named <= exported
+
+
+@pytest.mark.parametrize("name", ["grafana.json", "alerts.yml"])
+def test_what_watches_decisions_watches_those_of_every_protocol(name: str) -> None:
+    text = (OPS / name).read_text(encoding="utf-8")
+    found = list(expressions(json.loads(text) if name.endswith("json") else yaml.safe_load(text)))
+    routes = {route for expression in found for route in re.findall(r"route=~?\"([^\"]*)\"", expression)}
+    assert routes == {"/actions|/decision_points"}
+    paths = {endpoint.path for domain in DOMAINS for endpoint in domain.endpoints}
+    assert paths >= set("".join(routes).split("|"))
 
 
 def test_every_metric_is_explained_to_operators(exported: set[str]) -> None:

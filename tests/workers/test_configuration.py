@@ -1,5 +1,6 @@
 """Settings and keys that change with a restart: noted once in every study's chain, and as fingerprints."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,6 +10,7 @@ import pytest
 
 from local.embedded import Embedded
 from models import audit
+from models.secrets import fingerprint
 from models.session import transact
 from settings import settings
 from tests.api.configured import configured
@@ -93,8 +95,20 @@ def test_workers_that_start_together_write_one_row(service: Service) -> None:
     assert len(noted()) == 1
 
 
-def test_no_secret_is_among_what_is_told(service: Service) -> None:
+def test_no_secret_and_no_other_studys_host_is_among_what_is_told(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAIROS_OUTGOING_HOSTS", "one.example.org,another.example.org")
+    settings.cache_clear()
     told: dict[str, Any] = configuration.configuration()
     text = json.dumps(told)
     secrets = (*settings().signing_keys, *settings().secrets_keys, settings().database_url)
-    assert not [secret for secret in secrets if secret in text]
+    assert not [secret for secret in (*secrets, *settings().outgoing_hosts) if secret in text]
+
+
+def test_a_fingerprint_tells_keys_apart_and_is_no_quick_digest_that_could_be_guessed_from() -> None:
+    prints = [fingerprint(key) for key in (OLD, NEW, OLD)]
+    assert prints[0] == prints[2] != prints[1]
+    assert {len(one) for one in prints} == {16}
+    quick = {hashlib.new(name, OLD.encode()).hexdigest()[:16] for name in ("md5", "sha1", "sha256", "sha512")}
+    assert not quick & set(prints)

@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -26,13 +29,18 @@ from settings import settings
 from tests.local.families import eventually
 from tests.service import Service
 from workers import parts, refit, upkeep
-from workers.app import app, send
+from workers.app import app, send, waiting
 from workers.statistics import source
+from workers.tasks import fit_part
 
 STUDY = 1
 PEOPLE = 600
 EACH = 3  # parts in a pass
 WORKER = ("celery", "--app", "workers.app", "worker", "--queues", "fit", "--pool", "solo")
+DEADLY = (
+    *("celery", "--app", "workers.app", "worker", "--queues", "refit,fit", "--concurrency", "2"),
+    *("--include", "tests.workers.poisoned"),
+)
 QUIET = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
 OPEN = "SELECT id FROM fit_parts WHERE result IS NULL ORDER BY id"
 HELD = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1536 AND objid = :id)"
@@ -55,20 +63,20 @@ def crowded(bare_service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
 
 
 @contextmanager
-def helper() -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker that does parts and nothing else, at the broker that this process sends to."""
-    env = {**os.environ, "BROKER_URL": app.conf.broker_url}
-    command = python((*WORKER, *QUIET))
-    with subprocess.Popen(command, cwd=CLONE, env=env, stdout=subprocess.DEVNULL) as process:
+def helper(*command: str, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker that does parts and nothing else, or another one, at the broker that this process sends to."""
+    env = {**os.environ, "BROKER_URL": app.conf.broker_url, **more}
+    words = python((*(command or WORKER), *QUIET))
+    with subprocess.Popen(words, cwd=CLONE, env=env, stdout=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-def asked(service: Service, path: str = "/update_parameters") -> int:
+def asked(service: Service, path: str = "/update_parameters", caller: str = "client") -> int:
     """A refit that is asked for, by its job."""
-    return int(service.call("POST", path).get_json()["job_id"])
+    return int(service.call("POST", path, caller=caller).get_json()["job_id"])
 
 
 def fitted(service: Service, job_id: int) -> Policy:
@@ -130,6 +138,23 @@ def test_a_study_of_one_part_pays_nothing(crowded: Service, monkeypatch: pytest.
     policy = fitted(crowded, job_id)
     assert "parts" not in policy.report
     assert_same(policy, of_one_process())
+
+
+def test_without_a_broker_it_is_tried_once_in_each_pass_and_the_fit_is_the_same(
+    crowded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[bool]()
+
+    def send_nowhere(kind: str, part_id: int) -> bool:
+        sent.append(send(kind, part_id))
+        return sent[-1]
+
+    monkeypatch.setattr(app, "send_task", _away)
+    monkeypatch.setattr(parts, "send", send_nowhere)
+    job_id = asked(crowded)
+    refit.run(job_id)
+    assert sent == [False, False]
+    assert_same(fitted(crowded, job_id), of_one_process())
 
 
 def test_several_processes_do_the_parts(crowded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +228,30 @@ def test_what_a_killed_fit_leaves_is_swept_away_and_the_fit_done_again(crowded: 
     assert_same(fitted(crowded, job_id), of_one_process())
 
 
+def test_a_part_that_kills_every_worker_ends_its_fit_as_failed_and_other_studies_are_fitted(
+    crowded: Service, tmp_path: Path
+) -> None:
+    crowded.study("other", "refit.min_interval_minutes=0")
+    transact(lambda session: settle(session.connection(), "other", PEOPLE, 4))
+    poisoned, job_id = asked(crowded), 0
+    file = tmp_path / "deaths"
+    with helper(*DEADLY, DEATHS=str(file)):
+        assert eventually(lambda: _seen(crowded, poisoned)["attempts"] > 1, 60)
+        job_id = asked(crowded, caller="client@other")
+        assert eventually(lambda: _seen(crowded, poisoned)["state"] == "failed", 90)
+        assert eventually(lambda: _seen(crowded, job_id, "client@other")["state"] == "done", 60)
+        assert eventually(lambda: not (_swept() or waiting("fit_part") or waiting("refit")))
+        deaths = file.stat().st_size
+    told = _seen(crowded, poisoned)
+    assert (told["attempts"], told["reason"]) == (upkeep.TRIES, upkeep.DIED)
+    assert upkeep.TRIES <= deaths <= upkeep.TRIES * (2 + (fit_part.max_retries or 0))
+    assert file.stat().st_size == deaths
+    assert crowded.call("GET", "/policies", caller="researcher").get_json()["policies"][-1]["policy_id"] == 0
+    policy = transact(lambda session: policies.numbered(session, 2, 1))
+    assert policy is not None
+    assert policy.report["parts"]["count"] == 2 * EACH
+
+
 def test_a_fit_whose_parts_are_gone_has_lost_its_claim(
     crowded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,8 +290,19 @@ def test_statistics_that_vanish_during_a_fit_are_made_again(
     assert_same(fitted(crowded, job_id), of_one_process())
 
 
+def _away(*_: Any, **__: Any) -> NoReturn:
+    raise ConnectionRefusedError
+
+
 def _is_held(part_id: int) -> bool:
     return bool(transact(lambda session: session.scalar(text(HELD), {"id": part_id})))
+
+
+def _seen(service: Service, job_id: int, caller: str = "client") -> dict[str, Any]:
+    """The job, after a sweep now and then."""
+    time.sleep(0.1)
+    upkeep.sweep()
+    return dict(service.call("GET", f"/jobs/{job_id}", caller=caller).get_json()["job"])
 
 
 def _open() -> list[int]:

@@ -2,7 +2,8 @@
 
 import math
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,7 @@ from models.incidents import CALM, Kind
 from models.session import transact
 from tests.workers.test_refit import play, run
 from tests.workers.watched import Place
-from workers import conditions, refit, sentry, watch
+from workers import conditions, refit, sentry, upkeep, watch
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -85,6 +86,25 @@ def test_a_refit_that_is_late(place: Place) -> None:
     assert place.look(53 * HOUR)["refit_late"]["level"] == "red"
     assert run(place.service)["state"] == "done"
     assert place.is_over("refit_late", 54 * HOUR)
+
+
+@pytest.mark.provokes(Kind.REFIT_LATE)
+def test_a_refit_whose_worker_dies_each_time_is_late_although_the_next_one_goes_on_with_it(
+    place: Place,
+) -> None:
+    place.point()
+    place.point()
+    ask = partial(place.service.call, "POST", "/update_parameters")
+    for _ in range(3):
+        job_id = ask().get_json()["job_id"]
+        assert transact(partial(jobs.claim, job_id=job_id, now=datetime.now(UTC)))
+        assert ask().get_json()["job_id"] > job_id
+        upkeep.sweep()
+        (job,) = place.rows(f"SELECT state, result FROM jobs WHERE id = {job_id}")
+        assert (job["state"], list(job["result"])) == ("done", ["continued_by"])
+    assert place.look(27 * HOUR)["refit_late"]["level"] == "yellow"
+    assert run(place.service)["state"] == "done"
+    assert place.is_over("refit_late", 28 * HOUR)
 
 
 @pytest.mark.provokes(Kind.REFIT_WITHOUT_ROWS)

@@ -1,0 +1,49 @@
+"""The server's answer to what is no HTTP request: in the shape of all errors, and no log line quotes it."""
+
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from gunicorn.http.errors import (  # type: ignore[import-untyped]
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    ParseException,
+)
+from gunicorn.util import write_nonblock  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+from structlog import get_logger
+
+from api.errors import Failure, Fault
+from logs import where
+
+log = get_logger()
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # the package has no types
+    """gunicorn's worker of threads, which by itself answers with HTML and logs addresses and URLs."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Answer on the socket `client`: nothing has reached the application, or it broke its answer off."""
+        is_ours = isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName)
+        is_theirs = isinstance(exc, ParseException) and not is_ours
+        request_id = uuid.uuid4().hex
+        if is_theirs:
+            log.warning("no request", error=type(exc).__name__, request_id=request_id)
+        else:
+            log.error("request failed", error=where(exc), request_id=request_id)
+        try:
+            write_nonblock(client, _answer(Fault.BAD_REQUEST if is_theirs else Fault.INTERNAL, request_id))
+        except OSError:
+            log.info("nobody listens", request_id=request_id)
+
+
+def _answer(fault: Fault, request_id: str) -> bytes:
+    body = Failure(message=fault.message, error_code=fault.code).model_dump_json(exclude_none=True)
+    head = (
+        f"HTTP/1.1 {fault.status} {HTTPStatus(fault.status).phrase}",
+        "Connection: close",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        f"X-Request-ID: {request_id}",
+    )
+    return "\r\n".join((*head, "", body)).encode()
