@@ -184,11 +184,12 @@ def _join(queued: Job, job: Job) -> None:
 
 def _free(session: Session, job: Job, now: datetime, tries: tuple[int, int], reason: str) -> None:
     queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
-    if queued is not None:
-        _join(queued, job)
-        job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
-    elif job.tries >= tries[job.code is not None]:
+    if job.tries >= tries[job.code is not None]:
         job.state, job.finished_at, job.reason = FAILED, now, reason
+    elif queued is not None:
+        _join(queued, job)
+        queued.tries = max(queued.tries, job.tries)  # or requests that keep coming would hide a poison
+        job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
     else:
         job.state, job.run_after, job.sent_at = QUEUED, now, LONG_AGO
 

@@ -3,12 +3,15 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from models import jobs, refits
 from models.jobs import INGEST, Job
 from models.session import transact
+from models.studies import Study
 from tests.service import Service
 from workers import upkeep
 from workers.app import app, waiting
@@ -59,3 +62,21 @@ def test_an_id_that_the_broker_lost_is_sent_again_once() -> None:
     assert _messages() == 1
     upkeep.sweep()
     assert _messages() == 1
+
+
+def test_requests_that_keep_coming_do_not_hide_a_fit_that_kills_its_worker(service: Service) -> None:
+    service.enrol("p")
+    study_id = transact(lambda session: session.scalars(select(Study.id)).one())
+    ends = [_dies(study_id) for _ in range(upkeep.TRIES)]
+    assert ends == ["done"] * (upkeep.TRIES - 1) + ["failed"]
+
+
+def _dies(study_id: int) -> str:
+    """A fit is claimed, another one requested, and nobody holds the first one's lock; what becomes of it."""
+    now = datetime.now(UTC)
+    request = partial(refits.request, study_id=study_id, now=now, hyperparameters=False)
+    job_id = transact(request).job_id
+    assert transact(lambda session: jobs.claim(session, job_id, now)) is not None
+    transact(request)
+    upkeep.sweep()
+    return transact(lambda session: session.get_one(Job, job_id).state)
