@@ -112,8 +112,8 @@ def _revealed(facts: Manifest) -> bytes | None:
 def _key(facts: Manifest, key: bytes | None, report: Report) -> None:
     """The key is the one whose hash was published."""
     revealed = _revealed(facts)
-    if revealed is not None and key is not None:
-        report.compare("seed", "study_key", revealed.hex(), key.hex())
+    if revealed is not None and key is not None and revealed != key:
+        report.diverge("seed", "study_key", revealed.hex(), "another key, the one that was given")
     if key is None:
         report.notes.append("seeds are not verified: the study's key is not revealed (--key HEX gives it)")
         return
