@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import chain
-from replay import decisions, fits, folder, references, reports, rows
+from replay import decisions, fits, folder, manifest, references, reports, rows
 from replay.folder import Manifest, Unreadable
 from replay.report import Report
 from replay.study import TABLES, Study
@@ -61,6 +61,7 @@ def _whole(study: Study, long: list[Row], key: bytes | None, report: Report, fac
     if facts is not None:
         _key(facts, key, report)
         _chain(study, facts, report)
+        manifest.check(study, facts, report)
         hashes = {str(version["id"]): version["hash"] for version in study.tables["protocols"]}
         report.compare("protocol", "the manifest's hashes", facts.protocol_hashes, hashes)
     references.whole(study, report)
@@ -89,7 +90,7 @@ def some(study: Study, key: bytes | None, report: Report) -> None:
 
 
 def _need(tables: Mapping[str, list[Row]]) -> None:
-    missing = [name for name in ("trial", *TABLES) if name not in tables]
+    missing = [name for name in ("trial", "dictionary", *TABLES) if name not in tables]
     if missing:
         raise Unreadable(f"the export lacks {', '.join(missing)}")
 
@@ -110,6 +111,9 @@ def _revealed(facts: Manifest) -> bytes | None:
 
 def _key(facts: Manifest, key: bytes | None, report: Report) -> None:
     """The key is the one whose hash was published."""
+    revealed = _revealed(facts)
+    if revealed is not None and key is not None and revealed != key:
+        report.diverge("seed", "study_key", revealed.hex(), "another key, the one that was given")
     if key is None:
         report.notes.append("seeds are not verified: the study's key is not revealed (--key HEX gives it)")
         return

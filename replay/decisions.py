@@ -12,7 +12,7 @@ from algorithm.envelope import Sent, forbids, local_time
 from algorithm.ladder import Block, Choice, Level, Rung
 from algorithm.protocol import Protocol
 from algorithm.protocols.design import Point, State
-from replay.knowledge import Known, possible
+from replay.knowledge import CLOCKS, Known, possible
 from replay.report import Report
 from replay.study import BLOCK, POPULATION, Source, Study, population
 from replay.trial import Row
@@ -218,7 +218,14 @@ def _source(looked_at: tuple[str, int | None, int]) -> Source:
 
 def _may_have_served(study: Study, decision: Row) -> Iterable[int]:
     """F0 and F2 name the active policy; under F1 it is the next one; under F3 it may have been any, the
-    latest first, and one that is not there."""
+    latest first, and one that is not there. None served before it was made."""
+    latest = decision["act_gen_timestamp"] + CLOCKS
+    gone = {"created_at": latest}
+    return [one for one in _named(study, decision) if study.policies.get(one, gone)["created_at"] <= latest]
+
+
+def _named(study: Study, decision: Row) -> Iterable[int]:
+    """The policies that a decision's rung may stand for."""
     level, policy_id = decision["fallback_level"], decision["policy_id"]
     if level == "F1":
         features = decision["feature_version"]

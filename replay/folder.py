@@ -42,6 +42,10 @@ class StudyFacts(Strict):
     protocol_version: int
     policy_id: int
     row_seq: int
+    created_at: str
+    paused: bool
+    learning_frozen: bool
+    closed_at: str | None
 
 
 class FileFacts(Strict):

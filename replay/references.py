@@ -50,6 +50,8 @@ def _decision(study: Study, decision: Row, report: Report) -> None:
     )
     begun = study.effective[decision["protocol_id"]] <= decision["act_gen_timestamp"] + CLOCKS
     report.compare("protocol", f"{name(decision)}: its protocol was in force", begun, True)
+    drawn = decision["act_gen_timestamp"] <= study.as_of + CLOCKS
+    report.compare("time", f"{name(decision)}: drawn before the export", drawn, True)
     person = study.participants.get(decision["participant_id"])
     inside = 1 <= decision["decision_index"] <= protocol.schedule.study_length
     over = 0 if person is None else person["decision_index"]
@@ -106,6 +108,15 @@ def whole(study: Study, report: Report) -> None:
         if act["act"] == "remove_from_learning"
     }
     report.compare(KIND, "removals from learning, by the audit", study.removed, removals)
+    _later_bodies(study, report)
+
+
+def _later_bodies(study: Study, report: Report) -> None:
+    """Other answers for a point that had its decision are in the audit."""
+    noted = [act["after"] or {} for act in study.tables["audit"] if act["act"] == "correct"]
+    told = [one.get("rid") for one in noted if one.get("source") == "actions"]
+    stored = [row["decision_id"] for row in study.tables["answers"] if row["source"] == "actions"]
+    report.compare("answers", "later bodies, by the audit", sorted(stored), sorted(told))
 
 
 def _learning_rows(study: Study, report: Report) -> None:

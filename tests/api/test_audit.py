@@ -192,6 +192,18 @@ def test_acts_at_once_make_no_fork(trial: Trial) -> None:
     assert run(trial, "verify", trial.name)[0] == 0
 
 
+def test_other_answers_leave_the_first_ones_and_say_why(trial: Trial) -> None:
+    trial.enrol("ann")
+    rid = trial.decide("ann")["rid"]
+    trial.decide("ann", app_use_flag=True)
+    (first,) = trial.rows("SELECT answers FROM decisions WHERE id = %s", rid)
+    (later,) = trial.rows("SELECT item, version FROM answers WHERE decision_id = %s", rid)
+    assert (first["answers"]["app_use_flag"], later["item"]["app_use_flag"]) == (False, True)
+    (act,) = [row for row in audit(trial) if row["act"] == "correct"]
+    assert (act["role"], act["after"]) == ("client", {"rid": rid, "source": "actions"})
+    assert act["reason"] == "other answers for a decision point that has its decision"
+
+
 def test_append_only_tables_refuse_their_owner(trial: Trial) -> None:
     trial.enrol("ann")
     trial.decide("ann")

@@ -1,5 +1,6 @@
 """The safety envelope in the service: what a decision says where a rule forbids a message, and its replay."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.api.trial import Trial
 from workers import refit
 
 ALWAYS = ("envelope.daily_cap=48",)
-RARELY = ("allocation.lower=0.998", "allocation.upper=0.999")  # a message wherever none is forbidden
+RARELY = ("allocation.lower=0.999998", "allocation.upper=0.999999")  # a message wherever none is forbidden
 
 
 def test_the_app_may_say_that_somebody_is_not_available(trial: Trial) -> None:
@@ -104,17 +105,19 @@ def exported(trial: Trial, folder: Path) -> Report:
 
 
 def lived(new_trial: Callable[..., Trial]) -> Trial:
-    """A trial with unavailable points of several rules, under two versions of its protocol."""
-    trial = new_trial("envelope.daily_cap=1", "refit.min_interval_minutes=0")
+    """A trial with unavailable points of several rules, under three versions of its protocol."""
+    trial = new_trial(*RARELY, "envelope.daily_cap=1", "refit.min_interval_minutes=0")
     for name in ("ann", "bob", "eve"):
         trial.enrol(name)
         for number in range(6):
-            trial.decide(name, available=None if number != 2 else False, app_use_flag=name == "bob")
+            told = {"decision_time": "2026-06-01T12:00:00+02:00", "app_use_flag": name == "bob"}
+            trial.decide(name, available=None if number != 2 else False, **told)
             trial.end(name)
     refit.run(trial.call("POST", "/update_parameters").get_json()["job_id"])
+    often = {"allocation": {"lower": 0.999998, "upper": 0.999999}}
     for document in (
-        {"envelope": {"daily_cap": 0, "cool_down_hours": 3}},
-        {"envelope": {"weekly_cap": 40}, "prior": {"sigma_u": 0.02}},
+        {"envelope": {"daily_cap": 9, "cool_down_hours": 30}, **often},
+        {"envelope": {"weekly_cap": 40}, "prior": {"sigma_u": 0.02}, **often},
     ):
         body: dict[str, Any] = {
             "document": {"protocol": "miwaves", **document},
@@ -132,9 +135,9 @@ def test_the_rules_are_replayed(new_trial: Callable[..., Trial], tmp_path: Path)
     trial = lived(new_trial)
     report = exported(trial, tmp_path / "export")
     assert not report.first, "\n".join(report.lines())
-    rules = trial.rows("SELECT DISTINCT unavailable_rule FROM decisions WHERE study_id = %s", trial.study_id)
-    assert {row["unavailable_rule"] for row in rules} >= {"app", None}
-    assert report.held["availability"] == 24
+    rules = trial.rows("SELECT unavailable_rule AS rule FROM decisions WHERE study_id = %s", trial.study_id)
+    assert Counter(row["rule"] for row in rules) == {None: 7, "app": 3, "daily_cap": 12, "cool_down": 2}
+    assert report.held["availability"] == len(rules)
 
 
 @pytest.mark.parametrize(

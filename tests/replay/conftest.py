@@ -11,6 +11,9 @@ from local.ports import free_port
 from local.stack import environment
 from models import studies
 from models.session import transact
+from replay import folder as files
+from replay.report import Report
+from replay.trial import Row
 from tests.api.trial import Trial, begin
 from tests.replay.course import play
 from tests.replay.rehearsed import SETTINGS
@@ -43,3 +46,10 @@ def rehearsed(
         key = transact(lambda session: studies.by_id(session, trial.study_id).study_key)
         yield Rehearsed(trial, key, folder, str(told["manifest_sha256"]))
     embedded.postgres.drop_database("rehearsed")
+
+
+@pytest.fixture(scope="package")
+def tables(rehearsed: Rehearsed) -> dict[str, list[Row]]:
+    """The tables of the rehearsed trial, as they are read from its export."""
+    facts = files.manifest(rehearsed.folder)
+    return {name: files.table(rehearsed.folder, name, facts, Report()) for name in facts.tables}

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from tests.api.trial import Trial
 from tests.replay.rehearsed import LENGTH, Rehearsal
 from tests.workers.backend import BackEnd
+from workers import watch
 
 AHEAD = 6  # hours from now that no wall clock of the trial's zones shows
 
@@ -31,6 +32,14 @@ def play(trial: Trial, back_end: BackEnd) -> None:
     _fall_back(rehearsal, ids, rest)
     _conduct(rehearsal, ids, [*rest[4:], late])
     rehearsal.play(rest[:1], 14, LENGTH)
+    _watch(trial)
+
+
+def _watch(trial: Trial) -> None:
+    """The watchdog records that decisions fell back; an admin has seen it."""
+    watch.run()
+    (fallen,) = trial.rows("SELECT id FROM incidents WHERE kind = 'fallbacks'")
+    assert trial.call("POST", f"/incidents/{fallen['id']}/acknowledge", role="admin").status_code == 200
 
 
 def _fall_back(rehearsal: Rehearsal, ids: dict[str, int], people: list[str]) -> None:

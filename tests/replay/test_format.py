@@ -39,9 +39,10 @@ def test_values_survive_both_files_exactly(tmp_path: Path, kind: str) -> None:
     facts = {
         "tables": {"table": {"rows": len(VALUES[kind]), "columns": [["number", "integer"], ["value", kind]]}}
     }
-    study = dict.fromkeys(("name", "timezone", "ema_timezone"), "x") | dict.fromkeys(
+    study: dict[str, Any] = dict.fromkeys(("name", "timezone", "ema_timezone"), "x") | dict.fromkeys(
         ("protocol_version", "policy_id", "row_seq"), 0
     )
+    study |= {"created_at": "x", "paused": False, "learning_frozen": False, "closed_at": None}
     told = {"format": "kairos-export-1", "study": study, "as_of": "x", "code_version": "x"}
     seal(tmp_path, told | facts | {"protocol_hashes": {}, "study_key_sha256": "x", "study_key": None})
     report = Report()

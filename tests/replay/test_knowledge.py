@@ -67,7 +67,7 @@ def test_states_and_learning_rows_follow_from_what_was_known_then(rehearsed: Reh
     facts = folder.manifest(rehearsed.folder)
     begin = datetime.fromisoformat(facts.as_of)
     tables = {name: folder.table(rehearsed.folder, name, facts, Report()) for name in facts.tables}
-    for table in ("decisions", "answers", "learning_rows"):
+    for table in ("decisions", "answers", "learning_rows", "policies", "audit"):
         tables[table] = [
             {name: stretched(value, begin) for name, value in row.items()}
             for row in copy.deepcopy(tables[table])
