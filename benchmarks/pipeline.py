@@ -133,6 +133,12 @@ class Bench:
             connection.execute(text("DELETE FROM windows WHERE study_id = :study_id"), {"study_id": study_id})
             return list(connection.scalars(text(ENDED), {"study_id": study_id}))
 
+    def forget(self, study_id: int) -> None:
+        """Nothing has been reported yet: as for nearly every window of a trial."""
+        with self.database.begin() as connection:
+            connection.execute(text("SET LOCAL kairos.migration = 'on'"))
+            connection.execute(text("DELETE FROM answers WHERE study_id = :study_id"), {"study_id": study_id})
+
     def value(self, statement: str, **known: Any) -> Any:
         """The one value of a query."""
         with self.database.connect() as connection:
@@ -174,6 +180,7 @@ def drain(made: Bench, study_id: int, windows: int) -> tuple[float, float]:
         app.send_task(NAME, [number])
     until(empty)
     nothing = windows / (time.perf_counter() - began)
+    made.forget(study_id)
     job_ids = made.end_windows(study_id)
     began = time.perf_counter()
     for job_id in job_ids:
