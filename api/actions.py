@@ -1,6 +1,7 @@
 """The one call that randomises, and the rules of when it may."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
@@ -24,6 +25,13 @@ from models.session import transact
 from version import code_version
 
 domain = Domain("actions")
+deciding = partial(
+    domain.operation,
+    "POST",
+    roles={"client", "admin"},
+    faults=(Fault.ACTION_UNKNOWN, Fault.NOT_DECIDING, Fault.INDEX_PASSED, Fault.OUTSIDE_DATES),
+    standing_is_read_by_view=True,
+)
 
 
 class Decided(Reply):
@@ -56,13 +64,7 @@ class Outcome(NamedTuple):
     jobs: list[int]
 
 
-@domain.operation(
-    "POST",
-    "/actions",
-    roles={"client", "admin"},
-    faults=(Fault.ACTION_UNKNOWN, Fault.NOT_DECIDING, Fault.INDEX_PASSED, Fault.OUTSIDE_DATES),
-    standing_is_read_by_view=True,
-)
+@deciding("/actions")
 def decide(body: Survey, caller: Caller, key: str | None) -> Decided:
     """Decide at a participant's decision point.
 
@@ -77,13 +79,7 @@ def decide(body: Survey, caller: Caller, key: str | None) -> Decided:
     return _decided(body, caller, key)
 
 
-@domain.operation(
-    "POST",
-    "/decision_points",
-    roles={"client", "admin"},
-    faults=(Fault.ACTION_UNKNOWN, Fault.NOT_DECIDING, Fault.INDEX_PASSED, Fault.OUTSIDE_DATES),
-    standing_is_read_by_view=True,
-)
+@deciding("/decision_points")
 def decide_point(body: DecisionPoint, caller: Caller, key: str | None) -> Decided:
     """Decide at a participant's decision point, under any protocol but MiWaves.
 

@@ -153,7 +153,7 @@ def _body(model: type[BaseModel]) -> BaseModel:
         raise Refusal(Fault.MEDIA_TYPE)
     raw = request.get_data(cache=False)
     try:
-        given = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse)
+        given = json.loads(raw, object_pairs_hook=unique, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise Refusal(Fault.NOT_JSON) from None
     return _checked(functools.partial(model.model_validate_json, raw), given, model)
@@ -168,7 +168,8 @@ def _query(model: type[BaseModel]) -> BaseModel:
     return _checked(functools.partial(model.model_validate, named), named, model)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `json.loads`. Raises ValueError where a name stands twice."""
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("a name stands twice")
     return dict(pairs)

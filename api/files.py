@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from algorithm import protocol
 from algorithm.protocol import Protocol, ProtocolError
+from api.endpoint import unique
 
 LARGEST_FILE = 2**20
 
@@ -17,17 +17,10 @@ def from_file(path: Path) -> Protocol:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise click.ClickException(f"{path} is too large for a protocol")
-        return protocol.load(json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique))
+        return protocol.load(json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique))
     except ProtocolError as error:
         raise click.ClickException(f"{path}: {error}") from None
     except OSError as error:
         raise click.ClickException(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise click.ClickException(f"{path} is no JSON document: {error}") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found

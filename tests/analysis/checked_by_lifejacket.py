@@ -3,18 +3,14 @@ tests.analysis.checked_by_lifejacket EXPORT FOLDER` with an empty folder, in a p
 77: the package cannot be imported."""
 
 import json
-import logging
 import sys
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis import lifejacket
-from analysis.export import Export
-from tests.analysis.in_lifejacket import arguments, refused
+from tests.analysis.in_lifejacket import begun, refused
 
 CHECKS = "perform_first_wave_input_checks"
 
@@ -38,15 +34,7 @@ def equations(given: dict[str, Any]) -> list[float]:
 
 def main() -> None:
     export, folder = map(Path, sys.argv[1:])
-    try:
-        package = import_module("lifejacket.post_deployment_analysis")
-    except ImportError as error:
-        print(error, file=sys.stderr)
-        sys.exit(77)
-    logging.disable(logging.INFO)
-    bundle = lifejacket.bundle(Export(export), [])
-    lifejacket.write(bundle, folder)
-    given = arguments(bundle, folder)
+    package, bundle, given = begun(export, folder)
     update = next(own for own in bundle.update_arguments[1].values() if own)
     told = {
         "estimates": passes(package, given, update),

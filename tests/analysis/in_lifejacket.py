@@ -81,17 +81,22 @@ def differences(found: lifejacket.Bundle, function: Any) -> list[float]:
     return [float(function(*given)) - logged for given, logged in rows if given]
 
 
-def main() -> None:
-    small, large, folder = map(Path, sys.argv[1:])
+def begun(export: Path, folder: Path) -> tuple[Any, lifejacket.Bundle, dict[str, Any]]:
+    """The package, the bundle of an export, written into `folder`, and its arguments."""
     try:
         package = import_module("lifejacket.post_deployment_analysis")
     except ImportError as error:
         print(error, file=sys.stderr)
         sys.exit(77)
     logging.disable(logging.INFO)
-    bundle = lifejacket.bundle(Export(small), [])
+    bundle = lifejacket.bundle(Export(export), [])
     lifejacket.write(bundle, folder)
-    given = arguments(bundle, folder)
+    return package, bundle, arguments(bundle, folder)
+
+
+def main() -> None:
+    small, large, folder = map(Path, sys.argv[1:])
+    package, _bundle, given = begun(small, folder)
     rebuilt = differences(lifejacket.bundle(Export(large), ["evening"]), given["action_prob_func"])
     told = {
         "refused": refused(package, given),

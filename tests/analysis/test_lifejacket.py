@@ -1,8 +1,5 @@
 """The bundle against the package that takes it: its own input checks, and its whole analysis."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,9 @@ from algorithm.protocol import load
 from analysis import lifejacket, results, slots, trial
 from analysis.export import BadExport, Export
 from tests.analysis import synthetic
+from tests.analysis.apart import told_by
 
 SMALL = {"protocol": "oralytics", "hyperparameters": {"rule": "fixed"}}
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +25,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Export:
 @pytest.fixture(scope="module")
 def told(small: Export, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What lifejacket says."""
-    out = tmp_path_factory.mktemp("bundle")
-    paths = [str(path) for path in (small.path, folder, out)]
-    command = [sys.executable, "-m", "tests.analysis.in_lifejacket", *paths]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
-    if ran.returncode == 77:
-        pytest.skip(f"lifejacket cannot be imported: {ran.stderr}")
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    found: dict[str, Any] = json.loads((out / "told.json").read_text(encoding="utf-8"))
-    return found
+    return told_by("in_lifejacket", small.path, folder, out=tmp_path_factory.mktemp("bundle"))
 
 
 def test_its_whole_analysis_runs_with_every_check(small: Export, told: dict[str, Any]) -> None:

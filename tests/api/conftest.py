@@ -10,6 +10,7 @@ import pytest
 from local.embedded import Embedded
 from local.ports import free_port
 from local.stack import environment
+from settings import settings
 from tests.api.trial import Trial, begin
 from tests.service import Service, running
 
@@ -30,6 +31,15 @@ def deployment(embedded: Embedded, migrated: str, broker_url: str) -> Iterator[D
     with running(environment(embedded.state, url, broker_url, free_port())) as service:
         yield Deployment(service, url)
     embedded.postgres.drop_database(name)
+
+
+@pytest.fixture
+def two_persons(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The rule of production: a dangerous act needs a second admin."""
+    monkeypatch.setenv("KAIROS_TWO_PERSON", "true")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
 
 
 @pytest.fixture

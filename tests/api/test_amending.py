@@ -1,26 +1,17 @@
 """Two persons for a change of the protocol, and one where it only makes the safety envelope tighter."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from settings import settings
-from tests.api.trial import Trial, _token
+from tests.api.trial import Trial
 
+pytestmark = pytest.mark.usefixtures("two_persons")
 WHY = "the safety board asked for it"
-
-
-@pytest.fixture(autouse=True)
-def two_persons(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The rule of production."""
-    monkeypatch.setenv("KAIROS_TWO_PERSON", "true")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 @pytest.fixture
@@ -32,7 +23,7 @@ def trial(trial: Trial) -> Trial:
 
 
 def second_admin(trial: Trial) -> Trial:
-    trial.tokens["another"] = _token(trial.study_id, f"another@{trial.name}", "admin")
+    trial.admit("another")
     return trial
 
 
@@ -119,7 +110,7 @@ def test_an_approval_never_undoes_a_version_that_came_meanwhile(trial: Trial) ->
 
 @pytest.mark.parametrize("same", [True, False], ids=["of one proposal", "of two proposals"])
 def test_approvals_at_the_same_time_have_one_effect(trial: Trial, same: bool) -> None:
-    trial.tokens["third"] = _token(trial.study_id, f"third@{trial.name}", "admin")
+    trial.admit("third")
     first = put(trial, {"allocation": {"C": 4.0}})["proposal_id"]
     second = first if same else put(trial, {"allocation": {"C": 6.0}})["proposal_id"]
     calls = [(first, "another"), (second, "third"), (first, "third"), (second, "another")]

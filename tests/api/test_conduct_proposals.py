@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -12,25 +11,17 @@ import pytest
 from api import auth
 from models import clients
 from models.session import transact
-from settings import Settings, settings
-from tests.api.trial import Trial, _token
+from settings import Settings
+from tests.api.trial import Trial
 
+pytestmark = pytest.mark.usefixtures("two_persons")
 WHY = {"reason": "a test"}
-
-
-@pytest.fixture(autouse=True)
-def two_persons(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The rule of production."""
-    monkeypatch.setenv("KAIROS_TWO_PERSON", "true")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 @pytest.fixture
 def trial(trial: Trial) -> Trial:
     """A study with a second admin, `another`."""
-    trial.tokens["another"] = _token(trial.study_id, f"another@{trial.name}", "admin")
+    trial.admit("another")
     return trial
 
 

@@ -101,6 +101,10 @@ class Trial:
             found.execute(statement, parameters)
             return found.rowcount
 
+    def admit(self, name: str) -> None:
+        """Another admin, whom calls name by `role`."""
+        self.tokens[name] = _token(self.study_id, f"{name}@{self.name}", "admin")
+
     def age(self, rid: int, hours: float) -> None:
         """Let a decision lie `hours` further back."""
         statement = "UPDATE decisions SET act_gen_timestamp = act_gen_timestamp - %s WHERE id = %s"

@@ -1,8 +1,5 @@
 """The analyses on the export of the rehearsed trial, which has everything that happens to a real one."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +9,15 @@ import pytest
 from analysis import lifejacket, policies, results, trial
 from analysis.__main__ import main
 from analysis.export import Export
+from tests.analysis.apart import told_by
 from tests.analysis.browser import Drawn, drawn, needs_browser
 from tests.replay.conftest import Rehearsed
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def checked(rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What lifejacket's input checks say."""
-    out = tmp_path_factory.mktemp("bundle")
-    command = [sys.executable, "-m", "tests.analysis.checked_by_lifejacket", str(rehearsed.folder), str(out)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
-    if ran.returncode == 77:
-        pytest.skip(f"lifejacket cannot be imported: {ran.stderr}")
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    found: dict[str, Any] = json.loads((out / "told.json").read_text(encoding="utf-8"))
-    return found
+    return told_by("checked_by_lifejacket", rehearsed.folder, out=tmp_path_factory.mktemp("bundle"))
 
 
 def test_lifejackets_input_checks_pass(rehearsed: Rehearsed, checked: dict[str, Any]) -> None:
