@@ -5,13 +5,21 @@ depend on which process answers, and cannot be predicted without the study's key
 involved."""
 
 import hmac
+from functools import lru_cache
 
 
 def seed(key: bytes, participant_id: int, decision_index: int) -> int:
     """The seed of one decision, an integer in [0, 2^53): the big-endian first 8 bytes of HMAC-SHA256
     under the study key of the UTF-8 text "participant_id|decision_index", shifted right by 11."""
-    message = f"{participant_id}|{decision_index}".encode()
-    return int.from_bytes(hmac.digest(key, message, "sha256")[:8], "big") >> 11
+    keyed = _keyed(key).copy()
+    keyed.update(f"{participant_id}|{decision_index}".encode())
+    return int.from_bytes(keyed.digest()[:8], "big") >> 11
+
+
+@lru_cache(maxsize=256)
+def _keyed(key: bytes) -> hmac.HMAC:
+    """The hash with its key taken in, to be copied: setting it up is most of the work."""
+    return hmac.new(key, digestmod="sha256")
 
 
 def action(seed: int, act_prob: float) -> int:

@@ -126,11 +126,21 @@ def _settle(
 
 
 def _read(session: Session, caller: Caller, user_id: str, decision_index: int | None) -> Point:
-    point = decisions.point(session, caller.study_id, caller.client_id, caller.jti, user_id, decision_index)
+    """The point, with the messages sent where the study's protocol looks back on them.
+
+    Whether it does is known from the call before; where that has changed, the point is read again.
+    """
+    with_sent = serving.looks_back(caller.study_id)
+    point = decisions.point(
+        session, caller.study_id, caller.client_id, caller.jti, user_id, decision_index, with_sent
+    )
     if point is None:
         auth.standing(session, caller)
         raise Refusal(Fault.ACTION_UNKNOWN)
     auth.admit(caller, point.role, point.disabled, point.revoked)
+    serving.note_looking_back(caller.study_id, point.looks_back_days > 0)
+    if point.looks_back_days > 0 and not with_sent:
+        return _read(session, caller, user_id, decision_index)
     return point
 
 

@@ -18,7 +18,7 @@ from algorithm.ladder import Block, Choice, Level, Rung
 from algorithm.protocol import Protocol
 from algorithm.protocols.design import Design, StateUnavailable
 from algorithm.protocols.design import Point as StatePoint
-from models import policies, studies
+from models import arrays, policies, studies
 from models.decisions import Point
 from models.policies import Population
 
@@ -29,6 +29,7 @@ log = get_logger()
 _protocols: dict[int, Protocol] = {}
 _study_keys: dict[int, bytes] = {}
 _populations: dict[tuple[int, int], Population] = {}
+_looking_back: dict[int, bool] = {}
 _known_features: dict[tuple[int, tuple[float, ...]], NDArray[np.float64]] = {}
 
 
@@ -71,6 +72,18 @@ def population(session: Session, study_id: int, policy_id: int) -> Population | 
     return known
 
 
+def looks_back(study_id: int) -> bool:
+    """Whether the study's protocol looks back on messages, as far as this process knows."""
+    return _looking_back.get(study_id, True)
+
+
+def note_looking_back(study_id: int, is_so: bool) -> None:
+    """Keep what the latest decision point of the study told."""
+    if _looking_back.get(study_id) is not is_so:
+        _make_room(_looking_back)
+        _looking_back[study_id] = is_so
+
+
 def _make_room(cache: dict[Any, Any]) -> None:
     """Other threads may do this at any moment: nobody may count on what has just been put in."""
     if len(cache) >= KEPT:
@@ -93,15 +106,13 @@ def serve(
     reward = protocol.design.reward(answers, protocol.state)
     asked = StatePoint(point.decision_index, evening, answers, reward, None)
     earlier = [
-        StatePoint(index, late, given, earned, action)
-        for index, late, action, given, earned, features in point.earlier or ()
+        StatePoint(index, late, *_known(given, earned, told), action)
+        for index, late, action, given, earned, features, told in point.earlier or ()
         if features == protocol.design.feature_version  # others are other variables
     ]
     try:
         state = protocol.design.state(asked, earlier, protocol.state)
         features = _features(point.protocol_id, protocol.design, state)
-        if not np.isfinite(features).all():
-            raise StateUnavailable("the features are not finite")
     except DAMAGE as damage:
         log.error("state unavailable", participant_id=point.participant_id, error=type(damage).__name__)
         return Served(None, ladder.UNKNOWN_STATE if available else ladder.UNAVAILABLE)
@@ -122,11 +133,21 @@ def messages(point: Point) -> list[Sent]:
     ]
 
 
+def _known(given: Any, reward: float | None, told: list[Any] | None) -> tuple[Any, float | None]:
+    """Answers and reward of an earlier point, by what was told of it since: the latest reward, and the
+    answers it came with where the decision was made without one."""
+    if told is None:
+        return given, reward
+    return (told[0] if reward is None else given), told[1]
+
+
 def _features(protocol_id: int, design: Design, state: tuple[float, ...]) -> NDArray[np.float64]:
     """Features by state; states repeat, most protocols have few of them."""
     known = _known_features.get((protocol_id, state))
     if known is None:
         known = design.features(state)
+        if not np.isfinite(known).all():
+            raise StateUnavailable("the features are not finite")
         _make_room(_known_features)
         _known_features[protocol_id, state] = known
     return known
@@ -154,20 +175,19 @@ def _previous(session: Session, study_id: int, point: Point, features: str) -> I
     if previous is None:
         return
     own = policies.block(session, study_id, previous.policy_id, point.participant_id)
-    if own is not None:
-        yield from _own("F1", previous.policy_id, own.mean, own.covariance)
+    yield from _own("F1", previous.policy_id, *own)
     yield Rung("F1", previous.policy_id, Block(previous.mean, previous.covariance))
 
 
 def _own(
-    level: Level, policy_id: int, mean: list[float] | None, covariance: list[float] | None
+    level: Level, policy_id: int, mean: memoryview | None, covariance: memoryview | None
 ) -> Iterator[Rung]:
     """The rung of a participant's stored block; none where the row is missing or makes no block."""
     if mean is None or covariance is None:
         return
-    means = np.array(mean, dtype=np.float64)
     try:
-        block = Block(means, policies.unpack(np.array(covariance, dtype=np.float64), means.size))
+        means = arrays.sent(mean)
+        block = Block(means, arrays.unpack(arrays.sent(covariance), means.size))
     except ValueError:
         return
     yield Rung(level, policy_id, block)

@@ -61,7 +61,6 @@ ADD = Prepared(
     "add_answer",
     "INSERT INTO answers (study_id, decision_id, version, source, item, reward) "
     "VALUES ($1, $2, $3, $4, $5, $6)",
-    6,
 )
 
 

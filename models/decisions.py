@@ -62,33 +62,33 @@ class Decision(Base):
     act_gen_timestamp: Mapped[Instant]
 
 
+SENT = """
+       (SELECT json_agg(json_build_array(e.act_gen_timestamp, e.decision_time, e.utc_offset_minutes))
+        FROM decisions e
+        WHERE e.participant_id = p.id AND e.decision_index < i.index AND e.action = 1
+          AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
+"""
 POINT = """
 SELECT c.role, c.disabled,
        EXISTS (SELECT FROM revoked_tokens r WHERE r.jti = $3) AS revoked,
        s.paused, s.policy_id AS current_policy_id,
-       v.id AS protocol_id,
+       v.id AS protocol_id, v.looks_back_days,
        p.id AS participant_id, p.phase, p.decision_index AS closed_index, p.timezone,
        p.rl_start_date, p.rl_end_date, p.morning_notification_time_start AS mornings,
        p.evening_notification_time_start AS evenings,
        i.index AS decision_index,
        CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
        d.id AS rid, d.act_gen_timestamp,
-       (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action,
-                   CASE WHEN e.reward IS NULL THEN coalesce(told.item, e.answers) ELSE e.answers END,
-                   coalesce(told.reward, e.reward), e.feature_version) ORDER BY e.decision_index)
+       (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers, e.reward,
+                   e.feature_version, (
+                       SELECT json_build_array(a.item, a.reward) FROM answers a
+                       WHERE a.decision_id = e.id AND a.reward IS NOT NULL
+                       ORDER BY a.version DESC LIMIT 1)) ORDER BY e.decision_index)
         FROM decisions e
-        LEFT JOIN LATERAL (SELECT a.item, a.reward FROM answers a
-                           WHERE a.decision_id = e.id AND a.reward IS NOT NULL
-                           ORDER BY a.version DESC LIMIT 1) told ON true
         WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1
        ) AS earlier,
-       CASE WHEN v.looks_back_days > 0 THEN
-           (SELECT json_agg(json_build_array(e.act_gen_timestamp, e.decision_time, e.utc_offset_minutes))
-            FROM decisions e
-            WHERE e.participant_id = p.id AND e.decision_index < i.index AND e.action = 1
-              AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
-       END AS sent,
-       b.mean AS block_mean, b.covariance AS block_covariance
+       {sent} AS sent,
+       array_send(b.mean) AS block_mean, array_send(b.covariance) AS block_covariance
 FROM clients c
 JOIN studies s ON s.id = c.study_id
 JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
@@ -98,20 +98,19 @@ LEFT JOIN decisions d ON d.participant_id = p.id AND d.decision_index = i.index
 LEFT JOIN policy_blocks b
        ON b.study_id = s.id AND b.policy_id = s.policy_id AND b.participant_id = p.id
 WHERE c.id = $2 AND c.study_id = $1
-FOR NO KEY UPDATE OF p
 """
 
 
 class Point(NamedTuple):
-    """All that one decision needs, read by one statement with the participant's row locked.
+    """All that one decision needs, read by one statement.
 
     `decision_index` is the point asked for (the next one where none was named); `rid` and `act_gen_timestamp`
     are of the stored decision of that index, None where there is none yet, and `new_rid` (else None) is for
     the one to be stored: who has it can answer before the row is written. `earlier` holds
-    [decision_index, evening, action, answers, reward, feature_version] of the points that the state looks
-    back on; where a decision was made without a reward, the answers are those that told it since. `sent`
-    holds [act_gen_timestamp, decision_time, utc_offset_minutes] of recent messages, None where the protocol
-    has no rule that asks for them.
+    [decision_index, evening, action, answers, reward, feature_version, told] of the points that the state
+    looks back on; `told` is [item, reward] of the latest answers with a reward that came since, or None.
+    `sent` holds [act_gen_timestamp, decision_time, utc_offset_minutes] of the messages of `looks_back_days`
+    days, None where they were not asked for. The arrays of the block come as `arrays.sent` reads them.
     """
 
     role: str
@@ -120,6 +119,7 @@ class Point(NamedTuple):
     paused: bool
     current_policy_id: int
     protocol_id: int
+    looks_back_days: int
     participant_id: int
     phase: str
     closed_index: int
@@ -134,13 +134,13 @@ class Point(NamedTuple):
     act_gen_timestamp: datetime
     earlier: list[list[Any]] | None
     sent: list[list[Any]] | None
-    block_mean: list[float] | None
-    block_covariance: list[float] | None
+    block_mean: memoryview | None
+    block_covariance: memoryview | None
 
 
 COLUMNS = [column.name for column in Decision.__table__.columns]
-# A lock alone leaves no trace: who waited for it with an older snapshot would go on without seeing the new
-# decision. Each decision therefore rewrites its participant's row, which makes such a waiter run again.
+# Nobody waits to read a point. Who decides it rewrites the participant's row, which of several only the first
+# may: the others fail, run again and find the stored decision.
 INSERT = f"""
 WITH moved AS (
     UPDATE participants SET phase = $1, timezone = $2 WHERE id = $3
@@ -148,15 +148,26 @@ WITH moved AS (
 INSERT INTO decisions ({", ".join(COLUMNS)}) OVERRIDING SYSTEM VALUE
 VALUES ({", ".join(f"${place}" for place in range(4, 4 + len(COLUMNS)))})
 """
-READ_POINT = Prepared("read_point", POINT, 5)
-ADD_DECISION = Prepared("add_decision", INSERT, 3 + len(COLUMNS))
+READ_POINT = Prepared("read_point", POINT.format(sent="NULL"))
+READ_POINT_WITH_SENT = Prepared("read_point_with_sent", POINT.format(sent=SENT))
+ADD_DECISION = Prepared("add_decision", INSERT)
 
 
 def point(
-    session: Session, study_id: int, client_id: int, jti: str, user_id: str, decision_index: int | None
+    session: Session,
+    study_id: int,
+    client_id: int,
+    jti: str,
+    user_id: str,
+    decision_index: int | None,
+    with_sent: bool,
 ) -> Point | None:
-    """Read and lock a decision point; None where the account or the participant is not of this study."""
-    row = READ_POINT.row(session, (study_id, client_id, jti, user_id, decision_index))
+    """Read a decision point; None where the account or the participant is not of this study.
+
+    A statement has its price even where it finds nothing, so the messages sent are read only if asked for.
+    """
+    statement = READ_POINT_WITH_SENT if with_sent else READ_POINT
+    row = statement.row(session, (study_id, client_id, jti, user_id, decision_index))
     return Point(*row) if row else None
 
 

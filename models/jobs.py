@@ -95,7 +95,6 @@ FINISH = Prepared(
 UPDATE jobs SET state = 'done', finished_at = $3, code = NULL, reason = NULL, result = $4
 WHERE id = $1 AND state = 'running' AND attempts = $2 RETURNING id
 """,
-    4,
 )
 CLAIM = text("""
 UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = :now

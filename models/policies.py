@@ -1,21 +1,18 @@
 """Policies: immutable versions of what was learnt, and each participant's block that serving needs."""
 
-import functools
 import io
 import typing
 from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from models import studies
+from models.arrays import Array, pack, places
 from models.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
-
-Array = NDArray[np.float64]
 
 
 class Policy(Base):
@@ -70,28 +67,6 @@ class Population(NamedTuple):
     participants: frozenset[int]
     mean: Array
     covariance: Array
-
-
-def pack(covariances: Array) -> Array:
-    """(m, q, q) symmetric matrices as (m, q(q+1)/2) upper triangles, row by row."""
-    rows, columns = np.triu_indices(covariances.shape[-1])
-    return covariances[:, rows, columns]
-
-
-def unpack(packed: Array, q: int) -> Array:
-    """One packed upper triangle as a (q, q) symmetric matrix. Raises ValueError for another length."""
-    if packed.shape != (q * (q + 1) // 2,):
-        raise ValueError(f"{packed.shape} is not the shape of a packed ({q}, {q}) matrix")
-    return packed[_places(q)]
-
-
-@functools.lru_cache(maxsize=8)
-def _places(q: int) -> NDArray[np.intp]:
-    """Where each element of a (q, q) symmetric matrix stands in its packed form."""
-    rows, columns = np.triu_indices(q)
-    places = np.empty((q, q), dtype=np.intp)
-    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
-    return places
 
 
 BLOCK_COLUMNS = ("study_id", "policy_id", "participant_id", "mean", "covariance")
@@ -233,9 +208,18 @@ def below(session: Session, study_id: int, policy_id: int, feature_version: str)
     )
 
 
-def block(session: Session, study_id: int, policy_id: int, participant_id: int) -> PolicyBlock | None:
-    """A participant's block under a policy, or None."""
-    return session.get(PolicyBlock, (study_id, policy_id, participant_id))
+def block(
+    session: Session, study_id: int, policy_id: int, participant_id: int
+) -> tuple[memoryview | None, memoryview | None]:
+    """Mean and covariance of a participant's block under a policy, for `arrays.sent`; None where none is."""
+    row = session.execute(
+        select(func.array_send(PolicyBlock.mean), func.array_send(PolicyBlock.covariance)).where(
+            PolicyBlock.study_id == study_id,
+            PolicyBlock.policy_id == policy_id,
+            PolicyBlock.participant_id == participant_id,
+        )
+    ).one_or_none()
+    return (None, None) if row is None else (row[0], row[1])
 
 
 def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[Array, Array]:
@@ -254,7 +238,7 @@ def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[A
         place = {participant: row for row, participant in enumerate(participants)}
         those = [place[row.participant_id] for row in found]
         means[those] = np.array([row.mean for row in found])
-        covariances[those] = np.array([row.covariance for row in found])[:, _places(q)]
+        covariances[those] = np.array([row.covariance for row in found])[:, places(q)]
     return means, covariances
 
 

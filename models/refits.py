@@ -22,7 +22,6 @@ SET requests = jobs.requests + 1, hyperparameters = jobs.hyperparameters OR excl
     run_after = least(jobs.run_after, excluded.run_after)
 RETURNING id, requests
 """,
-    5,
 )
 
 

@@ -9,8 +9,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import policies, refits, studies
+from models.arrays import Array
 from models.decisions import Decision
-from models.policies import Array, Learnt, Stamp
+from models.policies import Learnt, Stamp
 from models.studies import ProtocolVersion, Study
 
 

@@ -76,9 +76,7 @@ class Target(NamedTuple):
 
 
 # An ingest runs each of these: through the driver, they cost it a third of what the ORM would
-SETTLE = Prepared(
-    "settle_window", "UPDATE windows SET state = $2, code = $3, ingested_at = $4 WHERE id = $1", 4
-)
+SETTLE = Prepared("settle_window", "UPDATE windows SET state = $2, code = $3, ingested_at = $4 WHERE id = $1")
 CLAIMED = ("id", "study_id", "kind", "window_id", "attempts", "tries", "run_after")
 CLAIM = Prepared(
     "claim_ingest",
@@ -94,7 +92,6 @@ JOIN participants p ON p.id = w.participant_id
 JOIN studies s ON s.id = w.study_id
 LEFT JOIN circuits c ON c.study_id = s.id
 """,
-    2,
 )
 TARGET = Prepared(
     "target_of_window",
@@ -107,7 +104,6 @@ JOIN studies s ON s.id = w.study_id
 JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
 WHERE w.id = $1
 """,
-    1,
 )
 
 

@@ -97,6 +97,17 @@ def test_the_first_statement_brings_every_message_that_counts(new_trial: Callabl
     assert trial.decide("ann")["available"] is True
 
 
+def test_a_process_that_knew_no_such_rule_keeps_a_new_one_at_once(new_trial: Callable[..., Trial]) -> None:
+    trial = new_trial(*RARELY)
+    trial.enrol("ann")
+    trial.live("ann", 3)
+    often = {"allocation": {"lower": 0.999998, "upper": 0.999999}}
+    document = {"protocol": "miwaves", "envelope": {"weekly_cap": 3}, **often}
+    body = {"document": document, "reason": "too many messages"}
+    assert trial.call("PUT", "/study/protocol", body, role="admin").status_code == 202
+    assert trial.decide("ann")["unavailable_rule"] == "weekly_cap"
+
+
 def exported(trial: Trial, folder: Path) -> Report:
     """The replay of a study's export, with its key."""
     trial.service.command("export", trial.name, str(folder), "--account", f"researcher@{trial.name}")

@@ -10,9 +10,15 @@ from models.session import engine
 from tests.service import Service
 
 
-@pytest.mark.parametrize("rules", [(), ("envelope.cool_down_hours=1", "envelope.daily_cap=1")])
+@pytest.mark.parametrize(
+    ("rules", "reading"),
+    [
+        ((), "read_point"),
+        (("envelope.cool_down_hours=1", "envelope.daily_cap=1"), "read_point_with_sent"),
+    ],
+)
 def test_a_decision_is_two_statements_between_begin_and_commit(
-    bare_service: Service, rules: tuple[str, ...]
+    bare_service: Service, rules: tuple[str, ...], reading: str
 ) -> None:
     service = bare_service
     service.study("trial", *rules)
@@ -27,13 +33,14 @@ def test_a_decision_is_two_statements_between_begin_and_commit(
     def count(connection: Any, _record: Any, _proxy: Any) -> None:
         connection.cursor_factory = Counting
 
-    for user_id in ("ann", "bob"):
+    for user_id in ("ann", "bob", "cem"):
         assert service.enrol(user_id).status_code == 201
-    service.decide("ann")  # at its first decision a connection plans the two
+    service.decide("ann")  # with its first decision a process learns whether the protocol looks back
+    service.decide("bob")  # at its first use a connection plans a statement
     messages.clear()
-    assert service.decide("bob").status_code == 200
+    assert service.decide("cem").status_code == 200
     first, second = messages
-    assert first.startswith("BEGIN ISOLATION LEVEL REPEATABLE READ;EXECUTE read_point (")
+    assert first.startswith(f"BEGIN ISOLATION LEVEL REPEATABLE READ;EXECUTE {reading} (")
     assert second.startswith("EXECUTE add_decision (")
     assert second.endswith(");COMMIT")
     assert (first + second).count("EXECUTE") == 2

@@ -16,14 +16,16 @@ from tests.api.trial import Trial, cursor
 from tests.local.families import eventually
 
 Call = Callable[[], TestResponse]
+MOVING = "SELECT FROM participants WHERE id = %(participant_id)s FOR NO KEY UPDATE"
+CORRECTING = "LOCK TABLE answers IN SHARE MODE"
 
 
 @contextmanager
-def held(trial: Trial, participant_id: int) -> Iterator[None]:
-    """Nobody moves the participant on while the block runs."""
+def held(trial: Trial, participant_id: int, lock: str = MOVING) -> Iterator[None]:
+    """Nobody moves the participant on while the block runs, or does what else `lock` prevents."""
     with closing(psycopg2.connect(trial.database_url.replace("+psycopg2", ""))) as connection:
         with connection.cursor() as holder:
-            holder.execute("SELECT FROM participants WHERE id = %s FOR NO KEY UPDATE", (participant_id,))
+            holder.execute(lock, {"participant_id": participant_id})
             yield
         connection.rollback()
 
@@ -34,10 +36,10 @@ def waiting(trial: Trial) -> int:
     return len(trial.rows(sessions))
 
 
-def meet(trial: Trial, participant_id: int, *calls: Call) -> list[TestResponse]:
+def meet(trial: Trial, participant_id: int, *calls: Call, lock: str = MOVING) -> list[TestResponse]:
     """The answers of `calls`, which all began before any of them could go on; they go on in this order."""
     with ThreadPoolExecutor(len(calls)) as pool:
-        with held(trial, participant_id):
+        with held(trial, participant_id, lock):
             begun: list[Future[TestResponse]] = []
             for call in calls:
                 begun.append(pool.submit(call))
@@ -66,6 +68,13 @@ def test_equal_calls_get_one_decision(trial: Trial) -> None:
     assert bodies(answers) == [answers[0].json] * 4
     assert answers[0].status_code == 200
     assert len(trial.rows("SELECT FROM decisions WHERE participant_id = %s", ann)) == 1
+
+
+def test_a_repeat_waits_for_nobody(trial: Trial) -> None:
+    ann = trial.enrol("ann")
+    first = trial.decide("ann")
+    with held(trial, ann):
+        assert trial.decide("ann") == first
 
 
 def test_equal_ends_get_one_window_and_job(trial: Trial) -> None:
@@ -155,7 +164,7 @@ def test_first_uses_of_one_key_at_once_are_one_use(trial: Trial) -> None:
 def test_equal_corrections_at_once_are_one_correction(trial: Trial) -> None:
     ann = trial.enrol("ann")
     rid = trial.decide("ann")["rid"]
-    meet(trial, ann, *[lambda: trial.actions("ann", app_use_flag=True)] * 3)
+    meet(trial, ann, *[lambda: trial.actions("ann", app_use_flag=True)] * 3, lock=CORRECTING)
     assert len(trial.rows("SELECT FROM answers WHERE decision_id = %s", rid)) == 1
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from algorithm import learner, protocol
 from algorithm.learner import Fit
 from algorithm.rows import Points, join
-from models.policies import pack
+from models.arrays import pack
 from tests.faults import stored
 
 TOLERANCE = 1e-9

@@ -21,7 +21,7 @@ from algorithm.learner import Fit
 from benchmarks.crowd import settle
 from local.stack import python
 from local.state import CLONE
-from models import policies, statistics, studies
+from models import arrays, policies, statistics, studies
 from models.jobs import Job
 from models.policies import Policy
 from models.session import transact
@@ -112,7 +112,7 @@ def assert_same(policy: Policy, expected: Fit) -> None:
     assert np.array_equal(policy.sigma_u, expected.sigma_u.ravel())
     means, covariances = transact(lambda session: policies.blocks(session, policy, policy.participants))
     assert np.array_equal(means, expected.beta)
-    assert np.array_equal(policies.pack(covariances), policies.pack(expected.V))
+    assert np.array_equal(arrays.pack(covariances), arrays.pack(expected.V))
 
 
 def test_one_worker_does_all_parts_and_hyperparameters_too(crowded: Service) -> None:

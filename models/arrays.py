@@ -1,0 +1,48 @@
+"""Arrays as they are stored, and as they come from the database."""
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+_HEAD = 20  # int32: dimensions (1), flags, the elements' type, how many they are, the first one's index
+_LENGTH = 4  # int32 in front of each element
+_SENT = np.dtype(">f8")
+
+
+def pack(covariances: Array) -> Array:
+    """(m, q, q) symmetric matrices as (m, q(q+1)/2) upper triangles, row by row."""
+    rows, columns = np.triu_indices(covariances.shape[-1])
+    return covariances[:, rows, columns]
+
+
+def unpack(packed: Array, q: int) -> Array:
+    """One packed upper triangle as a (q, q) symmetric matrix. Raises ValueError for another length."""
+    if packed.shape != (q * (q + 1) // 2,):
+        raise ValueError(f"{packed.shape} is not the shape of a packed ({q}, {q}) matrix")
+    return packed[places(q)]
+
+
+@functools.lru_cache(maxsize=8)
+def places(q: int) -> NDArray[np.intp]:
+    """Where each element of a (q, q) symmetric matrix stands in its packed form."""
+    rows, columns = np.triu_indices(q)
+    places = np.empty((q, q), dtype=np.intp)
+    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
+    return places
+
+
+def sent(array: memoryview) -> Array:
+    """A double precision[] as PostgreSQL's `array_send` gives it, to the bit and without a number's text.
+
+    Raises ValueError where it is not of one dimension or where an element is null.
+    """
+    data = bytes(array)
+    if len(data) < _HEAD or data[3] != 1:
+        raise ValueError("not an array of one dimension")
+    count = int.from_bytes(data[12:16], "big")
+    apart = _LENGTH + _SENT.itemsize
+    if len(data) != _HEAD + count * apart:
+        raise ValueError("an element is null")
+    return np.ndarray(count, _SENT, data, _HEAD + _LENGTH, apart).astype(np.float64)

@@ -1,0 +1,50 @@
+"""Arrays read as PostgreSQL sends them in binary, against the same arrays as text."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from sqlalchemy import text
+
+from models import arrays
+from models.session import transact
+from tests.api.conftest import Deployment
+
+Ask = Callable[[str, Any], Any]
+
+
+@pytest.fixture(scope="module")
+def ask(deployment: Deployment) -> Ask:
+    """The one value of a statement with one parameter."""
+    return lambda statement, value: transact(
+        lambda session: session.connection().execute(text(statement), {"value": value}).scalar_one()
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(numbers=some.lists(some.floats(), min_size=1, max_size=40))
+def test_every_number_comes_back_to_the_bit(ask: Ask, numbers: list[float]) -> None:
+    found = arrays.sent(ask("SELECT array_send(CAST(:value AS float8[]))", numbers))
+    expected = np.array(ask("SELECT CAST(:value AS float8[])", numbers), dtype=np.float64)
+    assert np.array_equal(found, expected, equal_nan=True)
+    assert np.array_equal(np.signbit(found), np.signbit(expected))
+
+
+@pytest.mark.parametrize(
+    "damaged", ["{}", "{1,NULL}", "{NULL,NULL,NULL}", "{1,NULL,NULL,NULL,2}", "{{1,2},{3,4}}"]
+)
+def test_what_is_no_list_of_numbers_is_refused(ask: Ask, damaged: str) -> None:
+    with pytest.raises(ValueError, match=r"null|dimension"):
+        arrays.sent(ask("SELECT array_send(CAST(:value AS float8[]))", damaged))
+
+
+def test_a_packed_matrix_is_unpacked() -> None:
+    whole = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]])
+    (packed,) = arrays.pack(whole[None])
+    assert packed.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert np.array_equal(arrays.unpack(packed, 3), whole)
+    with pytest.raises(ValueError, match="packed"):
+        arrays.unpack(packed, 2)
