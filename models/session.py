@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from settings import settings
 
 T = TypeVar("T")
-Isolation = Literal["REPEATABLE READ", "READ COMMITTED"]
+Isolation = Literal["REPEATABLE READ", "READ COMMITTED", "ONE CLAIM"]
 
 # serialisation failure, deadlock, and a unique constraint that settled a race: the same work, run again,
 # sees what the winner wrote
@@ -27,6 +27,7 @@ TRIES = 12
 BEGIN: dict[Isolation, bytes] = {
     "REPEATABLE READ": b"BEGIN ISOLATION LEVEL REPEATABLE READ;",
     "READ COMMITTED": b"BEGIN ISOLATION LEVEL READ COMMITTED;",
+    "ONE CLAIM": b"SET LOCAL synchronous_commit = off;",
 }
 
 
@@ -65,7 +66,8 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
     At REPEATABLE READ a waiter on a row lock, which would otherwise go on with a snapshot older than the row
     it waited for, fails with 40001 and runs again, so that a decision never sees half of another one. READ
     COMMITTED is for work that ends at one row which everybody changes, and whose other races are settled by
-    constraints.
+    constraints. ONE CLAIM is for a single statement that takes a job: its message is a transaction by itself,
+    and the disk is not waited for, since a claim that dies with the server leaves the job queued.
     """
     for attempt in range(TRIES):
         try:

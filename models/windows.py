@@ -1,7 +1,7 @@
 """Windows: decision points that are over, and whether their survey data has arrived."""
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, Session
@@ -66,8 +66,8 @@ class Source(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The decision of a window (of no session), how many reports it has already, the study's time zone of
-    naive times, and which protocol version is in force."""
+    """What the data of a window is stored with: its decision (of no session), how many reports that has
+    already, the study's time zone of naive times, and which protocol version is in force."""
 
     decision: Decision
     reports: int
@@ -78,6 +78,15 @@ class Target(NamedTuple):
 # An ingest runs each of these: through the driver, they cost it a third of what the ORM would
 SETTLE = Prepared("settle_window", "UPDATE windows SET state = $2, code = $3, ingested_at = $4 WHERE id = $1")
 CLAIMED = ("id", "study_id", "kind", "window_id", "attempts", "tries", "run_after")
+WANTED = f"""
+{", ".join(f"d.{name}" for name in COLUMNS)},
+(SELECT count(*) FROM answers a WHERE a.decision_id = d.id), s.ema_timezone, v.id
+"""
+BEHIND = """
+JOIN studies s ON s.id = w.study_id
+JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
+LEFT JOIN decisions d ON d.participant_id = w.participant_id AND d.decision_index = w.decision_index
+"""
 CLAIM = Prepared(
     "claim_ingest",
     f"""
@@ -85,26 +94,17 @@ WITH job AS (
     UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = $2
     WHERE id = $1 AND kind = 'ingest' AND state = 'queued' AND run_after <= $2
     RETURNING {", ".join(CLAIMED)})
-SELECT job.*, w.id, w.query_start, w.query_end, p.user_id, s.ema_url, s.ema_token, coalesce(c.failures, 0)
+SELECT {WANTED}, job.*,
+    w.id, w.query_start, w.query_end, p.user_id, s.ema_url, s.ema_token, coalesce(c.failures, 0)
 FROM job
 JOIN windows w ON w.id = job.window_id
 JOIN participants p ON p.id = w.participant_id
-JOIN studies s ON s.id = w.study_id
+{BEHIND}
 LEFT JOIN circuits c ON c.study_id = s.id
 """,
 )
-TARGET = Prepared(
-    "target_of_window",
-    f"""
-SELECT {", ".join(f"d.{name}" for name in COLUMNS)},
-    (SELECT count(*) FROM answers a WHERE a.decision_id = d.id), s.ema_timezone, v.id
-FROM windows w
-JOIN decisions d ON d.participant_id = w.participant_id AND d.decision_index = w.decision_index
-JOIN studies s ON s.id = w.study_id
-JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
-WHERE w.id = $1
-""",
-)
+WIDTH = len(COLUMNS) + len(Target._fields) - 1
+TARGET = Prepared("target_of_window", f"SELECT {WANTED} FROM windows w {BEHIND} WHERE w.id = $1")
 
 
 def at(session: Session, participant_id: int, decision_index: int) -> Window | None:
@@ -175,22 +175,28 @@ def settle(session: Session, window_id: int, state: str, code: int | None, now: 
     SETTLE.later(session, (window_id, state, code, now))
 
 
-def claim(session: Session, job_id: int, now: datetime) -> tuple[Job, Source] | None:
-    """Take a queued ingest that is due, with what it asks for; None where it is not. The job is of no
-    session."""
+def claim(session: Session, job_id: int, now: datetime) -> tuple[Job, Source, Target] | None:
+    """Take a queued ingest that is due, with what it asks for and where that goes; None where it is not due.
+    The job is of no session."""
     row = CLAIM.row(session, (job_id, now))
     if row is None:
         return None
-    source = Source(*row[len(CLAIMED) :])
+    target, claimed = row[:WIDTH], row[WIDTH:]
+    source = Source(*claimed[len(CLAIMED) :])
     token = None if source.token is None else decrypt(bytes(source.token))
-    return Job(**dict(zip(CLAIMED, row, strict=False))), source._replace(token=token)
+    job = Job(**dict(zip(CLAIMED, claimed, strict=False)))
+    return job, source._replace(token=token), _target(target)
 
 
 def target(session: Session, window_id: int) -> Target:
-    """What the data of a window is stored with. Raises LookupError where nothing was decided."""
+    """What the data of a window is stored with, as it is now."""
     row = TARGET.row(session, (window_id,))
     if row is None:
-        raise LookupError(f"window {window_id} has no decision")
+        raise LookupError(f"there is no window {window_id}")
+    return _target(row)
+
+
+def _target(row: tuple[Any, ...]) -> Target:
     return Target(Decision(**dict(zip(COLUMNS, row, strict=False))), *row[len(COLUMNS) :])
 
 

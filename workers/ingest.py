@@ -13,6 +13,7 @@ from models import circuits, jobs, refits, studies, windows
 from models.jobs import Job
 from models.refits import Requested
 from models.session import transact
+from models.windows import Target
 from settings import settings
 from workers import backend, store
 from workers.app import log, send
@@ -24,7 +25,7 @@ _protocols: dict[int, Protocol] = {}
 
 
 class Claimed(NamedTuple):
-    """A claimed job, its window and what to ask for it.
+    """A claimed job, its window, what to ask for it and where the answer goes, as it was known then.
 
     was_failing: the back end did not answer lately. probes: others wait for what it answers now.
     """
@@ -32,54 +33,78 @@ class Claimed(NamedTuple):
     job: Job
     window_id: int
     query: Query
+    target: Target
     was_failing: bool
-    probes: bool
+    probes: bool = False
 
 
 def run(job_id: int) -> None:
     """Claim, ask the back end with no transaction open, store, and have the study refitted."""
-    claimed = transact(lambda session: _claim(session, job_id, datetime.now(UTC)))
+    claimed = _claim(job_id, datetime.now(UTC))
     if claimed is not None:
         guarded(claimed.job, lambda: _ingest(claimed))
 
 
+def _claim(job_id: int, now: datetime) -> Claimed | None:
+    found = transact(lambda session: windows.claim(session, job_id, now), isolation="ONE CLAIM")
+    if found is None:
+        return None
+    job, source, target = found
+    if source.query_start is None or source.query_end is None:
+        raise AssertionError("a window with an ingest job has a query")
+    token = source.token.decode() if source.token else None
+    query = Query(source.url, token, source.user_id, source.query_start, source.query_end)
+    return Claimed(job, source.window_id, query, target, source.failures > 0)
+
+
 def _ingest(claimed: Claimed) -> None:
+    allowed = _admitted(claimed) if claimed.was_failing else claimed
+    if allowed is not None:
+        _ask(allowed)
+
+
+def _ask(claimed: Claimed) -> None:
     try:
         reply = backend.survey_data(claimed.query)
     except BackEndFailed as failure:
         transact(partial(_try_later, claimed, failure, datetime.now(UTC)))
         return
+    _keep(claimed, reply)
+
+
+def _admitted(claimed: Claimed) -> Claimed | None:
+    """The claim, where the study's circuit lets it ask; else the job is given back."""
+    return transact(lambda session: _by_circuit(session, claimed, datetime.now(UTC)))
+
+
+def _by_circuit(session: Session, claimed: Claimed, now: datetime) -> Claimed | None:
+    circuit = circuits.of_study(session, claimed.job.study_id)
+    until = circuits.wait_until(session, circuit, now)
+    if until is not None:
+        jobs.release(session, claimed.job, until + _moments(), backend.UNREACHABLE, circuits.REASON)
+        return None
+    return claimed._replace(probes=circuit is not None and circuit.state == circuits.HALF_OPEN)
+
+
+def _keep(claimed: Claimed, reply: list[dict[str, Any]]) -> None:
+    """Store a reply: what it goes to is read again only where somebody else wrote there meanwhile."""
+    known = [claimed.target]
+
+    def work(session: Session) -> Requested | None:
+        target = known.pop() if known else windows.target(session, claimed.window_id)
+        return _store(session, claimed, target, reply, datetime.now(UTC))
+
     # every ingest of a study ends at its queued refit: they wait for each other there instead of failing
-    refit = transact(
-        lambda session: _store(session, claimed, reply, datetime.now(UTC)), isolation="READ COMMITTED"
-    )
+    refit = transact(work, isolation="READ COMMITTED")
     if refit is not None and not refit.joined:
         send(jobs.REFIT, refit.job_id)
 
 
-def _claim(session: Session, job_id: int, now: datetime) -> Claimed | None:
-    found = windows.claim(session, job_id, now)
-    if found is None:
-        return None
-    job, source = found
-    circuit = circuits.of_study(session, job.study_id) if source.failures else None
-    until = circuits.wait_until(session, circuit, now)
-    if until is not None:
-        jobs.release(session, job, until + _moments(), backend.UNREACHABLE, circuits.REASON)
-        return None
-    if source.query_start is None or source.query_end is None:
-        raise AssertionError("a window with an ingest job has a query")
-    token = source.token.decode() if source.token else None
-    query = Query(source.url, token, source.user_id, source.query_start, source.query_end)
-    probes = circuit is not None and circuit.state == circuits.HALF_OPEN
-    return Claimed(job, source.window_id, query, source.failures > 0, probes)
-
-
 def _store(
-    session: Session, claimed: Claimed, reply: list[dict[str, Any]], now: datetime
+    session: Session, claimed: Claimed, target: Target, reply: list[dict[str, Any]], now: datetime
 ) -> Requested | None:
     """Store all that came and settle the window; the refit asked for, None where there is none."""
-    target, study_id = windows.target(session, claimed.window_id), claimed.job.study_id
+    study_id = claimed.job.study_id
     _answered(session, claimed, now)
     own = _loaded(session, target.decision.protocol_id)
     outcome = store.items_of(session, target, own, claimed.query.user_id, reply)

@@ -32,14 +32,10 @@ def post(url: str, headers: Mapping[str, str], **content: Any) -> requests.Respo
     requests.RequestException.
     """
     _check(url)
-    return _session().post(
-        url,
-        headers=dict(headers),
-        timeout=(CONNECT_SECONDS, READ_SECONDS),
-        allow_redirects=False,
-        stream=True,
-        **content,
-    )
+    session = _session()
+    asked = session.prepare_request(requests.Request("POST", url, dict(headers), **content))
+    limits = (CONNECT_SECONDS, READ_SECONDS)
+    return session.send(asked, timeout=limits, allow_redirects=False, stream=True, proxies=session.proxies)
 
 
 def seconds_left(response: requests.Response) -> float:

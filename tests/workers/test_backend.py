@@ -240,12 +240,14 @@ def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answ
     for _ in range(circuits.MOST_FAILURES):
         transact(lambda session: circuits.failed(session, 1, NOW, timedelta(seconds=10)))
     (first, probing), (second, waiting) = asked
-    probe = transact(lambda session: ingest._claim(session, probing, datetime.now(UTC)))
+    claimed = ingest._claim(probing, datetime.now(UTC))
+    assert claimed is not None
+    probe = ingest._admitted(claimed)
     assert probe is not None
     ingest.run(waiting)
     assert outcome(studied, waiting)[0] == "queued"
     back_end.has({**item(first), "user_id": "p1"})
-    ingest._ingest(probe)
+    ingest._ask(probe)
     back_end.has({**item(second), "user_id": "p2"})
     ingest.run(waiting)
     assert outcome(studied, waiting)[0] == "done"
