@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import logs
-from models import deadline, session
+from models import connections
 from settings import settings
 
 bind = settings().api_bind
@@ -45,7 +45,7 @@ def post_worker_init(_worker: Any) -> None:
     """
     gc.collect()
     gc.freeze()
-    deadline.limit(session.engine(), LONGEST_TRANSACTION_SECONDS)
+    connections.bound(LONGEST_TRANSACTION_SECONDS)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

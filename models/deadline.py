@@ -14,7 +14,6 @@ import time
 from typing import Any
 
 import psycopg2
-from sqlalchemy import Engine, event
 
 
 class Watch:
@@ -44,19 +43,6 @@ class Watch:
                     if time.monotonic() - since > self._seconds:
                         del self._begun[key]
                         _break(connection)
-
-
-def limit(engine: Engine, seconds: float) -> None:
-    """Break every connection that one transaction of this process keeps for longer than `seconds`."""
-    watch = Watch(seconds)
-
-    @event.listens_for(engine, "checkout")
-    def begin(connection: Any, record: Any, _proxy: Any) -> None:
-        watch.begin(id(record), connection)
-
-    @event.listens_for(engine, "checkin")
-    def end(_connection: Any, record: Any) -> None:
-        watch.end(id(record))
 
 
 def _break(connection: Any) -> None:

@@ -13,8 +13,7 @@ from werkzeug.test import TestResponse
 
 from api import auth, health, limits, metrics, queue, serving
 from api.app import create_app
-from models import locks, secrets
-from models import session as database
+from models import connections, locks, secrets
 from settings import settings
 from workers import ingest
 
@@ -85,9 +84,8 @@ class Service:
 
 def _forget() -> None:
     """Drop what the process keeps of another database."""
-    if database.engine.cache_info().currsize:
-        database.engine().dispose()
-    for cached in (settings, database.engine, queue.producer):
+    connections.forget()
+    for cached in (settings, connections.engine, queue.producer):
         cached.cache_clear()
     for kept in (auth._verified, auth._nobody, secrets._keys, secrets.decrypt, limits._shared, limits._own):
         kept.cache_clear()

@@ -21,7 +21,7 @@ from structlog import get_logger
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 import logs
-from models import session
+from models import connections
 from settings import settings
 
 PATIENCE = 10
@@ -51,7 +51,7 @@ def log_lines(**_: Any) -> None:
 def begin_anew(**_: Any) -> None:
     """A fit may take every idle processor, and none that a decision needs; no connection is inherited."""
     os.nice(PATIENCE)
-    session.engine.cache_clear()
+    connections.engine.cache_clear()
 
 
 @task_prerun.connect

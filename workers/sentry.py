@@ -12,8 +12,7 @@ from typing import Any
 
 from celery.signals import worker_ready
 
-from models import heartbeats
-from models import session as database
+from models import connections, heartbeats
 from models.heartbeats import BEAT, WORKERS
 from models.incidents import RED, Condition, Kind
 from models.session import transact
@@ -52,8 +51,7 @@ def _keep_looking(other: str) -> None:
         except Exception as error:  # nothing may end this thread
             log.warning("sentry cannot look", of=other, error=type(error).__name__)
         finally:  # a child that is forked meanwhile must not inherit a connection
-            database.engine().dispose()
-            database.engine.cache_clear()
+            connections.forget()
 
 
 def look(other: str, since: datetime, now: datetime) -> bool:

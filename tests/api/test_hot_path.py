@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 from psycopg2.extensions import cursor
-from sqlalchemy import event
 
-from models.session import engine
+from models.connections import lent
 from tests.service import Service
 
 
@@ -29,10 +28,8 @@ def test_a_decision_is_two_statements_between_begin_and_commit(
             messages.append(query.decode() if isinstance(query, bytes) else query)
             super().execute(query, vars)
 
-    @event.listens_for(engine(), "checkout")
-    def count(connection: Any, _record: Any, _proxy: Any) -> None:
-        connection.cursor_factory = Counting
-
+    with lent() as link:  # the only one of this process
+        link.driver.cursor_factory = Counting
     for user_id in ("ann", "bob", "cem"):
         assert service.enrol(user_id).status_code == 201
     service.decide("ann")  # with its first decision a process learns whether the protocol looks back

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from models import session
+from models import connections
 from models.participants import zones
 from models.session import transact
 from tests.api.trial import Trial, begin
@@ -168,7 +168,7 @@ def test_a_server_with_a_zone_of_its_own_answers_repeats_in_utc(deployment: Any)
     trial = begin(*deployment)
     name = trial.rows("SELECT current_database() AS name")[0]["name"]
     trial.tamper(f"ALTER DATABASE {name} SET timezone = 'Asia/Kathmandu'")
-    session.engine().dispose()
+    connections.forget()
     try:
         trial.enrol("ann")
         first = trial.actions("ann")
@@ -177,4 +177,4 @@ def test_a_server_with_a_zone_of_its_own_answers_repeats_in_utc(deployment: Any)
         assert first.json["act_gen_timestamp"].endswith("Z")  # type: ignore[index]
     finally:
         trial.tamper(f"ALTER DATABASE {name} RESET timezone")
-        session.engine().dispose()
+        connections.forget()

@@ -1,0 +1,138 @@
+"""Connections to the database: how they are made and lent, and what waits on one for its next message.
+
+SQLAlchemy's pool makes a new connection and session object for each use, which took a tenth of a decision's
+time. Here both stay together, and a process has as many of them as threads that needed one at once.
+"""
+
+import functools
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from models.deadline import Watch
+from settings import settings
+
+
+class Link:
+    """A connection, and the session that joins it, for one transaction at a time.
+
+    begin: what opens the transaction, sent with its first statement. waiting: a statement that is to be sent
+    with the next one. prepared: names of the statements that the server has planned for this connection.
+    """
+
+    def __init__(self) -> None:
+        self.connection = engine().connect()
+        self.connection.info["link"] = self
+        self.session = Session(self.connection, expire_on_commit=False, info={"link": self})
+        self.driver: Any = self.connection.connection.dbapi_connection
+        self.begin = self.waiting = b""
+        self.prepared = set[str]()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the server has no transaction open."""
+        return bool(self.driver.get_transaction_status() == TRANSACTION_STATUS_IDLE)
+
+    def opening(self) -> bytes:
+        """What must reach the server before the next statement: what waits, the transaction's begin, or
+        nothing."""
+        waiting, self.waiting = self.waiting, b""
+        return waiting or (self.begin if self.is_idle else b"")
+
+    def send(self, name: str, message: bytes) -> tuple[Any, ...] | None:
+        """Send a message through the driver's own cursor; the one row of its last statement, if it has one.
+
+        Raises DBAPIError.
+        """
+        try:
+            with closing(self.driver.cursor()) as cursor:
+                cursor.execute(message)
+                return cursor.fetchone() if cursor.description else None
+        except psycopg2.Error as error:
+            broken = bool(self.driver.closed)
+            raise DBAPIError.instance(
+                name, None, error, psycopg2.Error, True, connection_invalidated=broken
+            ) from error
+
+    def undo(self) -> None:
+        """End the server's transaction; a connection that cannot is given up."""
+        self.waiting = b""
+        try:
+            if not self.is_idle:
+                with closing(self.driver.cursor()) as cursor:
+                    cursor.execute("ROLLBACK")
+        except (psycopg2.Error, SQLAlchemyError):
+            self.connection.invalidate()
+
+
+@functools.cache
+def engine() -> Engine:
+    """How connections are made: the driver opens no transaction by itself.
+
+    Of its own accord it sends BEGIN as a message apart; here that travels with the first statement.
+    """
+    options = (
+        "-c statement_timeout=30s -c lock_timeout=3s -c idle_in_transaction_session_timeout=60s "
+        "-c timezone=UTC "  # what is read back must equal, as text too, what was answered first
+        "-c plan_cache_mode=force_generic_plan"  # prepared statements are planned once
+    )
+    made = create_engine(
+        settings().database_url,
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+        pool_reset_on_return=None,
+        hide_parameters=True,  # they name persons, and errors are logged
+        connect_args={"connect_timeout": 2, "application_name": "kairos", "options": options},
+    )
+    event.listen(made, "before_cursor_execute", _begin_first)
+    return made
+
+
+def _begin_first(connection: Connection, *_: Any) -> None:
+    """Before a statement of SQLAlchemy's: BEGIN where it is the first, and what waits to be sent."""
+    link: Link = connection.info["link"]
+    opening = link.opening()
+    if opening:
+        link.send("BEGIN", opening)
+
+
+_idle: list[Link] = []
+_watch: list[Watch] = []
+
+
+@contextmanager
+def lent() -> Iterator[Link]:
+    """A link that nobody else has within the block: the one used last, which the processor's caches still
+    know, or a new one. Raises DBAPIError."""
+    try:
+        link = _idle.pop()
+    except IndexError:
+        link = Link()
+    for watch in _watch:
+        watch.begin(id(link), link.driver)
+    try:
+        yield link
+    finally:
+        for watch in _watch:
+            watch.end(id(link))
+        if link.connection.invalidated:
+            link.connection.close()
+        else:
+            _idle.append(link)
+
+
+def bound(seconds: float) -> None:
+    """Break every connection that one transaction of this process keeps for longer than `seconds`."""
+    _watch[:] = [Watch(seconds)]
+
+
+def forget() -> None:
+    """Close the connections that nobody uses: their server went away, or a child must not inherit them."""
+    while _idle:
+        _idle.pop().connection.close()
