@@ -1,11 +1,11 @@
 """How near /actions comes to the least that a stored decision can cost, and what a running fit does to it.
 
-    python -m benchmarks.actions [--calls 2000] [--rounds 5]
+    python -m benchmarks.actions [--calls 2000] [--rounds 9]
 
 One run, one machine, one server with the same settings for all: Flask doing nothing, the floor (one SELECT
 and one INSERT through the bare driver), and /actions; the rounds take turns, so that all meet the same noise.
-Every participant has a posterior of their own, as in a trial. Then /actions alone
-and while policies of 10,000 participants are fitted, one after the other. The table stands in docs/.
+Every participant has a posterior of their own, as in a trial. Then /actions alone and while policies of 10,000
+participants are fitted, one after the other, in turns too. The table stands in docs/.
 """
 
 import argparse
@@ -163,7 +163,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--calls", type=int, default=PEOPLE, help="requests of each kind in a round")
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--rounds", type=int, default=9)
     given = options.parse_args()
     with bench() as made:
         print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {given.rounds} rounds")
@@ -187,19 +187,18 @@ def _compare(made: Bench, calls: int, rounds: int, concurrency: int) -> None:
 
 
 def _beside_a_fit(made: Bench, calls: int, rounds: int) -> None:
-    alone = _repeated(made, calls, rounds, "alone")
-    with made.fitting():
-        beside = _repeated(made, calls, rounds, "beside a fit")
+    alone, beside = list[Load](), list[Load]()
+    for _ in tqdm(range(rounds), desc="beside a fit", file=sys.stderr):
+        alone.append(made.load("/actions", calls, BESIDE))
+        with made.fitting():
+            beside.append(made.load("/actions", calls, BESIDE))
+    base = [load.percentile(0.99) for load in alone]
     _head(f"/actions, {BESIDE} at a time", "p99 to alone")
-    base = statistics.median(load.percentile(0.99) for load in alone)
     for name, loads in (("alone", alone), (f"while {BIG:,} participants are fitted", beside)):
-        slow = statistics.median(load.percentile(0.99) for load in loads) / base
+        slow = statistics.median(
+            load.percentile(0.99) / before for load, before in zip(loads, base, strict=True)
+        )
         _row(name, loads, f"{slow:.2f}")
-
-
-def _repeated(made: Bench, calls: int, rounds: int, title: str) -> list[Load]:
-    turns = tqdm(range(rounds), desc=title, file=sys.stderr)
-    return [made.load("/actions", calls, BESIDE) for _ in turns]
 
 
 def _head(first: str, last: str) -> None:
