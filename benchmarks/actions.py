@@ -4,8 +4,8 @@
 
 One run, one machine, one server with the same settings for all: Flask doing nothing, the floor (one SELECT
 and one INSERT through the bare driver), and /actions; the rounds take turns, so that all meet the same noise.
-Every participant has a posterior of their own, as in a trial. Then /actions alone and while policies of 10,000
-participants are fitted, one after the other, in turns too. The table stands in docs/.
+Every participant has a posterior of their own, as in a trial. Then /actions alone and while policies of
+10,000 participants are fitted, one after the other, in turns too. The table stands in docs/.
 """
 
 import argparse
