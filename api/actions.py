@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
@@ -18,7 +18,7 @@ from api.endpoint import Domain, Reply
 from api.errors import Fault, FieldError, Refusal
 from api.points import Asked, DecisionPoint, Survey
 from models import answers, audit, decisions, jobs, participants, windows
-from models.decisions import Point
+from models.decisions import Decision, Point
 from models.keys import ACTIONS, keep
 from models.participants import COMPLETED_AWAITING_REVIEW, REGISTERED, STARTED
 from models.session import transact
@@ -130,18 +130,18 @@ def _read(session: Session, caller: Caller, user_id: str, decision_index: int | 
 
     Whether it does is known from the call before; where that has changed, the point is read again.
     """
-    with_sent = serving.looks_back(caller.study_id)
-    point = decisions.point(
-        session, caller.study_id, caller.client_id, caller.jti, user_id, decision_index, with_sent
+    read = partial(
+        decisions.point, session, caller.study_id, caller.client_id, caller.jti, user_id, decision_index
     )
+    with_sent = serving.looks_back(caller.study_id)
+    point = read(with_sent)
     if point is None:
         auth.standing(session, caller)
         raise Refusal(Fault.ACTION_UNKNOWN)
     auth.admit(caller, point.role, point.disabled, point.revoked)
     serving.note_looking_back(caller.study_id, point.looks_back_days > 0)
-    if point.looks_back_days > 0 and not with_sent:
-        return _read(session, caller, user_id, decision_index)
-    return point
+    again = read(True) if point.looks_back_days > 0 and not with_sent else None
+    return again or point
 
 
 def _stale(point: Point, protocol: Protocol, now: datetime) -> bool:
@@ -265,15 +265,7 @@ def _repeat(session: Session, caller: Caller, point: Point, protocol: Protocol, 
     first = decisions.known(session, point.participant_id, point.decision_index)
     design = MIWAVES if "finished_ema" in first.answers else protocol.design  # of a version before, perhaps
     given = body.given(design)
-    differs = given != first.answers and answers.add(
-        session,
-        caller.study_id,
-        first.id,
-        answers.of_decisions(session, [first.id])[first.id],
-        source="actions",
-        item=given,
-        reward=None,
-    )
+    differs = given != first.answers and _correct(session, caller, first, given)
     if differs:
         told = {"rid": first.id, "source": "actions"}
         why = "other answers for a decision point that has its decision"
@@ -281,3 +273,13 @@ def _repeat(session: Session, caller: Caller, point: Point, protocol: Protocol, 
             session, caller.study_id, caller.client_id, audit.CORRECT, why, point.participant_id, after=told
         )
     return Decided.model_validate(first).model_copy(update={"correction_stored": differs})
+
+
+def _correct(session: Session, caller: Caller, first: Decision, given: dict[str, Any]) -> bool:
+    """Keep other answers beside the first ones; whether they are new.
+
+    Corrections and ingests of a participant take turns at its row, or each could wait for what the other has.
+    """
+    participants.locked_by_id(session, first.participant_id)
+    earlier = answers.of_decisions(session, [first.id])[first.id]
+    return answers.add(session, caller.study_id, first.id, earlier, source="actions", item=given, reward=None)

@@ -7,7 +7,6 @@ import psycopg2
 from flask import Flask, Response, request
 from pydantic import BaseModel
 from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from structlog import get_logger
 from werkzeug.exceptions import HTTPException
 
@@ -199,6 +198,6 @@ def install(app: Flask) -> None:
     app.register_error_handler(Refusal, answer)
     app.register_error_handler(HTTPException, _http)
     driver = (psycopg2.OperationalError, psycopg2.InterfaceError)
-    for away in (OperationalError, InterfaceError, PoolTimeout, *driver):
+    for away in (OperationalError, InterfaceError, *driver):
         app.register_error_handler(away, _database)
     app.register_error_handler(Exception, _unforeseen)

@@ -5,14 +5,15 @@ time. Here both stay together, and a process has as many of them as threads that
 """
 
 import functools
+import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from models.deadline import Watch
@@ -38,6 +39,11 @@ class Link:
     def is_idle(self) -> bool:
         """Whether the server has no transaction open."""
         return bool(self.driver.get_transaction_status() == TRANSACTION_STATUS_IDLE)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the next transaction can have it: it lives, and nothing of the last one is left."""
+        return self.is_idle and not self.waiting and not self.connection.invalidated
 
     def opening(self) -> bytes:
         """What must reach the server before the next statement: what waits, the transaction's begin, or
@@ -67,8 +73,13 @@ class Link:
             if not self.is_idle:
                 with closing(self.driver.cursor()) as cursor:
                     cursor.execute("ROLLBACK")
-        except (psycopg2.Error, SQLAlchemyError):
+        except psycopg2.Error:
             self.connection.invalidate()
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self.connection.invalidate()
+        self.connection.close()
 
 
 @functools.cache
@@ -103,7 +114,17 @@ def _begin_first(connection: Connection, *_: Any) -> None:
 
 
 _idle: list[Link] = []
+_inherited: list[Link] = []
 _watch: list[Watch] = []
+
+
+def _leave_to_parent() -> None:
+    """In a child: closing the parent's connections, as forgotten ones would be, would end them for it too."""
+    _inherited.extend(_idle)
+    _idle.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextmanager
@@ -119,12 +140,11 @@ def lent() -> Iterator[Link]:
     try:
         yield link
     finally:
-        for watch in _watch:
-            watch.end(id(link))
-        if link.connection.invalidated:
-            link.connection.close()
-        else:
+        was_cut_off = [watch for watch in _watch if not watch.end(id(link))]
+        if link.is_usable and not was_cut_off:
             _idle.append(link)
+        else:
+            link.close()
 
 
 def bound(seconds: float) -> None:
@@ -133,6 +153,7 @@ def bound(seconds: float) -> None:
 
 
 def forget() -> None:
-    """Close the connections that nobody uses: their server went away, or a child must not inherit them."""
-    while _idle:
-        _idle.pop().connection.close()
+    """Close the connections that nobody uses: their server went away. Other threads may do so as well."""
+    with suppress(IndexError):
+        while True:
+            _idle.pop().close()

@@ -63,10 +63,12 @@ class Decision(Base):
 
 
 SENT = """
-       (SELECT json_agg(json_build_array(e.act_gen_timestamp, e.decision_time, e.utc_offset_minutes))
-        FROM decisions e
-        WHERE e.participant_id = p.id AND e.decision_index < i.index AND e.action = 1
-          AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
+       CASE WHEN v.looks_back_days > 0 THEN
+           (SELECT json_agg(json_build_array(e.act_gen_timestamp, e.decision_time, e.utc_offset_minutes))
+            FROM decisions e
+            WHERE e.participant_id = p.id AND e.decision_index < i.index AND e.action = 1
+              AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
+       END
 """
 POINT = """
 SELECT c.role, c.disabled,
@@ -139,8 +141,9 @@ class Point(NamedTuple):
 
 
 COLUMNS = [column.name for column in Decision.__table__.columns]
-# Nobody waits to read a point. Who decides it rewrites the participant's row, which of several only the first
-# may: the others fail, run again and find the stored decision.
+# Nobody waits to read a point. Of several who decide the same one, the unique key lets the first pass. And
+# each rewrites the participant's row: with a snapshot from before another point was decided, a window ended
+# or the participant withdrawn, that fails. Who failed runs again, and sees what the first one wrote.
 INSERT = f"""
 WITH moved AS (
     UPDATE participants SET phase = $1, timezone = $2 WHERE id = $3

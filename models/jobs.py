@@ -1,7 +1,7 @@
 """Jobs: work that must be done outside a request. The row is the truth; a message only carries its id.
 
-A job is claimed by a conditional UPDATE. `attempts` is the fence: a worker that was thought dead, so that
-its job was put back, cannot finish what somebody else has claimed since.
+A job is claimed by a conditional UPDATE. `attempts` and `claimed_at` are the fence: a worker that was thought
+dead, so that its job was put back, cannot finish what somebody else has claimed since.
 """
 
 import json
@@ -41,7 +41,8 @@ LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 class Job(Base):
     """One piece of work of a study. run_after: not before. sent_at: when its id last went to the broker.
 
-    attempts: claims ever made, the fence. tries: claims since it was last queued by hand, which are bounded.
+    attempts: claims ever made, with claimed_at the fence. tries: claims since it was last queued by hand,
+    which are bounded.
     """
 
     __tablename__ = "jobs"
@@ -93,7 +94,7 @@ FINISH = Prepared(
     "finish_job",
     """
 UPDATE jobs SET state = 'done', finished_at = $3, code = NULL, reason = NULL, result = $4
-WHERE id = $1 AND state = 'running' AND attempts = $2 RETURNING id
+WHERE id = $1 AND state = 'running' AND attempts = $2 AND claimed_at = $5 RETURNING id
 """,
 )
 CLAIM = text("""
@@ -132,7 +133,12 @@ def claim(session: Session, job_id: int, now: datetime) -> Job | None:
 def _leave(session: Session, job: Job, **columns: Any) -> None:
     kept = session.scalar(
         update(Job)
-        .where(Job.id == job.id, Job.state == RUNNING, Job.attempts == job.attempts)
+        .where(
+            Job.id == job.id,
+            Job.state == RUNNING,
+            Job.attempts == job.attempts,
+            Job.claimed_at == job.claimed_at,  # two claims have one number where a crash took the first one
+        )
         .values(**columns)
         .returning(Job.id)
         .execution_options(synchronize_session=False)
@@ -153,7 +159,7 @@ def hold(session: Session, job: Job) -> None:
 def finish(session: Session, job: Job, now: datetime, result: dict[str, Any] | None = None) -> None:
     """The claimed job is done. Raises LostClaim."""
     told = None if result is None else json.dumps(result)
-    _check(job, FINISH.row(session, (job.id, job.attempts, now, told)))
+    _check(job, FINISH.row(session, (job.id, job.attempts, now, told, job.claimed_at)))
 
 
 def fail(

@@ -4,13 +4,16 @@ import functools
 import hashlib
 from typing import Any
 
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy import Column, LargeBinary, MetaData, Table, select, type_coerce, update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeDecorator
 
 from settings import settings
+
+Unreadable = InvalidToken
+"""Raised for a secret that is under none of the keys in the settings."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -29,7 +32,7 @@ def _keys() -> MultiFernet:
 
 @functools.lru_cache(maxsize=1024)
 def decrypt(ciphertext: bytes) -> bytes:
-    """The secret under `ciphertext`. Raises cryptography.fernet.InvalidToken under foreign keys."""
+    """The secret under `ciphertext`. Raises Unreadable."""
     return _keys().decrypt(ciphertext)
 
 
@@ -49,7 +52,7 @@ class Encrypted(TypeDecorator[bytes]):
 def encrypt_anew(session: Session, metadata: MetaData) -> int:
     """Bring every stored secret under the first key; how many there are.
 
-    Raises cryptography.fernet.InvalidToken where one is under none of the keys.
+    Raises Unreadable.
     """
     columns = ((table, column) for table in metadata.sorted_tables for column in table.columns)
     return sum(_rotate(session, table, column) for table, column in columns if is_encrypted(column))

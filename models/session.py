@@ -33,7 +33,8 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
     """Run `work(session)` in one transaction, commit, and return its value.
 
     `work` may run several times: it must act through the session alone. Races are run again; a connection
-    that broke under us is replaced once. Every other error passes to the caller with nothing written.
+    that broke under us is replaced once. Every other error passes to the caller with nothing written, except
+    what ONE CLAIM took.
 
     At REPEATABLE READ a waiter on a row lock, which would otherwise go on with a snapshot older than the row
     it waited for, fails with 40001 and runs again, so that a decision never sees half of another one. READ

@@ -11,7 +11,6 @@ from models.base import Base, Id, Instant, ParticipantId, StudyId
 from models.decisions import COLUMNS, Decision
 from models.jobs import Job
 from models.participants import COMPLETED_AWAITING_REVIEW, ENDED, Participant
-from models.secrets import decrypt
 from models.session import Prepared
 from models.studies import Study
 
@@ -54,14 +53,17 @@ class Window(Base):
 
 
 class Source(NamedTuple):
-    """A window, where and for whom to ask for its data, and how often the study's back end failed lately."""
+    """A window, where and for whom to ask for its data, and how often the study's back end failed lately.
+
+    token: under the keys of the settings, for `secrets.decrypt`.
+    """
 
     window_id: int
     query_start: datetime | None
     query_end: datetime | None
     user_id: str
     url: str
-    token: bytes | None
+    token: memoryview | None
     failures: int
 
 
@@ -77,12 +79,12 @@ class Target(NamedTuple):
 
 # An ingest runs each of these: through the driver, they cost it a third of what the ORM would
 SETTLE = Prepared("settle_window", "UPDATE windows SET state = $2, code = $3, ingested_at = $4 WHERE id = $1")
-CLAIMED = ("id", "study_id", "kind", "window_id", "attempts", "tries", "run_after")
-WANTED = f"""
+CLAIMED = ("id", "study_id", "kind", "window_id", "attempts", "tries", "run_after", "claimed_at")
+TARGET_COLUMNS = f"""
 {", ".join(f"d.{name}" for name in COLUMNS)},
 (SELECT count(*) FROM answers a WHERE a.decision_id = d.id), s.ema_timezone, v.id
 """
-BEHIND = """
+TARGET_JOINS = """
 JOIN studies s ON s.id = w.study_id
 JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
 LEFT JOIN decisions d ON d.participant_id = w.participant_id AND d.decision_index = w.decision_index
@@ -94,17 +96,19 @@ WITH job AS (
     UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = $2
     WHERE id = $1 AND kind = 'ingest' AND state = 'queued' AND run_after <= $2
     RETURNING {", ".join(CLAIMED)})
-SELECT {WANTED}, job.*,
+SELECT {TARGET_COLUMNS}, job.*,
     w.id, w.query_start, w.query_end, p.user_id, s.ema_url, s.ema_token, coalesce(c.failures, 0)
 FROM job
 JOIN windows w ON w.id = job.window_id
 JOIN participants p ON p.id = w.participant_id
-{BEHIND}
+{TARGET_JOINS}
 LEFT JOIN circuits c ON c.study_id = s.id
 """,
 )
-WIDTH = len(COLUMNS) + len(Target._fields) - 1
-TARGET = Prepared("target_of_window", f"SELECT {WANTED} FROM windows w {BEHIND} WHERE w.id = $1")
+TARGET_WIDTH = len(COLUMNS) + len(Target._fields) - 1
+TARGET = Prepared(
+    "target_of_window", f"SELECT {TARGET_COLUMNS} FROM windows w {TARGET_JOINS} WHERE w.id = $1"
+)
 
 
 def at(session: Session, participant_id: int, decision_index: int) -> Window | None:
@@ -181,11 +185,9 @@ def claim(session: Session, job_id: int, now: datetime) -> tuple[Job, Source, Ta
     row = CLAIM.row(session, (job_id, now))
     if row is None:
         return None
-    target, claimed = row[:WIDTH], row[WIDTH:]
-    source = Source(*claimed[len(CLAIMED) :])
-    token = None if source.token is None else decrypt(bytes(source.token))
+    target, claimed = row[:TARGET_WIDTH], row[TARGET_WIDTH:]
     job = Job(**dict(zip(CLAIMED, claimed, strict=False)))
-    return job, source._replace(token=token), _target(target)
+    return job, Source(*claimed[len(CLAIMED) :]), _target(target)
 
 
 def target(session: Session, window_id: int) -> Target:

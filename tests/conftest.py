@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from local.embedded import Embedded
@@ -24,6 +25,8 @@ MIGRATED = "migrated"  # nobody connects to it, so that it can be copied
 SHARED = "shared"
 STACK = "stack"
 STACK_BROKER = 1
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no error
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

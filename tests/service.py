@@ -92,6 +92,7 @@ def _forget() -> None:
     serving._protocols.clear()
     ingest._protocols.clear()
     serving._study_keys.clear()
+    serving._looking_back.clear()
     serving._populations.clear()
     locks.close()
     limits._away_until, health._known = 0.0, None

@@ -21,7 +21,6 @@ from structlog import get_logger
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 import logs
-from models import connections
 from settings import settings
 
 PATIENCE = 10
@@ -49,9 +48,8 @@ def log_lines(**_: Any) -> None:
 
 @worker_process_init.connect
 def begin_anew(**_: Any) -> None:
-    """A fit may take every idle processor, and none that a decision needs; no connection is inherited."""
+    """A fit may take every idle processor, and none that a decision needs."""
     os.nice(PATIENCE)
-    connections.engine.cache_clear()
 
 
 @task_prerun.connect

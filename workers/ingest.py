@@ -12,64 +12,69 @@ from algorithm.protocol import Protocol
 from models import circuits, jobs, refits, studies, windows
 from models.jobs import Job
 from models.refits import Requested
+from models.secrets import Unreadable, decrypt
 from models.session import transact
-from models.windows import Target
+from models.windows import Source, Target
 from settings import settings
 from workers import backend, store
 from workers.app import log, send
 from workers.backend import BackEndFailed, Query
-from workers.claims import guarded
+from workers.claims import OWN_FAULT, guarded
 
 TRIES_SOON = 6
 _protocols: dict[int, Protocol] = {}
 
 
 class Claimed(NamedTuple):
-    """A claimed job, its window, what to ask for it and where the answer goes, as it was known then.
+    """A claimed job, what its window asks for and where the answer goes, as it was known then.
 
-    was_failing: the back end did not answer lately. probes: others wait for what it answers now.
+    probes: others wait for what the back end answers now.
     """
 
     job: Job
-    window_id: int
-    query: Query
+    source: Source
     target: Target
-    was_failing: bool
     probes: bool = False
 
 
 def run(job_id: int) -> None:
     """Claim, ask the back end with no transaction open, store, and have the study refitted."""
-    claimed = _claim(job_id, datetime.now(UTC))
-    if claimed is not None:
+    now = datetime.now(UTC)
+    found = transact(lambda session: windows.claim(session, job_id, now), isolation="ONE CLAIM")
+    if found is not None:
+        claimed = Claimed(*found)
         guarded(claimed.job, lambda: _ingest(claimed))
 
 
-def _claim(job_id: int, now: datetime) -> Claimed | None:
-    found = transact(lambda session: windows.claim(session, job_id, now), isolation="ONE CLAIM")
-    if found is None:
-        return None
-    job, source, target = found
-    if source.query_start is None or source.query_end is None:
-        raise AssertionError("a window with an ingest job has a query")
-    token = source.token.decode() if source.token else None
-    query = Query(source.url, token, source.user_id, source.query_start, source.query_end)
-    return Claimed(job, source.window_id, query, target, source.failures > 0)
-
-
 def _ingest(claimed: Claimed) -> None:
-    allowed = _admitted(claimed) if claimed.was_failing else claimed
+    allowed = _admitted(claimed) if claimed.source.failures else claimed
     if allowed is not None:
         _ask(allowed)
 
 
 def _ask(claimed: Claimed) -> None:
     try:
-        reply = backend.survey_data(claimed.query)
+        reply = backend.survey_data(_query(claimed.source))
     except BackEndFailed as failure:
         transact(partial(_try_later, claimed, failure, datetime.now(UTC)))
-        return
-    _keep(claimed, reply)
+    except Unreadable:
+        log.error("token unreadable", job_id=claimed.job.id)
+        transact(partial(_give_back, claimed, datetime.now(UTC)))
+    else:
+        _keep(claimed, reply)
+
+
+def _query(source: Source) -> Query:
+    """Raises Unreadable where the study's token is under none of the keys."""
+    if source.query_start is None or source.query_end is None:
+        raise AssertionError("a window with an ingest job has a query")
+    token = None if source.token is None else decrypt(bytes(source.token)).decode()
+    return Query(source.url, token, source.user_id, source.query_start, source.query_end)
+
+
+def _give_back(claimed: Claimed, now: datetime, session: Session) -> None:
+    """Until an operator has set the right key: no window fails for a wrong one."""
+    jobs.release(session, claimed.job, now + 4 * _moments(), OWN_FAULT, "the study's token is unreadable")
 
 
 def _admitted(claimed: Claimed) -> Claimed | None:
@@ -91,7 +96,7 @@ def _keep(claimed: Claimed, reply: list[dict[str, Any]]) -> None:
     known = [claimed.target]
 
     def work(session: Session) -> Requested | None:
-        target = known.pop() if known else windows.target(session, claimed.window_id)
+        target = known.pop() if known else windows.target(session, claimed.source.window_id)
         return _store(session, claimed, target, reply, datetime.now(UTC))
 
     # every ingest of a study ends at its queued refit: they wait for each other there instead of failing
@@ -107,11 +112,11 @@ def _store(
     study_id = claimed.job.study_id
     _answered(session, claimed, now)
     own = _loaded(session, target.decision.protocol_id)
-    outcome = store.items_of(session, target, own, claimed.query.user_id, reply)
+    outcome = store.items_of(session, target, own, claimed.source.user_id, reply)
     if outcome is not None:
         _fail(session, claimed, outcome, now)
         return None
-    windows.settle(session, claimed.window_id, windows.INGESTED, None, now)
+    windows.settle(session, claimed.source.window_id, windows.INGESTED, None, now)
     jobs.finish(session, claimed.job, now)
     log.info("window ingested", job_id=claimed.job.id, study_id=study_id)
     refit = _loaded(session, target.protocol_id).refit
@@ -151,7 +156,7 @@ def _note(session: Session, claimed: Claimed, failure: BackEndFailed, now: datet
 
 
 def _answered(session: Session, claimed: Claimed, now: datetime) -> None:
-    if claimed.was_failing:
+    if claimed.source.failures:
         circuits.answered(session, claimed.job.study_id)
     _probed(session, claimed, now)
 
@@ -168,6 +173,6 @@ def _moments() -> timedelta:
 
 def _fail(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
     log.warning("window failed", job_id=claimed.job.id, study_id=claimed.job.study_id, code=failure.code)
-    windows.settle(session, claimed.window_id, windows.FAILED, failure.code, None)
+    windows.settle(session, claimed.source.window_id, windows.FAILED, failure.code, None)
     again = now + timedelta(seconds=settings().slow_retry_seconds)
     jobs.fail(session, claimed.job, now, failure.code, failure.reason, again)

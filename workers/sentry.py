@@ -12,7 +12,7 @@ from typing import Any
 
 from celery.signals import worker_ready
 
-from models import connections, heartbeats
+from models import heartbeats
 from models.heartbeats import BEAT, WORKERS
 from models.incidents import RED, Condition, Kind
 from models.session import transact
@@ -50,8 +50,6 @@ def _keep_looking(other: str) -> None:
             look(other, since, datetime.now(UTC))
         except Exception as error:  # nothing may end this thread
             log.warning("sentry cannot look", of=other, error=type(error).__name__)
-        finally:  # a child that is forked meanwhile must not inherit a connection
-            connections.forget()
 
 
 def look(other: str, since: datetime, now: datetime) -> bool:

@@ -32,7 +32,7 @@ def integrated(mean: float, variance: float, allocation: Allocation) -> float:
     return allocation.lower + (allocation.upper - allocation.lower) * sum(pieces)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.floats(-4, 4), st.floats(0.01, STEEP), st.floats(0.05, 50))
 def test_within_1e10_of_adaptive_quadrature(d: float, steepness: float, C: float) -> None:
     allocation = Allocation(0.2, 0.8, 7.5, C)

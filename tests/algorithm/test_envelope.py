@@ -68,7 +68,7 @@ class Lived:
         return False
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(envelopes, st.sampled_from(ZONES), st.sampled_from(CHANGES), steps, st.randoms())
 def test_every_history_is_decided_as_the_slow_formula_says(
     envelope: Envelope, zone: str, change: datetime, gaps: list[int], chance: object

@@ -123,7 +123,7 @@ def test_what_is_kept_between_the_passes_changes_no_bit(monkeypatch: pytest.Monk
     assert (kept.V == again.V).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=8), st.integers(0, 2**32))
 def test_a_participants_statistics_are_its_own_to_the_last_bit(counts: list[int], seed: int) -> None:
     rows = trials.random_rows(np.random.default_rng(seed), counts)
@@ -137,7 +137,7 @@ def test_a_participants_statistics_are_its_own_to_the_last_bit(counts: list[int]
         assert (alone.c[0], alone.n[0]) == (together.c[place], together.n[place])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=8), st.integers(0, 2**32))
 def test_permuting_participants_permutes_their_policies(counts: list[int], seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -152,7 +152,7 @@ def test_permuting_participants_permutes_their_policies(counts: list[int], seed:
     assert other.log_evidence == pytest.approx(one.log_evidence, rel=1e-12)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(1, 5), st.integers(0, 2**32))
 def test_participants_without_rows_change_nothing(counts: list[int], more: int, seed: int) -> None:
     rows = trials.random_rows(np.random.default_rng(seed), counts)

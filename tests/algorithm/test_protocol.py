@@ -158,7 +158,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(sorted(default_document("miwaves"))), anything)
 def test_anything_else_loads_or_is_named(key: str, value: Any) -> None:
     document = {"protocol": "miwaves", key: value}

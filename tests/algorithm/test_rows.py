@@ -68,7 +68,7 @@ def test_a_point_twice_is_refused() -> None:
         join(points([1, 2, 2], [0, 1, 1]), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sets(st.tuples(st.integers(0, 4), st.integers(1, 30)), max_size=60),
     st.integers(0, 1),

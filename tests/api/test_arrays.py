@@ -24,7 +24,7 @@ def ask(deployment: Deployment) -> Ask:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(numbers=some.lists(some.floats(), min_size=1, max_size=40))
 def test_every_number_comes_back_to_the_bit(ask: Ask, numbers: list[float]) -> None:
     found = arrays.sent(ask("SELECT array_send(CAST(:value AS float8[]))", numbers))

@@ -248,7 +248,6 @@ def test_anything_made_is_answered_in_our_shape(
         max_examples=60,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )

@@ -205,7 +205,6 @@ def check_anything(trial: Trial, known: list[str]) -> None:
         max_examples=150,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )

@@ -112,7 +112,6 @@ def test_answers_are_as_documented(known: Known, method: str, path: str, role: s
         max_examples=EXAMPLES[role],
         derandomize=True,
         database=None,
-        deadline=None,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )

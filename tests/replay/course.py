@@ -68,7 +68,8 @@ def _conduct(rehearsal: Rehearsal, ids: dict[str, int], people: list[str]) -> No
     query = "SELECT participant_id, sum(action) AS n FROM decisions GROUP BY participant_id"
     sent = {row["participant_id"]: int(row["n"]) for row in rehearsal.trial.rows(query)}
     theirs = sorted((sent[ids[one]], ids[one]) for one in people[:-1])
-    _amend(rehearsal, people[1], cap=theirs[-2][0])
+    spare = 2  # or who is removed could be forbidden every message from the removal on
+    _amend(rehearsal, people[1], cap=max(theirs[-2][0], theirs[0][0] + spare))
     rehearsal.play(people, 14, 14)
     rehearsal.ask(f"/participants/{theirs[0][1]}/remove_from_learning")
     assert rehearsal.fit_queued() == 5

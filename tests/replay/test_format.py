@@ -51,7 +51,7 @@ def test_values_survive_both_files_exactly(tmp_path: Path, kind: str) -> None:
     assert not report.first
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats())
 def test_every_float_is_read_as_it_was_written(value: float) -> None:
     assert repr(decode("number", encode("number", value))) == repr(value)

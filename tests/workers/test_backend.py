@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from local.ports import free_port
-from models import circuits
+from models import circuits, windows
 from models.circuits import CLOSED, HALF_OPEN, OPEN, Circuit
 from models.session import transact
 from settings import settings
@@ -240,9 +240,9 @@ def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answ
     for _ in range(circuits.MOST_FAILURES):
         transact(lambda session: circuits.failed(session, 1, NOW, timedelta(seconds=10)))
     (first, probing), (second, waiting) = asked
-    claimed = ingest._claim(probing, datetime.now(UTC))
+    claimed = transact(lambda session: windows.claim(session, probing, datetime.now(UTC)))
     assert claimed is not None
-    probe = ingest._admitted(claimed)
+    probe = ingest._admitted(ingest.Claimed(*claimed))
     assert probe is not None
     ingest.run(waiting)
     assert outcome(studied, waiting)[0] == "queued"

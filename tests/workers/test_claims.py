@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -136,11 +137,13 @@ def test_one_death_does_not_end_an_ingest_whose_other_tries_failed_at_the_back_e
     assert service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
 
 
-def test_who_lost_the_claim_writes_nothing(service: Service) -> None:
+@pytest.mark.parametrize("name", ["attempts", "claimed_at"])
+def test_who_lost_the_claim_writes_nothing(service: Service, name: str) -> None:
     job = claimed(service)
     moved_on = transact(lambda session: jobs.of_study(session, job.study_id, job.id))
     assert moved_on is not None
-    job.attempts -= 1  # as a worker sees it whose job was put back and claimed again
+    before: Any = {"attempts": 1, "claimed_at": timedelta(seconds=1)}[name]
+    setattr(job, name, getattr(job, name) - before)  # as a worker sees it who was thought dead
 
     def finish() -> None:
         transact(lambda session: jobs.finish(session, job, datetime.now(UTC)))

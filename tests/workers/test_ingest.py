@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from models.session import transact
 from tests.service import Service
 from tests.workers.backend import BackEnd
-from workers import ingest, refit
+from workers import backend, ingest, refit
+from workers.claims import OWN_FAULT
 
 FINISHED = {
     "finished_ema": True,
@@ -199,3 +202,43 @@ def test_a_failed_window_can_be_retried_by_hand(studied: Service, back_end: Back
     back_end.has(item(decided))
     ingest.run(job_id)
     assert outcome(studied, job_id) == ("done", None, "ingested")
+
+
+def write(statement: str, **values: Any) -> None:
+    transact(lambda session: session.execute(text(statement), values))
+
+
+def test_a_token_under_no_known_key_fails_no_window(studied: Service, back_end: BackEnd) -> None:
+    studied.enrol("ann")
+    decided, job_id = decide_and_end(studied)
+    back_end.has(item(decided))
+    keep = "UPDATE studies SET ema_token = CAST(:token AS bytea)"
+    write(keep, token=b"under a key that is gone")
+    for _ in range(8):
+        ingest.run(job_id)
+        write("UPDATE jobs SET run_after = now()")
+    assert outcome(studied, job_id) == ("queued", OWN_FAULT, "ended")
+    assert back_end.asked == []
+    write(keep, token=None)
+    ingest.run(job_id)
+    assert outcome(studied, job_id) == ("done", None, "ingested")
+
+
+def test_answers_that_come_between_the_claim_and_the_store_are_kept_too(
+    studied: Service, back_end: BackEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studied.enrol("ann")
+    decided, job_id = decide_and_end(studied)
+    back_end.has(item(decided))
+    really = backend.survey_data
+
+    def meanwhile(query: backend.Query) -> list[dict[str, Any]]:
+        assert studied.decide("ann", decision_index=1, app_use_flag=True).get_json()["correction_stored"]
+        return really(query)
+
+    monkeypatch.setattr(backend, "survey_data", meanwhile)
+    ingest.run(job_id)
+    assert outcome(studied, job_id) == ("done", None, "ingested")
+    stored = "SELECT version, source FROM answers ORDER BY version"
+    found = transact(lambda session: session.execute(text(stored)).all())
+    assert [tuple(row) for row in found] == [(1, "actions"), (2, "ema")]
