@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import CheckConstraint, Column, ColumnElement, Table, func, select, tuple_, update
+from sqlalchemy import CheckConstraint, Column, ColumnElement, Table, func, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Boolean, Date, DateTime, Float, Integer
@@ -18,7 +18,7 @@ from sqlalchemy.types import Boolean, Date, DateTime, Float, Integer
 from models import jobs, studies
 from models.base import Base
 from models.dictionary import MEANINGS, Meaning
-from models.jobs import Job, LostClaim
+from models.jobs import Job
 from models.participants import Participant
 from models.roles import is_secret
 from models.studies import ProtocolVersion, Study
@@ -242,12 +242,4 @@ def of_study(session: Session, study_id: int, job_id: int) -> Job | None:
 
 def progress(session: Session, job: Job, now: datetime, state: Mapping[str, Any]) -> None:
     """Write down how far a claimed export is; the claim lives on from now. Raises LostClaim."""
-    kept = session.scalar(
-        update(Job)
-        .where(Job.id == job.id, Job.state == jobs.RUNNING, Job.attempts == job.attempts)
-        .values(result=dict(state), claimed_at=now)
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    )
-    if kept is None:
-        raise LostClaim(f"job {job.id} was put back after attempt {job.attempts}")
+    jobs.go_on(session, job, now, result=dict(state))

@@ -156,6 +156,12 @@ def hold(session: Session, job: Job) -> None:
     _leave(session, job, state=RUNNING)
 
 
+def go_on(session: Session, job: Job, now: datetime, **columns: Any) -> None:
+    """The claim of a long job lives on from `now`, and the fence goes with it. Raises LostClaim."""
+    _leave(session, job, state=RUNNING, claimed_at=now, **columns)
+    job.claimed_at = now
+
+
 def finish(session: Session, job: Job, now: datetime, result: dict[str, Any] | None = None) -> None:
     """The claimed job is done. Raises LostClaim."""
     told = None if result is None else json.dumps(result)
