@@ -28,9 +28,9 @@ def unpack(packed: Array, q: int) -> Array:
 def places(q: int) -> NDArray[np.intp]:
     """Where each element of a (q, q) symmetric matrix stands in its packed form."""
     rows, columns = np.triu_indices(q)
-    places = np.empty((q, q), dtype=np.intp)
-    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
-    return places
+    found = np.empty((q, q), dtype=np.intp)
+    found[rows, columns] = found[columns, rows] = np.arange(len(rows))
+    return found
 
 
 def sent(array: memoryview) -> Array:

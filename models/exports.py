@@ -238,8 +238,3 @@ def of_study(session: Session, study_id: int, job_id: int) -> Job | None:
     """The export with this id where it is the study's, or None."""
     job = jobs.of_study(session, study_id, job_id)
     return job if job is not None and job.kind == EXPORT else None
-
-
-def progress(session: Session, job: Job, now: datetime, state: Mapping[str, Any]) -> None:
-    """Write down how far a claimed export is; the claim lives on from now. Raises LostClaim."""
-    jobs.go_on(session, job, now, result=dict(state))

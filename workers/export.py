@@ -85,6 +85,6 @@ def _progress(job: Job, tables: int) -> Callable[[str, int], None]:
             return
         told = time.monotonic()
         state = {"table": table, "rows_written": rows, "tables_done": len(begun) - 1, "tables": tables}
-        transact(lambda session: exports.progress(session, job, datetime.now(UTC), state))
+        transact(lambda session: jobs.go_on(session, job, datetime.now(UTC), result=state))
 
     return note
