@@ -25,7 +25,7 @@ from rehearsal.backend import Backend, EmaServer
 from rehearsal.messages import Decision, Enrolment, Survey
 from tests.api import remote, storm
 from tests.api.remote import Remote
-from tests.local.families import eventually, family_of
+from tests.local.families import eventually, family_of, running
 
 SOON = 2.0  # an answer where the database is dead
 BOUND = 12.0  # where it hangs: 8 s for a transaction, 2 s for a new connection
@@ -52,9 +52,15 @@ def decides(client: Remote, user_id: str) -> bool:
 
 @contextmanager
 def dead_database(embedded: Embedded) -> Iterator[None]:
-    """PostgreSQL is killed before the block and started again after it."""
+    """PostgreSQL is killed before the block and started again after it.
+
+    Only its parent is killed: the backends end when they see that, and one that is slow may answer a call
+    before, rightly. So the block begins when the last of them has ended.
+    """
+    backends = family_of(embedded.pids["db"])[1:]
     os.kill(embedded.pids["db"], signal.SIGKILL)
     try:
+        assert eventually(lambda: not running(backends))
         yield
     finally:
         embedded.restart_dead()
