@@ -11,6 +11,7 @@ from algorithm import draw
 from algorithm.envelope import forbids
 from algorithm.moments import Moment, moment
 from algorithm.protocol import Protocol
+from algorithm.protocols.design import Point as StatePoint
 from algorithm.protocols.miwaves import MIWAVES
 from api import auth, keys, queue, serving
 from api.auth import Caller
@@ -187,7 +188,9 @@ def _randomise(
     when = _moment(point, protocol, body, now)
     given = body.given(protocol.design)
     rule = forbids(protocol.envelope, body.available is not False, now, when.local, serving.messages(point))
-    served = serving.serve(session, caller.study_id, point, protocol, when.evening, given, rule is None)
+    reward = protocol.design.reward(given, protocol.state)
+    asked = StatePoint(point.decision_index, when.evening, given, reward, None)
+    served = serving.serve(session, caller.study_id, point, protocol, asked, rule is None)
     choice = served.choice
     key = serving.study_key(session, caller.study_id)
     seed = draw.seed(key, point.participant_id, point.decision_index)
@@ -211,7 +214,7 @@ def _randomise(
         "available": rule is None,
         "unavailable_rule": rule,
         "answers": given,
-        "reward": protocol.design.reward(given, protocol.state),
+        "reward": reward,
         "evening": when.evening,
         "decision_time": when.local,
         "utc_offset_minutes": when.utc_offset_minutes,

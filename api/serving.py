@@ -3,7 +3,7 @@
 Policies and protocol versions never change, so each process keeps those it has read, by their ids.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -95,16 +95,14 @@ def serve(
     study_id: int,
     point: Point,
     protocol: Protocol,
-    evening: bool,
-    answers: Mapping[str, Any],
+    asked: StatePoint,
     available: bool,
 ) -> Served:
-    """The state of a decision point and its randomisation probability, from the first rung that holds.
+    """The state of the decision point `asked` and its randomisation probability, from the first rung that
+    holds.
 
     Where it is not `available` nothing is randomised, whatever the state.
     """
-    reward = protocol.design.reward(answers, protocol.state)
-    asked = StatePoint(point.decision_index, evening, answers, reward, None)
     earlier = [
         StatePoint(index, late, *_known(given, earned, told), action)
         for index, late, action, given, earned, features, told in point.earlier or ()
