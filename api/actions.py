@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
@@ -13,13 +13,14 @@ from algorithm.moments import Moment, moment
 from algorithm.protocol import Protocol
 from algorithm.protocols.design import Point as StatePoint
 from algorithm.protocols.miwaves import MIWAVES
-from api import auth, keys, queue, serving
+from api import auth, corrections, keys, queue, serving
 from api.auth import Caller
+from api.corrections import Correction
 from api.endpoint import Domain, Reply
 from api.errors import Fault, FieldError, Refusal
 from api.points import Asked, DecisionPoint, Survey
-from models import answers, audit, decisions, jobs, participants, windows
-from models.decisions import Decision, Point
+from models import answers, decisions, jobs, participants, windows
+from models.decisions import Point
 from models.keys import ACTIONS, keep
 from models.participants import COMPLETED_AWAITING_REVIEW, REGISTERED, STARTED
 from models.session import transact
@@ -59,10 +60,11 @@ class Decided(Reply):
 
 
 class Outcome(NamedTuple):
-    """What a transaction came to, and the jobs it left for the workers."""
+    """What a transaction came to, the jobs it left for the workers, and what is to be kept besides."""
 
     decided: Decided
     jobs: list[int]
+    correction: Correction | None = None
 
 
 @deciding("/actions")
@@ -93,6 +95,8 @@ def _decided(body: Asked, caller: Caller, key: str | None) -> Decided:
     outcome = transact(lambda session: _decide(session, caller, body, key, datetime.now(UTC)))
     for job_id in outcome.jobs:
         queue.send(jobs.INGEST, job_id)
+    if outcome.correction is not None:
+        corrections.keep(caller, outcome.correction)
     return outcome.decided
 
 
@@ -115,7 +119,7 @@ def _settle(
     protocol = serving.loaded(session, point.protocol_id)
     is_open = point.rid is not None
     if is_open and (asked is not None or not _stale(point, protocol, now)):
-        return Outcome(_repeat(session, caller, point, protocol, body), [])
+        return _repeat(session, point, protocol, body)
     target = point.decision_index + (1 if is_open else 0)
     _check_phase(point)
     _check_index(point, protocol, target)
@@ -263,26 +267,11 @@ def _note_whereabouts(
         )
 
 
-def _repeat(session: Session, caller: Caller, point: Point, protocol: Protocol, body: Asked) -> Decided:
-    """The stored decision; answers that differ from the first ones are kept beside it."""
+def _repeat(session: Session, point: Point, protocol: Protocol, body: Asked) -> Outcome:
+    """The stored decision, and other answers than those that it was made with."""
     first = decisions.known(session, point.participant_id, point.decision_index)
     design = MIWAVES if "finished_ema" in first.answers else protocol.design  # of a version before, perhaps
     given = body.given(design)
-    differs = given != first.answers and _correct(session, caller, first, given)
-    if differs:
-        told = {"rid": first.id, "source": "actions"}
-        why = "other answers for a decision point that has its decision"
-        audit.note(
-            session, caller.study_id, caller.client_id, audit.CORRECT, why, point.participant_id, after=told
-        )
-    return Decided.model_validate(first).model_copy(update={"correction_stored": differs})
-
-
-def _correct(session: Session, caller: Caller, first: Decision, given: dict[str, Any]) -> bool:
-    """Keep other answers beside the first ones; whether they are new.
-
-    Corrections and ingests of a participant take turns at its row, or each could wait for what the other has.
-    """
-    participants.locked_by_id(session, first.participant_id)
-    earlier = answers.of_decisions(session, [first.id])[first.id]
-    return answers.add(session, caller.study_id, first.id, earlier, source="actions", item=given, reward=None)
+    differs = given != first.answers
+    told = Decided.model_validate(first).model_copy(update={"correction_stored": differs})
+    return Outcome(told, [], Correction(first.participant_id, first.id, given) if differs else None)

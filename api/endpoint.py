@@ -152,6 +152,8 @@ def _body(model: type[BaseModel]) -> BaseModel:
     if request.mimetype != "application/json":
         raise Refusal(Fault.MEDIA_TYPE)
     raw = request.get_data(cache=False)
+    if request.content_length is None:
+        request.stream.read(1)  # of a chunked body that goes on, what is allowed is no whole: 413
     try:
         given = json.loads(raw, object_pairs_hook=unique, parse_constant=_refuse)
     except (ValueError, RecursionError):

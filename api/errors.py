@@ -5,8 +5,9 @@ from typing import Literal
 
 import psycopg2
 from flask import Flask, Response, request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from pydantic import BaseModel
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, InternalError, OperationalError
 from structlog import get_logger
 from werkzeug.exceptions import HTTPException
 
@@ -15,6 +16,8 @@ from logs import where
 log = get_logger()
 RETRY_AFTER_SECONDS = 2
 DISK_FULL = "53100"
+READ_ONLY = "25006"  # a standby, until it takes over
+UNSETTLED = "23505"  # a race that many ran for, all the time that the service had
 
 
 class Fault(Enum):
@@ -180,7 +183,10 @@ def _http(error: HTTPException) -> Response:
 
 
 def _database(error: Exception) -> Response:
+    """Where the database cannot be reached or cannot write now: to be tried again. All else is our fault."""
     code = getattr(getattr(error, "orig", error), "pgcode", None)
+    if isinstance(error, IntegrityError | InternalError) and code not in {READ_ONLY, UNSETTLED}:
+        return _unforeseen(error)
     if code == DISK_FULL:
         log.error("the database's disk is full")
     else:
@@ -198,6 +204,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(Refusal, answer)
     app.register_error_handler(HTTPException, _http)
     driver = (psycopg2.OperationalError, psycopg2.InterfaceError)
-    for away in (OperationalError, InterfaceError, *driver):
+    for away in (OperationalError, InterfaceError, IntegrityError, InternalError, *driver):
         app.register_error_handler(away, _database)
+    app.register_error_handler(ParseException, lambda _error: answer(Refusal(Fault.BAD_REQUEST)))
     app.register_error_handler(Exception, _unforeseen)

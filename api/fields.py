@@ -1,16 +1,19 @@
 """Field types that several bodies share, with the error code that each field carries."""
 
-from datetime import datetime
+import re
+from datetime import date, datetime
 from functools import cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
 from api.errors import BY_CODE, Fault
 
 LONGEST_NAME = 128
+ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+NO_PLACES = {"Factory", "localtime"}  # in the folder of zones, but on each machine another one or none
 
 
 def coded(fault: Fault, **constraints: Any) -> Any:
@@ -33,13 +36,21 @@ def _printable(text: str) -> str:
 
 @cache
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones() - NO_PLACES)
 
 
-def _zone(name: str) -> str:
+def zone(name: str) -> str:
+    """The name of a time zone. Raises ValueError."""
     if name not in _zones():
         raise ValueError("not an IANA time zone")
     return name
+
+
+def _begins_with_day(given: Any) -> Any:
+    """A number in quotes, too, is read as seconds since 1970 otherwise."""
+    if isinstance(given, str) and not ISO_DAY.match(given):
+        raise ValueError("must begin with YYYY-MM-DD")
+    return given
 
 
 def _in_our_time(instant: datetime) -> datetime:
@@ -51,5 +62,6 @@ def _in_our_time(instant: datetime) -> datetime:
 Printable = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)]
 Sentence = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
 DecisionIndex = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Instant = Annotated[AwareDatetime, AfterValidator(_in_our_time)]
-Zone = Annotated[str, AfterValidator(_zone)]
+Day = Annotated[date, BeforeValidator(_begins_with_day)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_begins_with_day), AfterValidator(_in_our_time)]
+Zone = Annotated[str, AfterValidator(zone)]

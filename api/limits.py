@@ -9,7 +9,6 @@ import hashlib
 import ipaddress
 import math
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -42,22 +41,31 @@ class Tries(NamedTuple):
     name: str
     address: str
 
-    def _counted(self) -> Iterator[tuple[RateLimitItem, str]]:
-        """What is counted, as (limit, key); a key holds nothing that can be read back."""
-        for limit, kind, value in ((OF_AN_ADDRESS, "address", self.address), (OF_A_NAME, "name", self.name)):
-            yield limit, hashlib.sha256(f"{self.route} {kind} {value}".encode()).hexdigest()
+    @property
+    def _of_name(self) -> tuple[RateLimitItem, str]:
+        return OF_A_NAME, self._key("name", self.name)
+
+    @property
+    def _of_address(self) -> tuple[RateLimitItem, str]:
+        return OF_AN_ADDRESS, self._key("address", self.address)
+
+    def _key(self, kind: str, value: str) -> str:
+        """Where this is counted; nothing can be read back from it."""
+        return hashlib.sha256(f"{self.route} {kind} {value}".encode()).hexdigest()
 
     def spend(self) -> None:
         """Take one more. Raises Refusal where name or address has had its share."""
-        for limit, key in self._counted():
+        for limit, key in (self._of_address, self._of_name):
             wait = _hit(limit, key)
             if wait is not None:
                 raise Refusal(Fault.TOO_MANY, retry_after=wait)
 
     def forget(self) -> None:
-        """Start anew after a success: what is limited are failures."""
-        for limit, key in self._counted():
-            _clear(limit, key)
+        """Let the name start anew after its success: what is limited are failures.
+
+        Not the address, or one account of one's own would give all the tries at those of others.
+        """
+        _clear(*self._of_name)
 
 
 def tries(name: str) -> Tries:

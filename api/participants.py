@@ -12,7 +12,7 @@ from api import serving
 from api.auth import Caller
 from api.endpoint import Body, Domain, Query, Reply
 from api.errors import Fault, FieldError, Refusal
-from api.fields import Printable, Zone, coded
+from api.fields import Day, Printable, Zone, coded
 from models import decisions, participants, studies, windows
 from models.participants import Participant
 from models.session import transact
@@ -34,10 +34,10 @@ class Registration(Body):
     """A participant as the study's app knows them. Dates are local; times HHMM, Monday first."""
 
     user_id: Printable = coded(Fault.PARTICIPANT_USER, examples=["p-017"])
-    rl_start_date: date = coded(Fault.PARTICIPANT_START)
-    rl_end_date: date = coded(Fault.PARTICIPANT_END)
-    consent_start_date: date = coded(Fault.CONSENT_START)
-    consent_end_date: date = coded(Fault.CONSENT_END)
+    rl_start_date: Day = coded(Fault.PARTICIPANT_START)
+    rl_end_date: Day = coded(Fault.PARTICIPANT_END)
+    consent_start_date: Day = coded(Fault.CONSENT_START)
+    consent_end_date: Day = coded(Fault.CONSENT_END)
     morning_notification_time_start: WeekOfTimes = coded(Fault.MORNINGS, examples=[[800] * 7])
     evening_notification_time_start: WeekOfTimes = coded(Fault.EVENINGS, examples=[[1900] * 7])
     timezone: Zone | None = coded(Fault.TIMEZONE, default=None)

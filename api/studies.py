@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from zoneinfo import available_timezones
 
 import click
 from sqlalchemy.orm import Session
@@ -17,6 +16,7 @@ from api import amending
 from api.auth import Caller
 from api.cli import Commands, name, tell
 from api.endpoint import Domain, Reply
+from api.fields import zone
 from api.files import from_file
 from models import answers, audit, decisions, jobs, participants, policies, rows, studies, windows
 from models.session import transact
@@ -122,9 +122,10 @@ def _protocol(name: str | None, file: Path | None, assignments: tuple[str, ...])
 
 
 def _zone(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    if value not in available_timezones():
-        raise click.BadParameter(f"{value!r} is not an IANA time zone")
-    return value
+    try:
+        return zone(value)
+    except ValueError as wrong:
+        raise click.BadParameter(f"{value!r} is {wrong}") from None
 
 
 def _url(_context: click.Context, _option: click.Parameter, value: str) -> str:

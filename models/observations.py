@@ -6,6 +6,7 @@ the insertion of a decision next to nothing.
 
 from datetime import datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Index, func, select, text
 from sqlalchemy.orm import Session
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from models.audit import RESUME, Act
 from models.decisions import Decision
 from models.jobs import DONE, QUEUED, REFIT, Job
-from models.participants import WITHDRAWN, Participant
+from models.participants import REGISTERED, STARTED, WITHDRAWN, Participant
 from models.rows import Row
 from models.windows import AWAITED, END_MISSING, FAILED, Window
 
@@ -25,13 +26,6 @@ Index(
     postgresql_where=text("kind = 'end_missing'"),
 )
 Index("ix_jobs_refits", Job.study_id, Job.claimed_at, postgresql_where=text("kind = 'refit'"))
-
-EXPECTED = """
-SELECT count(*) FROM participants p
-WHERE p.study_id = :study_id AND p.phase IN ('REGISTERED', 'STARTED') AND p.created_at < :since
-  AND p.rl_start_date <= (CAST(:since AS timestamptz) AT TIME ZONE p.timezone)::date
-  AND p.rl_end_date >= (CAST(:now AS timestamptz) AT TIME ZONE p.timezone)::date
-"""
 
 
 class Age(NamedTuple):
@@ -50,8 +44,22 @@ class Recent(NamedTuple):
 
 
 def expected(session: Session, study_id: int, since: datetime, now: datetime) -> int:
-    """Participants who by their dates were in the trial from `since` to `now`, with points before them."""
-    return session.scalar(text(EXPECTED), {"study_id": study_id, "since": since, "now": now}) or 0
+    """Participants who by their dates were in the trial from `since` to `now`, with points before them.
+
+    Their days begin as at decisions: the server may know other time zones than this program.
+    """
+    kinds = (Participant.timezone, Participant.rl_start_date, Participant.rl_end_date)
+    alike = session.execute(
+        select(*kinds, func.count())
+        .where(Participant.study_id == study_id, Participant.phase.in_((REGISTERED, STARTED)))
+        .where(Participant.created_at < since)
+        .group_by(*kinds)
+    )
+    return sum(
+        number
+        for zone, first, last, number in alike
+        if first <= since.astimezone(ZoneInfo(zone)).date() and now.astimezone(ZoneInfo(zone)).date() <= last
+    )
 
 
 def last_decision(session: Session, study_id: int) -> datetime | None:

@@ -1,5 +1,6 @@
 """The only place that opens and commits transactions."""
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,8 @@ Isolation = Literal["REPEATABLE READ", "READ COMMITTED", "ONE CLAIM"]
 # serialisation failure, deadlock, and a unique constraint that settled a race: the same work, run again,
 # sees what the winner wrote
 RACES = {"40001", "40P01", "23505"}
-TRIES = 12
+PATIENCE_SECONDS = 2.0  # a race of sixteen threads for one row ends after some hundredths
+LONGEST_PAUSE_SECONDS = 0.02
 BEGIN: dict[Isolation, bytes] = {
     "REPEATABLE READ": b"BEGIN ISOLATION LEVEL REPEATABLE READ;",
     "READ COMMITTED": b"BEGIN ISOLATION LEVEL READ COMMITTED;",
@@ -32,9 +34,9 @@ BEGIN: dict[Isolation, bytes] = {
 def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE READ") -> T:
     """Run `work(session)` in one transaction, commit, and return its value.
 
-    `work` may run several times: it must act through the session alone. Races are run again; a connection
-    that broke under us is replaced once. Every other error passes to the caller with nothing written, except
-    what ONE CLAIM took.
+    `work` may run several times: it must act through the session alone. Races are run again, for
+    PATIENCE_SECONDS at most; a connection that broke under us is replaced once. Every other error passes to
+    the caller with nothing written, except what ONE CLAIM took.
 
     At REPEATABLE READ a waiter on a row lock, which would otherwise go on with a snapshot older than the row
     it waited for, fails with 40001 and runs again, so that a decision never sees half of another one. READ
@@ -42,7 +44,8 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
     constraints. ONE CLAIM is for a single statement that takes a job: its message is a transaction by itself,
     and the disk is not waited for, since a claim that dies with the server leaves the job queued.
     """
-    for attempt in range(TRIES):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for attempt in itertools.count():
         try:
             with lent() as link, _transaction(link, isolation):
                 try:
@@ -55,18 +58,18 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
         except DBAPIError as error:
             if error.connection_invalidated or _broke_off(error):
                 forget()
-            if not _worth_another_try(error, attempt):
+            if not _worth_another_try(error, attempt, deadline):
                 if _broke_off(error):
                     raise OperationalError(None, None, error, connection_invalidated=True) from error
                 raise
-            time.sleep(random.random() * 0.002 * attempt)  # noqa: S311
+            time.sleep(random.random() * min(0.002 * attempt, LONGEST_PAUSE_SECONDS))  # noqa: S311
     raise AssertionError("unreachable")
 
 
-def _worth_another_try(error: DBAPIError, attempt: int) -> bool:
+def _worth_another_try(error: DBAPIError, attempt: int, deadline: float) -> bool:
     if error.connection_invalidated or _broke_off(error):
         return attempt == 0
-    return getattr(error.orig, "pgcode", None) in RACES and attempt < TRIES - 1
+    return getattr(error.orig, "pgcode", None) in RACES and time.monotonic() < deadline
 
 
 def _broke_off(error: DBAPIError) -> bool:

@@ -153,9 +153,10 @@ def locked(session: Session, study_id: int) -> Study:
 
 
 def take_turn(session: Session, study_id: int) -> None:
-    """Write to the study's row without changing it: whoever waits for the row runs again and sees our work.
+    """Write to the study's row without changing it: whoever waits for the row sees our work.
 
-    A lock alone would let the waiter go on with a snapshot from before.
+    At REPEATABLE READ because they run again, where a lock alone would let them go on with a snapshot from
+    before; at READ COMMITTED because each statement sees what is committed.
     """
     session.execute(update(Study).where(Study.id == study_id).values(paused=Study.paused))
 

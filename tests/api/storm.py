@@ -104,7 +104,8 @@ class Storm:
     ) -> None:
         self.participants = max(1, round(calls / (POINTS * CALLS_OF_A_POINT)))
         self.findings = Findings()
-        self.answers: dict[tuple[str, str, int], str] = {}
+        self.answers: dict[tuple[str, str, int], dict[str, Any]] = {}
+        self.corrected: dict[tuple[tuple[str, str, int], bool], bool] = {}
         self._wire, self._threads, self._seed, self._step = wire, threads, seed, step
         self._lock = threading.Lock()
 
@@ -133,7 +134,7 @@ class Storm:
                 break
             time.sleep(0.01)
         if status == call.success:
-            self._compare(call, text)
+            self._compare(call, json.loads(text))
         else:
             self._note(f"{call.about}: {status} {text}")
 
@@ -144,11 +145,16 @@ class Storm:
             self.findings.statuses[outcome] += 1
             self._step(1)
 
-    def _compare(self, call: Call, text: str) -> None:
+    def _compare(self, call: Call, told: dict[str, Any]) -> None:
+        """With the first answer; of other survey answers, all must hear that they are a correction, or that
+        the decision was made with them."""
+        differs = told.pop("correction_stored", False)
+        given = call.about, call.body.get("app_use_flag", False)
         with self._lock:
-            first = self.answers.setdefault(call.about, text)
-        if text != first:
-            self._note(f"{call.about}: {text} after {first}")
+            first = self.answers.setdefault(call.about, told)
+            differed = self.corrected.setdefault(given, differs)
+        if (told, differs) != (first, differed):
+            self._note(f"{given}: {told}, {differs} after {first}, {differed}")
 
     def _note(self, what: str) -> None:
         with self._lock:
@@ -172,6 +178,9 @@ def check(storm: Storm, get: Callable[[str], Any]) -> list[str]:
     answered, jobs = _answers(storm, "/actions"), _answers(storm, "/end_decision_window")
     stored = {one["rid"]: one for one in _pages(get, "/decisions", "rid")}
     wrong += [f"no decision {one['rid']} is stored" for one in answered if one["rid"] not in stored]
+    corrections = sum(differs for (about, _), differs in storm.corrected.items())
+    if len(list(_pages(get, "/audit?act=correct", "seq"))) != corrections:
+        wrong.append(f"not {corrections} corrections are stored")
     wrong += [f"decision {rid} was drawn wrongly" for rid, one in stored.items() if not _drawn(one)]
     if len({(one["participant_id"], one["decision_index"]) for one in stored.values()}) != points:
         wrong.append("the stored decisions are not one for each decision point")
@@ -181,7 +190,7 @@ def check(storm: Storm, get: Callable[[str], Any]) -> list[str]:
 
 
 def _answers(storm: Storm, path: str) -> list[dict[str, Any]]:
-    return [json.loads(text) for about, text in storm.answers.items() if about[0] == path]
+    return [told for about, told in storm.answers.items() if about[0] == path]
 
 
 def _drawn(decision: dict[str, Any]) -> bool:
@@ -209,10 +218,15 @@ def brewing(
 def play(
     env: dict[str, str], url: str, calls: int, threads: int, seed: int, step: Callable[[int], object]
 ) -> tuple[Storm, list[str]]:
-    """A whole storm, and what is wrong with it."""
+    """A whole storm while nothing is away, and what is wrong with it."""
     with brewing(env, url, calls, threads, seed, step) as (storm, client):
         storm.run()
-        return storm, check(storm, client.get)
+        sent_away = [
+            f"{outcome}: {number} calls"
+            for outcome, number in storm.findings.statuses.items()
+            if outcome[0] == 503
+        ]
+        return storm, sent_away + check(storm, client.get)
 
 
 @contextmanager

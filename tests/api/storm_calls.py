@@ -1,7 +1,8 @@
 """What is sent in a storm of duplicates: for each participant, bursts of calls which leave at once.
 
 A call names its decision point by the index, by an Idempotency-Key or by neither, as each is safe: without
-either only while its answer is waited for, and before the burst about the next point.
+either only while its answer is waited for, and before the burst about the next point. Some come with other
+answers than the rest.
 """
 
 import random
@@ -12,6 +13,7 @@ from typing import Any
 from tests.service import NOT_FINISHED, REGISTRATION
 
 POINTS = 20  # of each participant, all of them
+OTHERWISE = 0.2  # of the calls for decisions have other answers
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Person:
         return self._call(path, index, named=False, key=key)
 
     def _call(self, path: str, index: int, named: bool = True, key: str | None = None) -> Call:
-        answers = NOT_FINISHED if path == "/actions" else {}
+        used = {"app_use_flag": self._chance.random() < OTHERWISE}
+        answers = NOT_FINISHED | used if path == "/actions" else {}
         body = {"user_id": self._user_id, **answers, **({"decision_index": index} if named else {})}
         success = 200 if path == "/actions" else 202
         may_be_lost = named or key is not None
