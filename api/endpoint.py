@@ -152,8 +152,8 @@ def _body(model: type[BaseModel]) -> BaseModel:
     if request.mimetype != "application/json":
         raise Refusal(Fault.MEDIA_TYPE)
     raw = request.get_data(cache=False)
-    if request.content_length is None:
-        request.stream.read(1)  # of a chunked body that goes on, what is allowed is no whole: 413
+    if request.content_length is None and request.environ["wsgi.input"].read(1):
+        raise Refusal(Fault.TOO_LARGE)  # a body in chunks that goes on where the read one was cut off
     try:
         given = json.loads(raw, object_pairs_hook=unique, parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -13,6 +13,7 @@ from api.errors import BY_CODE, Fault
 
 LONGEST_NAME = 128
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+ISO_INSTANT = re.compile(rf"{ISO_DAY.pattern}[Tt ].+")
 NO_PLACES = {"Factory", "localtime"}  # in the folder of zones, but on each machine another one or none
 
 
@@ -46,11 +47,15 @@ def zone(name: str) -> str:
     return name
 
 
-def _begins_with_day(given: Any) -> Any:
-    """A number in quotes, too, is read as seconds since 1970 otherwise."""
-    if isinstance(given, str) and not ISO_DAY.match(given):
-        raise ValueError("must begin with YYYY-MM-DD")
-    return given
+def _written(form: re.Pattern[str], name: str) -> BeforeValidator:
+    """Text of this form alone: a number, in quotes too, would be read as seconds since 1970."""
+
+    def check(given: Any) -> Any:
+        if isinstance(given, str) and form.fullmatch(given):
+            return given
+        raise ValueError(f"must be written as {name}")
+
+    return BeforeValidator(check)
 
 
 def _in_our_time(instant: datetime) -> datetime:
@@ -62,6 +67,11 @@ def _in_our_time(instant: datetime) -> datetime:
 Printable = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)]
 Sentence = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
 DecisionIndex = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Day = Annotated[date, BeforeValidator(_begins_with_day)]
-Instant = Annotated[AwareDatetime, BeforeValidator(_begins_with_day), AfterValidator(_in_our_time)]
+Day = Annotated[date, Field(strict=False), _written(ISO_DAY, "YYYY-MM-DD")]
+Instant = Annotated[
+    AwareDatetime,
+    Field(strict=False),
+    _written(ISO_INSTANT, "YYYY-MM-DDTHH:MM:SS with an offset"),
+    AfterValidator(_in_our_time),
+]
 Zone = Annotated[str, AfterValidator(zone)]

@@ -61,11 +61,13 @@ class Tries(NamedTuple):
                 raise Refusal(Fault.TOO_MANY, retry_after=wait)
 
     def forget(self) -> None:
-        """Let the name start anew after its success: what is limited are failures.
+        """After a success: what is limited are failures, so the name starts anew.
 
-        Not the address, or one account of one's own would give all the tries at those of others.
+        The address gets this one try back, not all: an account of one's own would give new tries at those
+        of others.
         """
         _clear(*self._of_name)
+        _hit(*self._of_address, cost=-1)
 
 
 def tries(name: str) -> Tries:
@@ -109,18 +111,18 @@ def _own() -> FixedWindowRateLimiter:
     return FixedWindowRateLimiter(MemoryStorage())
 
 
-def _hit(limit: RateLimitItem, key: str) -> int | None:
+def _hit(limit: RateLimitItem, key: str, cost: int = 1) -> int | None:
     """None where one more is allowed, else the seconds to wait."""
     if time.monotonic() >= _away_until:
         try:
-            return _hit_in(_shared(), limit, key)
+            return _hit_in(_shared(), limit, key, cost)
         except AWAY as error:
             _rest(error)
-    return _hit_in(_own(), limit, key)
+    return _hit_in(_own(), limit, key, cost)
 
 
-def _hit_in(counts: FixedWindowRateLimiter, limit: RateLimitItem, key: str) -> int | None:
-    if counts.hit(limit, key):
+def _hit_in(counts: FixedWindowRateLimiter, limit: RateLimitItem, key: str, cost: int) -> int | None:
+    if counts.hit(limit, key, cost=cost):
         return None
     return max(1, math.ceil(counts.get_window_stats(limit, key).reset_time - time.time()))
 

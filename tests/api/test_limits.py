@@ -63,6 +63,28 @@ def test_a_success_starts_the_count_anew(service: Service) -> None:
         assert tries(service, "app", password).status_code == 200
 
 
+def test_successes_do_not_use_up_an_address(service: Service) -> None:
+    password = password_of(service, "app")
+    for _ in range(ADDRESSES + 5):
+        assert tries(service, "app", password).status_code == 200
+
+
+@pytest.mark.parametrize("broker", ["here", "away"])
+def test_a_success_gives_no_new_tries_at_other_names(
+    embedded: Embedded, fresh_database: str, tmp_path: Path, broker: str
+) -> None:
+    gone = {"BROKER_URL": f"redis+socket://{tmp_path}/gone.sock?virtual_host=0"} if broker == "away" else {}
+    with configured(embedded, fresh_database, **gone) as service:
+        service.command("study", "create", "trial", "--ema-url", "http://127.0.0.1:9/ema")
+        password = password_of(service, "app")
+        failed = []
+        for number in range(ADDRESSES + 1):
+            failed.append(tries(service, f"name {number}").status_code)
+            if number % 10 == 0 and number < ADDRESSES:
+                assert tries(service, "app", password).status_code == 200
+    assert failed == [401] * ADDRESSES + [429]
+
+
 def test_an_address_has_fifty_tries_of_all_names(service: Service) -> None:
     answers = [tries(service, f"name {number}").status_code for number in range(ADDRESSES + 1)]
     assert answers == [401] * ADDRESSES + [429]

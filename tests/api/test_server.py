@@ -53,6 +53,38 @@ def test_what_is_no_request_is_refused_in_the_shape_of_all_errors(stack: Stack, 
     assert NAME not in body.decode()
 
 
+LARGEST = 64 * 1024
+CHUNKED = (
+    "POST /auth/login HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+WRONG = json.dumps({"api_user": NAME, "api_pass": "a wrong password"})
+
+
+def chunked(*parts: str) -> str:
+    """A request whose body comes in these chunks."""
+    return CHUNKED + "".join(f"{len(part):x}\r\n{part}\r\n" for part in (*parts, ""))
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (chunked(WRONG[:10], WRONG[10:]), 401, 7),
+        (chunked(WRONG.ljust(LARGEST)), 401, 7),
+        (chunked(WRONG.ljust(LARGEST), "} no JSON any more"), 413, 903),
+        (chunked("x" * LARGEST, *["x" * LARGEST] * 10), 413, 903),
+        (CHUNKED + "ZZ\r\nabc", 400, 911),
+        (CHUNKED + "5\r\nabcdefgh\r\n0\r\n\r\n", 400, 911),
+    ],
+    ids=["whole", "as large as allowed", "it goes on", "far too large", "no length", "another length"],
+)
+def test_a_body_in_chunks_is_read_whole_or_refused(stack: Stack, sent: str, status: int, code: int) -> None:
+    head, body = exchange(stack, sent)
+    assert head.startswith(f"HTTP/1.1 {status} ")
+    told = json.loads(body)
+    assert (told["status"], told["error_code"]) == ("fail", code)
+
+
 def test_the_log_does_not_quote_it(stack: Stack, passable: Path) -> None:
     head, _ = exchange(stack, BROKEN["two types"])
     request_id = head.partition("X-Request-ID: ")[2].partition("\r\n")[0]
