@@ -13,7 +13,7 @@ from api import serving
 from api.auth import Caller
 from api.endpoint import Domain, Reply
 from api.errors import Fault, Refusal
-from models import policies
+from models import arrays, participants, policies
 from models.policies import Policy
 from models.session import transact
 
@@ -41,6 +41,21 @@ class PolicyReply(Reply):
     policy: PolicySeen
 
 
+class BlockReply(Reply):
+    """What a policy serves one participant with: mean (q,), covariance (q, q) of the advantage's
+    coefficients, and act_prob by state.
+
+    `is_in_fit`: the posterior is the participant's own; else that of everybody who was not in the fit.
+    """
+
+    policy_id: int
+    participant_id: int
+    is_in_fit: bool
+    mean: list[float]
+    covariance: list[list[float]]
+    act_prob: dict[str, float]
+
+
 class PolicyList(Reply):
     """All policies of the study, oldest first."""
 
@@ -65,6 +80,46 @@ def show_policy(policy_id: int, caller: Caller) -> PolicyReply:
     return PolicyReply(policy=transact(lambda session: _one(session, caller.study_id, policy_id)))
 
 
+@domain.operation(
+    "GET",
+    "/policies/<int:policy_id>/participants/<int:participant_id>",
+    roles={"researcher", "admin"},
+    faults=(Fault.UNKNOWN, Fault.POLICY_PRUNED),
+)
+def show_block(policy_id: int, participant_id: int, caller: Caller) -> BlockReply:
+    """What one policy of your study serves one participant with."""
+    return transact(lambda session: _served(session, caller.study_id, policy_id, participant_id))
+
+
+def _served(session: Session, study_id: int, policy_id: int, participant_id: int) -> BlockReply:
+    policy = policies.numbered(session, study_id, policy_id)
+    if policy is None or participants.of_study(session, study_id, participant_id) is None:
+        raise Refusal(Fault.UNKNOWN)
+    is_in_fit = participant_id in policy.participants
+    block = _own(session, policy, participant_id) if is_in_fit else _of_all(policy)
+    return BlockReply(
+        policy_id=policy_id,
+        participant_id=participant_id,
+        is_in_fit=is_in_fit,
+        mean=block.mean.tolist(),
+        covariance=block.covariance.tolist(),
+        act_prob=_act_prob(block, serving.loaded(session, policy.protocol_id)),
+    )
+
+
+def _own(session: Session, policy: Policy, participant_id: int) -> Block:
+    mean, covariance = policies.block(session, policy.study_id, policy.policy_id, participant_id)
+    if mean is None or covariance is None:
+        raise Refusal(Fault.POLICY_PRUNED)
+    means = arrays.sent(mean)
+    return Block(means, arrays.unpack(arrays.sent(covariance), means.size))
+
+
+def _of_all(policy: Policy) -> Block:
+    mean = np.array(policy.advantage_mean)
+    return Block(mean, np.array(policy.advantage_covariance).reshape(mean.size, mean.size))
+
+
 def _one(session: Session, study_id: int, policy_id: int) -> PolicySeen:
     policy = policies.numbered(session, study_id, policy_id)
     if policy is None:
@@ -80,7 +135,7 @@ def _seen(session: Session, policy: Policy) -> PolicySeen:
         rows=policy.row_count,
         participants=len(policy.participants),
         noise_variance=policy.noise_variance,
-        act_prob=_act_prob(policy, protocol),
+        act_prob=_act_prob(_of_all(policy), protocol),
         report=policy.report,
         protocol_hash=policy.protocol_hash,
         code_version=policy.code_version,
@@ -88,9 +143,7 @@ def _seen(session: Session, policy: Policy) -> PolicySeen:
     )
 
 
-def _act_prob(policy: Policy, protocol: Protocol) -> dict[str, float]:
-    mean = np.array(policy.advantage_mean)
-    block = Block(mean, np.array(policy.advantage_covariance).reshape(mean.size, mean.size))
+def _act_prob(block: Block, protocol: Protocol) -> dict[str, float]:
     return {
         "".join(f"{value:g}" for value in state): randomise(
             protocol.design.features(state), block, protocol

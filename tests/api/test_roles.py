@@ -37,6 +37,7 @@ GET  /study/protocol/versions                  401 403 200 200       -   -   -
 PUT  /study/protocol                           401 403 403 202       -   -   -
 GET  /policies                                 401 200 200 200       -   -   -
 GET  /policies/<int:policy_id>                 401 200 200 200       404 404 404
+GET  /policies/<int:policy_id>/participants/<int:participant_id>  401 403 200 200  403 404 404
 GET  /participants                             401 403 200 200       -   -   -
 GET  /participants/<int:participant_id>        401 403 200 200       403 404 404
 GET  /decisions                                401 403 200 200       403 200 200
@@ -155,6 +156,9 @@ REQUESTS: dict[str, Callable[[Rows], Request]] = {
     "/end_decision_window": lambda rows: Request(body={"user_id": rows.user_id}),
     "/jobs/<int:job_id>": lambda rows: Request({"job_id": rows.job_id}),
     "/policies/<int:policy_id>": lambda rows: Request({"policy_id": rows.policy_id}),
+    "/policies/<int:policy_id>/participants/<int:participant_id>": lambda rows: Request(
+        {"policy_id": rows.policy_id, "participant_id": rows.participant_id}
+    ),
     "/participants/<int:participant_id>": lambda rows: Request({"participant_id": rows.participant_id}),
     "/decisions": lambda rows: Request(query={"participant_id": rows.participant_id}),
     "/windows/<int:window_id>/retry": lambda rows: Request({"window_id": rows.window_id}),
