@@ -125,13 +125,25 @@ def _run(endpoint: Endpoint, check_standing: bool, **path: int) -> Response:
             arguments["caller"] = caller
     if path and max(path.values()) > HIGHEST_ID:
         raise Refusal(Fault.UNKNOWN)
-    if endpoint.body is not None:
-        arguments["body"] = _body(endpoint.body)
-    if endpoint.query is not None:
-        arguments["query"] = _query(endpoint.query)
-    if "key" in endpoint.wants:
-        arguments["key"] = _idempotency_key()
+    try:
+        arguments |= _given(endpoint)
+    except Refusal:
+        if "caller" in arguments and not check_standing:
+            auth.check_standing(arguments["caller"])  # who may not call is told that, whatever the body
+        raise
     return _answer(endpoint.view(**arguments), endpoint.status)
+
+
+def _given(endpoint: Endpoint) -> dict[str, Any]:
+    """What the view wants of the request, checked. Raises Refusal."""
+    given = dict[str, Any]()
+    if endpoint.body is not None:
+        given["body"] = _body(endpoint.body)
+    if endpoint.query is not None:
+        given["query"] = _query(endpoint.query)
+    if "key" in endpoint.wants:
+        given["key"] = _idempotency_key()
+    return given
 
 
 def _answer(reply: BaseModel | Response, status: int) -> Response:

@@ -36,7 +36,6 @@ from rehearsal.messages import (
 AWAY = {429, 502, 503, 504}
 LONGEST_PAUSE = 5.0
 ANSWER_SECONDS = 30.0
-ANSWER_SECONDS = 30.0
 NETWORK_ERRORS = (
     requests.ConnectionError,
     requests.Timeout,

@@ -45,6 +45,7 @@ SHARED_IN_API = {
     "queue",
     "app",
     "endpoint",
+    "corrections",
     "points",
     "fields",
     "keys",

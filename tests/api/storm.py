@@ -179,8 +179,9 @@ def check(storm: Storm, get: Callable[[str], Any]) -> list[str]:
     stored = {one["rid"]: one for one in _pages(get, "/decisions", "rid")}
     wrong += [f"no decision {one['rid']} is stored" for one in answered if one["rid"] not in stored]
     corrections = sum(differs for (about, _), differs in storm.corrected.items())
-    if len(list(_pages(get, "/audit?act=correct", "seq"))) != corrections:
-        wrong.append(f"not {corrections} corrections are stored")
+    noted = sum(act["act"] == "correct" for act in _pages(get, "/audit", "seq"))
+    if noted != corrections:
+        wrong.append(f"{noted} corrections are in the audit, not {corrections}")
     wrong += [f"decision {rid} was drawn wrongly" for rid, one in stored.items() if not _drawn(one)]
     if len({(one["participant_id"], one["decision_index"]) for one in stored.values()}) != points:
         wrong.append("the stored decisions are not one for each decision point")

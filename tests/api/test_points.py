@@ -65,7 +65,7 @@ def test_other_answers_to_a_decided_point_are_kept_as_a_correction(trial: Trial)
     first = trial.decide("ann")
     later = trial.decide("ann", app_use_flag=True)
     assert later == {**first, "correction_stored": True}
-    assert trial.decide("ann", app_use_flag=True) == first  # the same correction again is nothing new
+    assert trial.decide("ann", app_use_flag=True) == later  # the same correction again is nothing new
     kept = trial.rows(
         "SELECT version, source, item, reward FROM answers WHERE decision_id = %s", first["rid"]
     )
