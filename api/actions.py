@@ -257,14 +257,8 @@ def _note_whereabouts(
         participants.enter_zone(
             session, study_id, point.participant_id, body.timezone, now, point.decision_index
         )
-    for found in when.disagreements:
-        answers.disagree(
-            session,
-            study_id=study_id,
-            participant_id=point.participant_id,
-            decision_id=point.new_rid,
-            **found._asdict(),
-        )
+    whose = {"study_id": study_id, "participant_id": point.participant_id, "decision_id": point.new_rid}
+    answers.disagree(session, [{**whose, **found._asdict()} for found in when.disagreements])
 
 
 def _repeat(session: Session, point: Point, protocol: Protocol, body: Asked) -> Outcome:

@@ -40,7 +40,10 @@ WINDOWS = {
     backend.NO_DATA: "The back end has no data for the window.",
     store.TWO_ITEMS: "Two different items for one decision.",
     store.UNKNOWN_RID: "The `rid` is no decision of this participant.",
-    backend.UNREACHABLE: "The back end is not reachable, not allowed, too slow, too long, or no JSON.",
+    backend.UNREACHABLE: (
+        "The back end is not reachable, not allowed, too slow, too long (4 MB, 1,000 items), or not "
+        "understood: no JSON, a name twice in an object, neither `success` nor `fail`."
+    ),
     claims.OWN_FAULT: "The service itself failed; its log has the reason.",
 }
 DISCREPANCIES = {
@@ -110,7 +113,7 @@ def _not_given() -> Iterator[tuple[object, ...]]:
 
 def _ingest() -> Iterator[tuple[object, ...]]:
     fields = defaultdict(list)
-    reported = [name for name in items.Item.model_fields if name != "answers"]
+    reported = list(items.Item.model_fields)
     asked = [name for design in DESIGNS.values() for name in design.answers]
     for name in [reported[0], *asked, *reported[1:]]:
         fields[items.code_of(name)].append(f"`{name}`")

@@ -1,7 +1,7 @@
 """Survey answers as they came after a decision, and every report that disagrees with what was issued."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import CheckConstraint, UniqueConstraint, func, select
@@ -102,9 +102,10 @@ def outcome(decision: Decision, found: list[Answer]) -> float | None:
     return next((reward for reward in reversed(rewards) if reward is not None), None)
 
 
-def disagree(session: Session, **columns: Any) -> None:
-    """Record a discrepancy once, however often it is reported."""
-    session.execute(insert(Discrepancy).values(**columns).on_conflict_do_nothing())
+def disagree(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
+    """Record discrepancies once, however often they are reported."""
+    if found:
+        session.execute(insert(Discrepancy).on_conflict_do_nothing(), found)
 
 
 def discrepancy_count(session: Session, study_id: int) -> int:

@@ -91,7 +91,9 @@ MEANINGS: dict[str, Meaning] = {
     "discrepancies.field": Meaning("the field that differs"),
     "discrepancies.code": Meaning("its error code; see docs/errors.md"),
     "discrepancies.issued": Meaning("what the service had issued, as text"),
-    "discrepancies.reported": Meaning("what was reported, as text"),
+    "discrepancies.reported": Meaning(
+        "what was reported, as text; where it fits no decision, with the point that was asked for"
+    ),
     "learning_rows.outcome": Meaning("outcome of the decision's action, as known when the row came", REWARD),
     "policies.algorithm": Meaning("name of the algorithm"),
     "policies.row_seq": Meaning("the policy contains the learning rows up to this one", range=">= 0"),

@@ -14,6 +14,7 @@ from workers import outgoing
 from workers.outgoing import NotAllowed
 
 LARGEST_ANSWER = 4 * 1024 * 1024
+MOST_ITEMS = 1000  # the span asked for holds a few decisions
 LONGEST_WAIT = 3600.0  # that a back end may ask for
 PASSING = {408, 425, 429}  # with 5xx: statuses that a later try may not meet again
 
@@ -101,15 +102,52 @@ def _asked_to_wait(response: requests.Response) -> float:
 
 
 def _items(body: bytes) -> list[dict[str, Any]]:
+    answer = _parsed(body)
+    status = answer.get("status")
+    if status in ("fail", "failure"):
+        raise BackEndFailed(SAYS_FAIL, "the back end says fail", soon=False)
+    if status != "success":
+        raise BackEndFailed(UNREACHABLE, "the answer says neither success nor fail", soon=False)
+    found = _labelled(answer.get("ema_data"))
+    if not found:
+        raise BackEndFailed(NO_DATA, "no data for the window", soon=False)
+    if len(found) > MOST_ITEMS:
+        raise BackEndFailed(UNREACHABLE, f"more than {MOST_ITEMS} items", soon=False)
+    return found
+
+
+class Repeating(NamedTuple):
+    """A JSON object in which a name stands more than once."""
+
+    pairs: list[tuple[str, Any]]
+
+    def values(self) -> list[Any]:
+        """All of them."""
+        return [value for _, value in self.pairs]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeating:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Repeating(pairs)
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(body)
+        answer = json.loads(body, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise BackEndFailed(UNREACHABLE, "the answer is not JSON", soon=True) from None
-    if not isinstance(answer, dict) or answer.get("status") in {"fail", "failure"}:
-        raise BackEndFailed(SAYS_FAIL, "the back end says fail", soon=False)
-    data = answer.get("ema_data")
-    if not isinstance(data, dict) or not all(isinstance(item, dict) for item in data.values()):
+    if isinstance(answer, Repeating):
+        raise BackEndFailed(UNREACHABLE, "a name stands twice in the answer", soon=False)
+    if not isinstance(answer, dict):
+        raise BackEndFailed(UNREACHABLE, "the answer is no object", soon=False)
+    return answer
+
+
+def _labelled(data: Any) -> list[dict[str, Any]]:
+    """All items of `ema_data`: a label means nothing and may come again, a field of an item may not."""
+    found = list(data.values()) if isinstance(data, dict | Repeating) else [data]
+    if any(isinstance(item, Repeating) for item in found):
+        raise BackEndFailed(UNREACHABLE, "a name stands twice in an item", soon=False)
+    if not all(isinstance(item, dict) for item in found):
         raise BackEndFailed(SAYS_FAIL, "ema_data is not an object of items", soon=False)
-    if not data:
-        raise BackEndFailed(NO_DATA, "no data for the window", soon=False)
-    return list(data.values())
+    return found

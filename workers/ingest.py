@@ -111,8 +111,7 @@ def _store(
     """Store all that came and settle the window; the refit asked for, None where there is none."""
     study_id = claimed.job.study_id
     _answered(session, claimed, now)
-    own = _loaded(session, target.decision.protocol_id)
-    outcome = store.items_of(session, target, own, claimed.source.user_id, reply)
+    outcome = store.items_of(session, target, partial(_loaded, session), claimed.source.user_id, reply)
     if outcome is not None:
         _fail(session, claimed, outcome, now)
         return None

@@ -1,7 +1,9 @@
 """Storing what a back end sent: each item with its decision, everything that fits none as a discrepancy."""
 
-from collections import defaultdict
-from typing import Any
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -19,43 +21,76 @@ TWO_ITEMS = 318
 UNKNOWN_RID = 319
 
 
-class Reception:
-    """One reply on its way into the database: where it goes and what was wrong with it."""
+class Sent(NamedTuple):
+    """An item, and all that was sent with it: the answers are read once its decision is known."""
 
-    def __init__(self, session: Session, target: Target, protocol: Protocol) -> None:
+    item: Item
+    raw: dict[str, Any]
+
+
+class Reception:
+    """One reply on its way into the database: where it goes and what is wrong with it."""
+
+    def __init__(self, session: Session, target: Target, protocols: Callable[[int], Protocol]) -> None:
         self.session = session
         self.study_id = target.decision.study_id
         self.participant_id = target.decision.participant_id
+        self.point = target.decision.decision_index
         self.zone = target.zone
-        self.protocol = protocol
+        self.protocols = protocols
         self.bad: list[BadItem] = []
+        self.disagreements: list[tuple[int | None, Difference]] = []
 
-    def read(self, reply: list[dict[str, Any]], user_id: str) -> dict[int, list[Item]]:
-        """The readable items of this participant by rid; the others become discrepancies."""
-        by_rid: dict[int, list[Item]] = defaultdict(list)
+    def read(self, reply: list[dict[str, Any]], user_id: str) -> dict[int, list[Sent]]:
+        """The readable items of this participant by rid."""
+        by_rid: dict[int, list[Sent]] = defaultdict(list)
         for raw in reply:
             try:
-                item = items.read(raw, self.protocol.design)
+                item = items.read(raw)
             except BadItem as bad:
                 self.bad.append(bad)
-                self.disagree(None, Difference("item", bad.code, "a well-formed item", str(bad)))
                 continue
-            if item.user_id != user_id:
-                self.disagree(
-                    None, Difference("rid", UNKNOWN_RID, "a decision of the participant", str(item.rid))
-                )
-            elif item not in by_rid[item.rid]:
-                by_rid[item.rid].append(item)
+            if item.user_id == user_id:
+                by_rid[item.rid].append(Sent(item, raw))
+            else:
+                self.strange(item.rid)
         return by_rid
 
-    def keep(self, item: Item, decision: Decision, earlier: list[Answer]) -> None:
+    def receive(self, decision: Decision, earlier: list[Answer], sent: list[Sent]) -> int:
+        """Store what was sent of a decision where all of it says the same; how much of it does not.
+
+        The answers are those of the version that it was decided under, which may not be that of the window.
+        """
+        protocol = self.protocols(decision.protocol_id)
+        found: dict[str, tuple[Item, dict[str, Any]]] = {}
+        for item, raw in sent:
+            try:
+                content = item.content(items.answers(raw, protocol.design))
+            except BadItem as bad:
+                self.bad.append(bad)
+            else:
+                found[json.dumps(content, sort_keys=True)] = item, content
+        if len(found) > 1:
+            self.disagree(decision.id, Difference("item", TWO_ITEMS, "one item", f"{len(found)} items"))
+        for item, content in found.values() if len(found) == 1 else ():
+            self._keep(item, content, decision, protocol, earlier)
+        return len(found)
+
+    def _keep(
+        self,
+        item: Item,
+        content: dict[str, Any],
+        decision: Decision,
+        protocol: Protocol,
+        earlier: list[Answer],
+    ) -> None:
         """Store an item and whatever it says that differs from what was issued."""
         for difference in items.differences(item, decision, self.zone):
             self.disagree(decision.id, difference)
         reward = None
-        if items.tells_outcome(item, decision, self.zone, self.protocol.schedule.outcome_lag):
-            reward = self.protocol.design.reward(item.answers, self.protocol.state)
-        stored = answers.add(self.session, self.study_id, decision.id, earlier, "ema", item.content(), reward)
+        if items.tells_outcome(item, decision, self.zone, protocol.schedule.outcome_lag):
+            reward = protocol.design.reward(content, protocol.state)
+        stored = answers.add(self.session, self.study_id, decision.id, earlier, "ema", content, reward)
         before = answers.outcome(decision, earlier)
         if stored and reward not in {None, before}:
             participants.corrected(self.session, self.participant_id)
@@ -75,35 +110,46 @@ class Reception:
             audit.SERVICE,
         )
 
+    def strange(self, rid: int) -> None:
+        """An item of a decision that is not the participant's."""
+        reported = f"{rid} (for point {self.point})"
+        self.disagree(None, Difference("rid", UNKNOWN_RID, "a decision of the participant", reported))
+
     def disagree(self, decision_id: int | None, difference: Difference) -> None:
-        """Record a difference, once."""
+        """What fits no decision names the point that was asked for: the next one has a row of its own."""
+        self.disagreements.append((decision_id, difference))
+
+    def close(self) -> None:
+        """Record all that was wrong, each once, however often the same reply comes for the same window."""
+        for (code, text), count in Counter((bad.code, str(bad)) for bad in self.bad).items():
+            reported = f"{text} ({count} for point {self.point})"
+            self.disagree(None, Difference("item", code, "a well-formed item", reported))
+        whose = {"study_id": self.study_id, "participant_id": self.participant_id}
         answers.disagree(
             self.session,
-            study_id=self.study_id,
-            participant_id=self.participant_id,
-            decision_id=decision_id,
-            **difference._asdict(),
+            [{**whose, "decision_id": rid, **difference._asdict()} for rid, difference in self.disagreements],
         )
 
 
 def items_of(
-    session: Session, target: Target, protocol: Protocol, user_id: str, reply: list[dict[str, Any]]
+    session: Session,
+    target: Target,
+    protocols: Callable[[int], Protocol],
+    user_id: str,
+    reply: list[dict[str, Any]],
 ) -> BackEndFailed | None:
-    """Store a reply to the query for the window of a decision; what the window lacks, or None."""
-    reception, asked = Reception(session, target, protocol), target.decision
+    """Store a reply to the query for the window of a decision; what the window lacks, or None.
+
+    protocols: a version by its id."""
+    reception = Reception(session, target, protocols)
     by_rid = reception.read(reply, user_id)
     known, earlier = _known(session, target, list(by_rid))
-    features = protocol.design.feature_version
-    for rid, found in by_rid.items():
+    counts = {rid: reception.receive(known[rid], earlier[rid], by_rid[rid]) for rid in by_rid if rid in known}
+    for rid in by_rid:
         if rid not in known:
-            reception.disagree(
-                None, Difference("rid", UNKNOWN_RID, "a decision of the participant", str(rid))
-            )
-        elif len(found) > 1:
-            reception.disagree(rid, Difference("item", TWO_ITEMS, "one item", f"{len(found)} items"))
-        elif known[rid].feature_version == features:  # the answers of others are other answers
-            reception.keep(found[0], known[rid], earlier[rid])
-    return _lack(by_rid.get(asked.id, []), reception.bad)
+            reception.strange(rid)
+    reception.close()
+    return _lack(counts.get(target.decision.id, 0), reception.bad)
 
 
 def _known(
@@ -118,10 +164,11 @@ def _known(
     return known, answers.of_decisions(session, known)
 
 
-def _lack(found: list[Item], bad: list[BadItem]) -> BackEndFailed | None:
-    if len(found) == 1:
+def _lack(count: int, bad: list[BadItem]) -> BackEndFailed | None:
+    """What the window lacks that `count` different items came for."""
+    if count == 1:
         return None
-    if found:
+    if count:
         return BackEndFailed(TWO_ITEMS, "two items for the window's decision", soon=False)
     if bad:
         return BackEndFailed(bad[0].code, str(bad[0]), soon=False)

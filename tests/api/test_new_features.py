@@ -9,9 +9,11 @@ import pytest
 from models import policies
 from models.session import transact
 from replay.checks import replay
+from tests.api.oralytics import Brushers, item
 from tests.api.test_conduct_learning import ask, fit, live, queued_refit, study
 from tests.api.test_protocol import changed, shifted
 from tests.api.trial import Trial
+from tests.workers.backend import serving
 
 __all__ = ["shifted"]
 PEOPLE = ("ann", "berta", "cem")
@@ -104,4 +106,28 @@ def test_another_prior_serves_and_is_what_fits_begin_with(
     live(trial, 2, *PEOPLE)
     assert remove_everybody(trial, ids)["result"]["policy_id"] == 2
     live(trial, 1, *PEOPLE)
+    without_divergence(trial, tmp_path / "export")
+
+
+def test_items_of_decisions_under_another_version_are_kept_as_that_version_says(
+    new_trial: Callable[..., Trial], tmp_path: Path
+) -> None:
+    with serving() as back_end:
+        trial = new_trial("protocol=oralytics", ema_url=back_end.url)
+        brushers = Brushers(trial, back_end)
+        trial.enrol("ann")
+        brushed = brushers.decide("ann")
+        trial.end("ann")
+        changed(trial, {"protocol": "miwaves"}, amendment=True)
+        asked = trial.decide("ann")
+        told = item("ann", asked, finished_ema=False, app_use_flag=True)
+        assert brushers.record("ann", item("ann", brushed, seed=7), told) == "done"
+    query = (
+        "SELECT decision_id, item ->> 'brushing_seconds' AS seconds, reward FROM answers WHERE study_id = %s"
+    )
+    stored = {row.pop("decision_id"): row for row in trial.rows(query, trial.study_id)}
+    assert stored[brushed["rid"]] == {"seconds": "90.0", "reward": 90}
+    assert stored[asked["rid"]] == {"seconds": None, "reward": None}
+    (found,) = trial.rows("SELECT decision_id, code FROM discrepancies WHERE study_id = %s", trial.study_id)
+    assert found == {"decision_id": brushed["rid"], "code": 305}
     without_divergence(trial, tmp_path / "export")

@@ -1,5 +1,6 @@
 """What becomes of a window for every answer that a study's back end may give."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -84,24 +85,26 @@ def test_a_job_is_done_once_however_often_its_message_comes(studied: Service, ba
 
 
 @pytest.mark.parametrize(
-    ("field", "reported"),
+    ("field", "reported", "code"),
     [
-        ("seed", 1),
-        ("act_prob", 0.5),
-        ("policy_id", 7),
-        ("decision_index", 2),
-        ("act_gen_timestamp", "2026-01-01T00:00:00Z"),
+        ("action_taken", lambda decided: 1 - decided["action"], 304),
+        ("seed", lambda _: 1, 305),
+        ("act_prob", lambda _: 0.5, 306),
+        ("policy_id", lambda _: 7, 307),
+        ("decision_index", lambda _: 2, 308),
+        ("act_gen_timestamp", lambda _: "2026-01-01T00:00:00Z", 309),
     ],
 )
 def test_what_differs_from_what_was_issued_is_a_discrepancy(
-    studied: Service, back_end: BackEnd, field: str, reported: Any
+    studied: Service, back_end: BackEnd, field: str, reported: Callable[[dict[str, Any]], Any], code: int
 ) -> None:
     studied.enrol("ann")
     decided, job_id = decide_and_end(studied)
-    back_end.has(item(decided, **{field: reported}))
+    back_end.has(item(decided, **{field: reported(decided)}))
     ingest.run(job_id)
     assert outcome(studied, job_id) == ("done", None, "ingested")
-    assert discrepancies(studied) == 1
+    found = transact(lambda session: session.execute(text("SELECT field, code FROM discrepancies")).all())
+    assert [tuple(row) for row in found] == [(field, code)]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,11 @@ def test_what_differs_from_what_was_issued_is_a_discrepancy(
         ({"act_gen_timestamp": "yesterday"}, 309),
         ({"rid": -1}, 310),
         ({"timestamp_finished_ema": "soon"}, 311),
+        ({"message_notification_sent_time": "late"}, 312),
+        ({"message_notification_sent_time": "2026-01-01\x0000:00:00"}, 312),
+        ({"message_notification_click_time": 5}, 313),
+        ({"morning_notification_time_start": [800] * 6}, 314),
+        ({"evening_notification_time_start": [1960] * 7}, 315),
     ],
 )
 def test_a_wrong_field_fails_the_window_with_its_code(
@@ -153,6 +161,11 @@ def test_two_items_for_one_decision_fail_the_window(studied: Service, back_end: 
         (200, {"status": "failure"}, "failed", 316),
         (200, {"status": "success", "ema_data": {}}, "failed", 317),
         (200, {"status": "success", "ema_data": [1]}, "failed", 316),
+        (200, {"status": "success"}, "failed", 316),
+        (200, {"status": "error", "ema_data": {}}, "failed", 320),
+        (200, {"status": [], "ema_data": {}}, "failed", 320),
+        (200, {"ema_data": {}}, "failed", 320),
+        (200, ["success"], "failed", 320),
         (200, b"<html>", "queued", 320),
         (200, b"[" * 100_000, "queued", 320),
         (200, b" " * (5 * 1024 * 1024), "failed", 320),
