@@ -181,6 +181,16 @@ def acknowledged_at(session: Session, study_id: int, kind: Kind) -> datetime | N
     )
 
 
+def last_acknowledged(session: Session, study_id: int, kind: Kind) -> Incident | None:
+    """The study's incident of a kind that was acknowledged last, open or over; None where none was."""
+    return session.scalar(
+        select(Incident)
+        .where(Incident.study_id == study_id, Incident.kind == kind, Incident.acknowledged_at.is_not(None))
+        .order_by(Incident.acknowledged_at.desc())
+        .limit(1)
+    )
+
+
 def listed(
     session: Session, study_id: int, is_open: bool | None, level: str | None, after: int, limit: int
 ) -> list[Incident]:

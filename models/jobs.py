@@ -30,6 +30,7 @@ from models.session import Prepared
 
 INGEST = "ingest"
 REFIT = "refit"
+TRIES_SLOWLY = 30  # of an ingest that failed and wakes by itself, in all
 QUEUED = "queued"
 RUNNING = "running"
 DONE = "done"

@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Index, func, select, text
+from sqlalchemy import Index, exists, func, select, text
 from sqlalchemy.orm import Session
 
+from models import jobs
 from models.audit import RESUME, Act
 from models.decisions import Decision
-from models.jobs import DONE, QUEUED, REFIT, Job
+from models.jobs import DONE, INGEST, QUEUED, REFIT, RUNNING, TRIES_SLOWLY, Job
 from models.participants import REGISTERED, STARTED, WITHDRAWN, Participant
 from models.rows import Row
 from models.windows import AWAITED, END_MISSING, FAILED, Window
@@ -106,22 +107,27 @@ def closed_for_the_app(session: Session, study_id: int, since: datetime) -> Age:
 
 def awaited(session: Session, study_id: int, before: datetime) -> Age:
     """Windows that ended before `before` and whose survey data has not come."""
-    return _windows(session, study_id, AWAITED, Window.ended_at < before)
-
-
-def failed(session: Session, study_id: int, since: datetime) -> Age:
-    """Windows that ended since `since` and whose survey data could not be had."""
-    return _windows(session, study_id, FAILED, Window.ended_at >= since)
-
-
-def _windows(session: Session, study_id: int, state: str, condition: ColumnElement[bool]) -> Age:
     return Age(
         *session.execute(
             select(func.count(), func.min(Window.ended_at)).where(
-                Window.study_id == study_id, Window.state == state, condition
+                Window.study_id == study_id, Window.state == AWAITED, Window.ended_at < before
             )
         ).one()
     )
+
+
+def failed(session: Session, study_id: int, since: datetime | None) -> int:
+    """How many windows that ended since `since` (None: ever) failed: their survey data could not be had."""
+    count = select(func.count()).where(Window.study_id == study_id, Window.state == FAILED)
+    return session.scalar(count if since is None else count.where(Window.ended_at >= since)) or 0
+
+
+def will_ask(session: Session, study_id: int) -> bool:
+    """Whether an ingest of the study is to ask its back end, now or when it wakes by itself."""
+    wakes = (Job.state == jobs.FAILED) & (Job.tries < TRIES_SLOWLY) & (Job.run_after > Job.finished_at)
+    asks = Job.state.in_((QUEUED, RUNNING)) | wakes
+    found = exists().where(Job.study_id == study_id, Job.kind == INGEST, asks)
+    return session.scalar(select(found)) or False
 
 
 def last_fit(session: Session, study_id: int) -> datetime | None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from algorithm import randomisation as draws
 from algorithm.protocol import Protocol
-from models import circuits, observations, randomisation
+from models import circuits, incidents, observations, randomisation
 from models.incidents import RED, YELLOW, Condition, Kind
 from models.studies import Study
 from settings import settings
@@ -65,18 +65,24 @@ def window_not_ended(session: Session, look: Look) -> Condition | None:
 
 
 def window_not_ingested(session: Session, look: Look) -> Condition | None:
-    """Survey data is awaited for too long, or could not be had for windows of the last day."""
+    """Survey data is awaited for too long, or could not be had and nobody has acknowledged that.
+
+    An acknowledged incident must come to its end although windows fail anew, so that these open the next one,
+    which is told.
+    """
     late = timedelta(minutes=settings().ingest_late_minutes)
     waiting = observations.awaited(session, look.study.id, look.now - late)
-    failed = observations.failed(session, look.study.id, look.now - DAY)
-    if not waiting.number and not failed.number:
+    seen_to = incidents.last_acknowledged(session, look.study.id, Kind.WINDOW_NOT_INGESTED)
+    failed = observations.failed(session, look.study.id, seen_to.acknowledged_at if seen_to else None)
+    is_seen_to = seen_to is not None and seen_to.resolved_at is None
+    if not waiting.number and (is_seen_to or not failed):
         return None
     age = look.now - (waiting.oldest or look.now)
     level = RED if age > MUCH * late else YELLOW
     return Condition(
         Kind.WINDOW_NOT_INGESTED,
         level,
-        {"waiting": waiting.number, "failed": failed.number, "hours": _hours(age)},
+        {"waiting": waiting.number, "failed": failed, "hours": _hours(age)},
     )
 
 
@@ -119,9 +125,14 @@ def queue_old(session: Session, look: Look) -> Condition | None:
 
 
 def circuit_open(session: Session, look: Look) -> Condition | None:
-    """The study's back end failed so often that it is left in peace."""
+    """The study's back end failed so often that it is left in peace, and somebody waits to ask it.
+
+    Where nobody does, no answer would ever close the circuit: the windows that failed are another incident.
+    """
     circuit = circuits.of_study(session, look.study.id)
     if circuit is None or circuit.state == circuits.CLOSED:
+        return None
+    if not observations.will_ask(session, look.study.id):
         return None
     age = look.now - (circuit.opened_at or look.now)
     level = RED if age > LONG_OPEN else YELLOW

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from models import jobs, participants, parts, policies, refits, studies, windows
 from models.decisions import at
 from models.exports import EXPORT
-from models.jobs import Job
+from models.jobs import TRIES_SLOWLY, Job
 from models.refits import Requested
 from models.session import transact
 from models.studies import Study
@@ -22,7 +22,6 @@ from workers.claims import OWN_FAULT
 BATCH = 500
 STALE = 10_000
 TRIES = 6  # of a job whose worker died each time
-TRIES_SLOWLY = 30
 DIED = "its worker died at every try"
 
 

@@ -73,8 +73,27 @@ def test_a_window_that_is_not_ingested(place: Place) -> None:
     place.tamper("UPDATE windows SET state = 'failed'")
     seen = place.look(302 * MINUTE)["window_not_ingested"]
     assert (seen["level"], seen["detail"]["failed"]) == ("yellow", 1)
+    assert place.look(1000 * HOUR)["window_not_ingested"]["incident_id"] == seen["incident_id"]
     place.tamper("UPDATE windows SET state = 'ingested'")
-    assert place.is_over("window_not_ingested", 310 * MINUTE)
+    assert place.is_over("window_not_ingested", 1001 * HOUR)
+
+
+@pytest.mark.provokes(Kind.WINDOW_NOT_INGESTED)
+def test_acknowledged_windows_count_no_more_and_those_that_end_and_fail_later_open_another(
+    place: Place,
+) -> None:
+    place.point()
+    place.tamper("UPDATE windows SET state = 'failed'")
+    first = place.look(SOON)["window_not_ingested"]
+    place.acknowledge(first["incident_id"])
+    place.point()
+    place.tamper("UPDATE windows SET state = 'failed'")
+    assert place.look(3 * MINUTE)["window_not_ingested"]["count"] == 1  # it does not go on with those
+    assert place.is_over("window_not_ingested", SOON + CALM)
+    assert ("window_not_ingested", "resolved") not in place.told()  # the first one failed all the same
+    another = place.look(SOON + CALM + MINUTE)["window_not_ingested"]
+    assert another["incident_id"] > first["incident_id"]
+    assert another["detail"]["failed"] == 1
 
 
 @pytest.mark.provokes(Kind.REFIT_LATE)
@@ -131,17 +150,44 @@ def test_a_queue_that_nobody_works_at(place: Place) -> None:
     assert place.is_over("queue_old", 90 * MINUTE)
 
 
-@pytest.mark.provokes(Kind.CIRCUIT_OPEN)
-def test_a_circuit_that_is_open(place: Place) -> None:
+def open_circuit(place: Place) -> None:
     place.tamper(
         "INSERT INTO circuits (study_id, state, failures, opened_at) SELECT id, 'open', 7, %s FROM studies",
         place.start,
     )
+
+
+@pytest.mark.provokes(Kind.CIRCUIT_OPEN)
+def test_a_circuit_that_is_open(place: Place) -> None:
+    place.point()
+    open_circuit(place)
     seen = place.look(SOON)["circuit_open"]
     assert (seen["level"], seen["detail"]["failures"]) == ("yellow", 7)
     assert place.look(61 * MINUTE)["circuit_open"]["level"] == "red"
     place.tamper("UPDATE circuits SET state = 'closed'")
     assert place.is_over("circuit_open", 70 * MINUTE)
+
+
+FAIL = "UPDATE jobs SET state = 'failed', code = 320, tries = %s, finished_at = %s, run_after = %s"
+
+
+@pytest.mark.provokes(Kind.CIRCUIT_OPEN)
+def test_a_circuit_is_over_when_nobody_will_ask_any_more(place: Place) -> None:
+    place.point()
+    open_circuit(place)
+    past = place.start - 6 * HOUR
+    place.tamper(FAIL, jobs.TRIES_SLOWLY - 1, past, place.start)
+    assert place.look(2 * HOUR)["circuit_open"]["level"] == "red"  # it sleeps, and asks once more
+    upkeep.sweep()
+    assert [job["state"] for job in place.rows("SELECT state FROM jobs")] == ["queued"]
+    assert "circuit_open" in place.look(3 * HOUR)
+    place.tamper(FAIL, jobs.TRIES_SLOWLY, past, place.start)
+    upkeep.sweep()
+    assert [job["state"] for job in place.rows("SELECT state FROM jobs")] == ["failed"]
+    assert place.is_over("circuit_open", 4 * HOUR)
+    assert [one["state"] for one in place.rows("SELECT state FROM circuits")] == ["open"]
+    place.point()
+    assert place.look(5 * HOUR)["circuit_open"]["level"] == "red"  # the next one waits again
 
 
 def first(number: int) -> str:
