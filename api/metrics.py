@@ -151,6 +151,8 @@ def _work(session: Session, now: datetime) -> Iterator[Metric]:
     yield _gauge("windows", "Windows by state.", ("study", "state"), figures.windows(session))
     told = "Windows whose survey data could not be had, by code."
     yield _gauge("ingest_failures", told, ("study", "code"), figures.failures(session))
+    told = "Ingests that wait for another try, by the code of the one before."
+    yield _gauge("ingest_retries", told, ("study", "code"), figures.retries(session))
     open_ones = [(study, STATES[state]) for study, state in figures.circuits(session)]
     told = "Circuit of the study's back end: 0 closed, 0.5 half open, 1 open."
     yield _gauge("circuit_open", told, ("study",), open_ones)
@@ -164,6 +166,9 @@ def _learning(session: Session, now: datetime) -> Iterator[Metric]:
     yield _gauge("policy_rows", "Learning rows in the serving policy.", ("study",), rows)
     took = [(one.study_id, one.fit_seconds) for one in serving]
     yield _gauge("fit_seconds", "How long the fit of the serving policy took.", ("study",), took)
+    last = [(one.study_id, one.state, one.seconds) for one in figures.refits(session)]
+    told = "How long the last refit took from claim to end, done or failed."
+    yield _gauge("refit_seconds", told, ("study", "state"), last)
     evidence = [(one.study_id, one.log_evidence) for one in serving]
     yield _gauge("fit_log_evidence", "Log evidence of the serving policy.", ("study",), evidence)
     counted = figures.decisions(session, now - DAY)

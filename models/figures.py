@@ -6,13 +6,13 @@ Windows and jobs are counted by state out of an index alone; only those that are
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import Row, func, select, text, true
 from sqlalchemy.orm import Session
 
 from models.circuits import Circuit
 from models.decisions import Decision
 from models.incidents import Incident
-from models.jobs import Job
+from models.jobs import INGEST, REFIT, Job
 from models.notifications import Notification
 from models.policies import Policy
 from models.studies import Study
@@ -25,6 +25,14 @@ class Waiting(NamedTuple):
     kind: str
     number: int
     oldest: datetime
+
+
+class Refit(NamedTuple):
+    """A study's last refit that came to its end: done, or failed, as one that was refused is."""
+
+    study_id: int
+    state: str
+    seconds: float
 
 
 class Serving(NamedTuple):
@@ -72,6 +80,32 @@ def failures(session: Session) -> list[Row[int, int | None, int]]:
             .group_by(Window.study_id, Window.code)
         ).all()
     )
+
+
+def retries(session: Session) -> list[Row[int, int | None, int]]:
+    """(study, code, number) of ingests that wait for another try, by the code of the one before."""
+    return list(
+        session.execute(
+            select(Job.study_id, Job.code, func.count())
+            .where(text("state IN ('queued', 'running')"), Job.kind == INGEST, Job.code.is_not(None))
+            .group_by(Job.study_id, Job.code)
+        ).all()
+    )
+
+
+def refits(session: Session) -> list[Refit]:
+    """The last refit of every study that came to its end; one whose worker died, and that another goes on
+    with, did not."""
+    is_continued = func.coalesce(Job.result.has_key("continued_by"), False)
+    last = (
+        select(Job.state, (Job.finished_at - Job.claimed_at).label("took"))
+        .where(Job.study_id == Study.id, Job.kind == REFIT, Job.finished_at.is_not(None), ~is_continued)
+        .order_by(Job.finished_at.desc())
+        .limit(1)
+        .lateral()
+    )
+    found = session.execute(select(Study.id, last.c.state, last.c.took).join(last, true()))
+    return [Refit(study, state, took.total_seconds()) for study, state, took in found]
 
 
 def serving(session: Session) -> list[Serving]:

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.api.configured import configured
 from tests.api.trial import Trial
 from tests.service import Service
 from tests.workers.test_refit import play, run
-from workers import watch
+from workers import refit, watch
 
 ROOT = Path(__file__).parent.parent.parent
 OPS = ROOT / "docs" / "ops"
@@ -43,6 +43,17 @@ def samples(text: str) -> Samples:
 
 def of(found: Samples, name: str, **labels: str) -> float:
     return found[f"kairos_{name}", tuple(sorted(labels.items()))]
+
+
+def of_study(found: Samples, name: str, study_id: int) -> dict[str, float]:
+    """A metric of one study with one more label, by that."""
+    own = {labels: value for (one, labels), value in found.items() if one == f"kairos_{name}"}
+    return {
+        text: value
+        for labels, value in own.items()
+        for label, text in labels
+        if label != "study" and ("study", str(study_id)) in labels
+    }
 
 
 def read(service: Service) -> Samples:
@@ -74,6 +85,7 @@ def test_the_database_is_told_in_numbers(lived: Service) -> None:
     assert of(found, "policy_rows", study="1") == 9
     assert 0 <= of(found, "policy_age_seconds", study="1") < 60
     assert of(found, "fit_seconds", study="1") > 0
+    assert of(found, "refit_seconds", study="1", state="done") > 0
     assert of(found, "fit_log_evidence", study="1") < 0
     assert of(found, "decisions_day", study="1", level="F0") == 12
     assert of(found, "fallback_share", study="1") == 0
@@ -88,7 +100,31 @@ def test_failed_windows_are_counted_by_code(trial: Trial) -> None:
     trial.live("ann", 1)
     trial.tamper("UPDATE windows SET state = 'failed', code = 317 WHERE study_id = %s", trial.study_id)
     found = read(trial.service)
-    assert of(found, "ingest_failures", study=str(trial.study_id), code="317") == 1
+    assert of_study(found, "ingest_failures", trial.study_id) == {"317": 1}
+
+
+def test_ingests_that_wait_for_another_try_are_counted_by_code(trial: Trial) -> None:
+    trial.enrol("ann")
+    trial.live("ann", 5)
+    jobs = trial.rows("SELECT id FROM jobs WHERE study_id = %s", trial.study_id)
+    met = (("queued", 320), ("running", 320), ("queued", 321), ("queued", None), ("failed", 320))
+    for job, (state, code) in zip(jobs, met, strict=True):
+        trial.tamper("UPDATE jobs SET state = %s, code = %s WHERE id = %s", state, code, job["id"])
+    assert of_study(read(trial.service), "ingest_retries", trial.study_id) == {"320": 2, "321": 1}
+
+
+def test_a_refit_that_is_refused_has_its_time_too(new_trial: Callable[..., Trial]) -> None:
+    trial = new_trial("gate.mean_bound=0.001")
+    trial.enrol("ann")
+    trial.live("ann", 3)
+    assert of_study(read(trial.service), "refit_seconds", trial.study_id) == {}
+    asked = trial.call("POST", "/update_parameters")
+    refit.run(asked.get_json()["job_id"])
+    (seconds,) = (found := of_study(read(trial.service), "refit_seconds", trial.study_id)).values()
+    assert list(found) == ["failed"]
+    assert 0 < seconds < 60
+    trial.tamper("UPDATE jobs SET state = 'done', result = '{\"continued_by\": 1}' WHERE kind = 'refit'")
+    assert of_study(read(trial.service), "refit_seconds", trial.study_id) == {}
 
 
 def test_requests_are_counted_by_route_and_status(service: Service) -> None:
