@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
@@ -13,7 +13,8 @@ import psutil  # type: ignore[import-untyped]  # it publishes no types
 from local.stack import answers, worker_answers
 from tests.faults.trial import Deployment
 
-LONGEST_ABSENCE = 60.0
+LONGEST_ABSENCE = 180.0
+OF_THE_DATABASE = ("PostgreSQL", "PostgreSQL's child")
 
 
 class Target(NamedTuple):
@@ -62,45 +63,67 @@ def _lives(process: Any) -> bool:
 
 @dataclass
 class Killer:
-    """Kills each of the targets `rounds` times, in random order, about every `pause` seconds."""
+    """Kills each of the targets `rounds` times, in random order, about every `pause` seconds.
+
+    A walk that is faster than that must wait for it (`keep_up`), or most kills would come after its end.
+    """
 
     targets: list[Target]
     rounds: int
     pause: float
     chance: random.Random
     kills: list[Kill] = field(default_factory=list)
+    _turns: int = 0
     _over: Event = field(default_factory=Event)
 
     def during(self, work: Callable[[], object]) -> None:
-        """Kill while `work` is done, and return when everything killed is back."""
+        """Kill while `work` is done, and return when all kills are made and everything killed is back."""
         with ThreadPoolExecutor(1) as pool:
             raging = pool.submit(self._rage)
             try:
                 work()
-            finally:
+            except BaseException:
                 self._over.set()
+                raise
+            finally:
                 raging.result()
+
+    def keep_up(self, share: float) -> None:
+        """Wait until this share of the kills was tried, as much as the work has of its way behind it."""
+        while self._turns < share * self.rounds * len(self.targets) and not self._over.wait(0.05):
+            pass
 
     def _rage(self) -> None:
         returns: list[Future[None]] = []
-        with ThreadPoolExecutor(len(self.targets)) as watchers:
-            for _ in range(self.rounds):
-                for target in self.chance.sample(self.targets, len(self.targets)):
-                    if self._over.wait(self.pause * self.chance.uniform(0.5, 1.5)):
-                        break
+        try:
+            with ThreadPoolExecutor(len(self.targets)) as watchers:
+                for target in self._turn():
                     returns += self._strike(target, watchers)
+                    self._turns += 1
+        finally:
+            self._over.set()  # nobody waits for kills that will not come
         for one in returns:
             one.result()
 
+    def _turn(self) -> Iterator[Target]:
+        for _ in range(self.rounds):
+            for target in self.chance.sample(self.targets, len(self.targets)):
+                if self._over.wait(self.pause * self.chance.uniform(0.5, 1.5)):
+                    return
+                yield target
+
     def _strike(self, target: Target, watchers: ThreadPoolExecutor) -> list["Future[None]"]:
-        before = target.running()
-        while not before and not self._over.wait(0.05):  # killed with its parent, and not back yet
+        """One that was killed with its parent, or that ends by itself, must be back first."""
+        until = time.monotonic() + LONGEST_ABSENCE
+        while time.monotonic() < until:
             before = target.running()
-        if not before or not _end(self.chance.choice(before)):
-            return []
-        kill = Kill(target.kind)
-        self.kills.append(kill)
-        return [watchers.submit(_wait, kill, target, before, time.monotonic())]
+            if before and _end(self.chance.choice(before)):
+                kill = Kill(target.kind)
+                self.kills.append(kill)
+                return [watchers.submit(_wait, kill, target, before, time.monotonic())]
+            if self._over.wait(0.05):
+                break
+        return []
 
 
 def _end(pid: int) -> bool:
@@ -116,9 +139,11 @@ def _end(pid: int) -> bool:
 
 def _wait(kill: Kill, target: Target, before: list[int], since: float) -> None:
     """Note when there are as many as before, not only the same ones, and they answer."""
-    while time.monotonic() - since < LONGEST_ABSENCE:
+    while kill.seconds is None:
         now = target.running()
         if len(now) >= min(len(before), 2) and set(now) - set(before) and target.works():
             kill.seconds = time.monotonic() - since
+        elif time.monotonic() - since > LONGEST_ABSENCE:
             return
-        time.sleep(0.05)
+        else:
+            time.sleep(0.05)

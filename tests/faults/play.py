@@ -1,6 +1,5 @@
 """The rehearsal as the trial's client: in lockstep with the service, or free of it."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from tests.faults.trial import Account, Deployment, Seed
 THREADS = 8
 PATIENCE = 150.0  # longer than the two minutes that a circuit waits for a killed probe
 LATE = 0.4
+SHARE = 1 / 3  # of the back end's calls fail
 
 
 class NotQuiet(AssertionError):
@@ -73,19 +73,6 @@ def in_lockstep(play: Rehearsal, step: Callable[[int], object]) -> None:
         step(points)
 
     play.walk(wait)
-
-
-def freely(play: Rehearsal, step: Callable[[int], object], seconds: float) -> None:
-    """Nobody waits for the service's work; a point takes at least `seconds`, so that faults have time."""
-    began = time.monotonic()
-
-    def pace(points: int) -> None:
-        nonlocal began
-        step(points)
-        time.sleep(max(0.0, began + seconds - time.monotonic()))
-        began = time.monotonic()
-
-    play.walk(pace)
 
 
 def settle(play: Rehearsal) -> None:

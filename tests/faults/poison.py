@@ -1,7 +1,7 @@
 """A task that kills its worker each time: the back end it asks ends whoever asks."""
 
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -31,10 +31,12 @@ class Poisoning:
 
 @dataclass
 class Poison:
-    """A back end on `port` that kills whichever of the processes `askers()` asks it."""
+    """A back end on `port` that kills whichever process asks it, also one whose parent was killed.
+
+    Whoever got away would take it for a back end that breaks off.
+    """
 
     port: int
-    askers: Callable[[], list[Any]]
     killed: list[int] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -59,17 +61,16 @@ class Poison:
 
     def kill(self, port: int) -> None:
         """Kill the process at the other end of the connection from `port`."""
-        for process in self.askers():
-            if port in _ports(process):
-                process.kill()
-                self.killed.append(process.pid)
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it has ended, or is not ours
+                if (port, self.port) in _links(process):
+                    process.kill()
+                    self.killed.append(process.pid)
 
 
-def _ports(process: Any) -> set[int]:
-    try:
-        return {link.laddr.port for link in process.net_connections("tcp")}
-    except psutil.NoSuchProcess:
-        return set()
+def _links(process: Any) -> set[tuple[int, int]]:
+    """The ports of its connections, its own and the other end's."""
+    return {(link.laddr.port, link.raddr.port) for link in process.net_connections("tcp") if link.raddr}
 
 
 def take(deployment: Deployment, seed: Seed) -> Poisoning:
@@ -78,7 +79,7 @@ def take(deployment: Deployment, seed: Seed) -> Poisoning:
     client = CountingClient(deployment.stack.api_url, account)
     user_id, point = person.enrolment.user_id, person.points[0]
     began = time.monotonic()
-    with Poison(account.port, lambda: _workers(deployment)) as poison:
+    with Poison(account.port) as poison:
         client.actions(user_id, point.decision_index, point.decision_time, NOTHING)
         number = client.end_decision_window(user_id, point.decision_index).job_id
         while (job := client.job(number)).state in {"queued", "running"}:
@@ -89,20 +90,17 @@ def take(deployment: Deployment, seed: Seed) -> Poisoning:
         return Poisoning(job, window, len(poison.killed), time.monotonic() - began)
 
 
-def _workers(deployment: Deployment) -> list[Any]:
-    try:
-        return list(psutil.Process(deployment.stack.pids["worker"]).children())
-    except psutil.NoSuchProcess:
-        return []
+def wrong(poisoning: Poisoning, crashes: int) -> list[str]:
+    """What is wrong with how it ended: the job must fail, with a reason, and after the deaths allowed.
 
-
-def wrong(poisoning: Poisoning) -> list[str]:
-    """What is wrong with how it ended: the job must fail, with a reason, after at most the tries allowed."""
+    One more for each of the database's `crashes`: a claim is not waited for on its way to the disk, and one
+    that is lost there is not counted. Claims may be more than deaths, since some are given back.
+    """
     job, found = poisoning.job, []
     if job.state != "failed" or not job.reason:
         found.append(f"the poisoned job is {job.state}, reason {job.reason}")
-    if not 1 < job.attempts <= TRIES or poisoning.killed > TRIES:
-        found.append(f"the poisoned job had {job.attempts} tries and killed {poisoning.killed} workers")
+    if not 1 < poisoning.killed <= TRIES + crashes:
+        found.append(f"the poisoned job killed {poisoning.killed} workers, the database died {crashes} times")
     if poisoning.window != "failed":
         found.append(f"the poisoned window is {poisoning.window}")
     return found

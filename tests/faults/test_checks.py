@@ -1,5 +1,11 @@
 """The checks of the storm see what they are there for."""
 
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,10 +15,14 @@ from rehearsal import synthetic
 from rehearsal.backend import Backend
 from rehearsal.checks import Played
 from rehearsal.client import Client
-from rehearsal.messages import Decision, Survey
+from rehearsal.messages import Decision, Job, Survey
 from rehearsal.play import Rehearsal
-from tests.faults import afterwards, stored
+from tests.faults import afterwards, poison, premise, stored
 from tests.faults.comparison import differences, numbers
+from tests.faults.killer import Kill, Killer, Target
+from tests.faults.poison import Poisoning
+from tests.faults.storm import Outcome, Plan, Storm
+from workers.upkeep import TRIES
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NAME = "synthetic-001"
@@ -96,3 +106,93 @@ def test_nested_values_are_compared_to_a_billionth() -> None:
     assert len(list(differences(one, {"a": [{"x": [1.0 + 1e-8, 2.0], "n": 4}]}))) == 2
     assert len(list(differences(one, {"a": [{"x": [1.0], "n": 3}], "b": 0}))) == 2
     assert numbers(one) == 4
+
+
+PLAN = Plan(participants=8, points=5, kills=2, pauses=(1.0, 1.0), seed=1)
+KILLS = [Kill(kind, 1.0) for kind in ("beat", "PostgreSQL") for _ in range(2)]
+FAILED = Counter({"error": 20, "late": 10})
+PLAYED = Outcome("free", [], 1, 40, ["beat", "PostgreSQL"], KILLS, Counter(), 90, FAILED, {}, 1.0)
+POISONED = Poisoning(Job(1, "ingest", "failed", TRIES, 321, "it died"), "failed", TRIES, 1.0)
+
+
+def test_a_storm_as_planned_is_right() -> None:
+    assert Storm(PLAN, [PLAYED], POISONED, 1.0).wrong == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"kills": KILLS[1:]},
+        {"kills": []},
+        {"kills": [*KILLS[1:], Kill("beat")]},
+        {"failed": Counter()},
+        {"failed": Counter(error=10)},
+        {"failed": Counter(error=60)},
+        {"asked": 0, "failed": Counter()},
+    ],
+)
+def test_a_storm_that_was_none_is_wrong(changed: dict[str, Any]) -> None:
+    assert Storm(PLAN, [replace(PLAYED, **changed)], POISONED, 1.0).wrong
+
+
+def test_a_storm_without_kills_is_none() -> None:
+    assert premise.wrong(replace(PLAYED, kills=[]), replace(PLAN, kills=0)) == ["nothing was killed"]
+
+
+def test_a_poison_may_kill_once_more_for_each_death_of_the_database() -> None:
+    often = replace(POISONED, job=POISONED.job, killed=TRIES + 2)
+    assert Storm(PLAN, [PLAYED], often, 1.0).wrong == []
+    assert len(poison.wrong(often, 1)) == len(poison.wrong(replace(often, killed=1), 1)) == 1
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Callable[[], list[int]]]:
+    """A process that is started again whenever somebody looks for it."""
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    started = [subprocess.Popen(command)]
+
+    def running() -> list[int]:
+        if started[-1].poll() is not None:
+            started.append(subprocess.Popen(command))
+        return [started[-1].pid]
+
+    yield running
+    started[-1].kill()
+    started[-1].wait()
+
+
+def test_every_target_is_killed_as_often_as_planned_however_soon_the_work_ends(
+    sleeper: Callable[[], list[int]],
+) -> None:
+    target = Target("sleeper", sleeper, lambda: True)
+    killer = Killer([target], 3, 0.05, random.Random(1))
+    killer.during(lambda: None)
+    assert len([kill for kill in killer.kills if kill.seconds is not None]) == 3
+
+
+def test_work_does_not_leave_its_kills_behind(sleeper: Callable[[], list[int]]) -> None:
+    killer = Killer([Target("sleeper", sleeper, lambda: True)], 4, 0.05, random.Random(1))
+    kills: list[int] = []
+
+    def work() -> None:
+        for share in (0.25, 0.5, 1.0):
+            killer.keep_up(share)
+            kills.append(len(killer.kills))
+
+    killer.during(work)
+    assert kills[0] >= 1
+    assert kills[1:] == sorted(kills[1:])
+    assert kills[2] == 4
+
+
+def test_work_that_breaks_off_ends_the_killing_and_a_killer_that_breaks_off_holds_nobody_up() -> None:
+    def broken() -> list[int]:
+        raise ZeroDivisionError
+
+    killer = Killer([Target("nothing", broken, lambda: True)], 3, 0.0, random.Random(1))
+    with pytest.raises(ZeroDivisionError):
+        killer.during(lambda: killer.keep_up(1.0))
+    idle = Killer([Target("nothing", list, lambda: True)], 3, 0.0, random.Random(1))
+    with pytest.raises(ValueError, match="broken off"):
+        idle.during(lambda: int("broken off"))
+    assert idle.kills == []
