@@ -18,6 +18,7 @@ PERSON = Enrolment("p-1", DAY, DAY, DAY, DAY, (800,) * 7, (2000,) * 7, "Europe/B
 FINISHED = Survey(True, app_use_flag=False, activity_question_response=True, cannabis_use=(1.0, 2.0))
 NOT_FINISHED = Survey(finished_ema=False, app_use_flag=True)
 TOKEN = {"Authorization": "Bearer secret"}
+BROKEN_OFF = {"ConnectionError", "ConnectionResetError"}  # which of the two, only the kernel knows
 FIELDS = {
     "user_id",
     "finished_ema",
@@ -152,29 +153,64 @@ def test_other_routes_and_large_bodies_are_refused(url: str) -> None:
     assert requests.post(url, data=b" " * 100_000, headers=TOKEN, timeout=5).status_code == 413
 
 
-def test_a_settable_share_of_calls_fails_in_each_of_the_three_ways() -> None:
-    backend = Backend("secret", Faults(share=0.5, late=0.2, seed=3))
+class Recording(Backend):
+    """A back end that knows how each of its calls was to fail, in their order."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__("secret", faults)
+        self.told: list[str | None] = []
+
+    def next_fault(self) -> str | None:
+        self.told.append(super().next_fault())
+        return self.told[-1]
+
+
+def ends(backend: Recording, calls: int) -> dict[str | None, Counter[str | tuple[int, str]]]:
+    """How so many calls, one after the other, came out, by the way in which they were to fail."""
     backend.enrol("p-1")
+    found: dict[str | None, Counter[str | tuple[int, str]]] = {}
     with EmaServer(backend, 0) as server:
-        seen = Counter(_outcome(f"http://127.0.0.1:{server.server_port}/ema_study") for _ in range(60))
-    assert set(seen) == {"good", "late", "error", "closed"}
-    assert 15 < seen["good"] < 45
-    assert backend.calls == 60 == seen["good"] + backend.failed_on_purpose
+        url = f"http://127.0.0.1:{server.server_port}/ema_study"
+        for _ in range(calls):
+            began = time.monotonic()
+            end = _end_of(url)
+            assert backend.told[-1] != "late" or time.monotonic() - began >= backend.faults.late
+            found.setdefault(backend.told[-1], Counter())[end] += 1
+    assert backend.calls == calls == len(backend.told)
+    return found
+
+
+def test_a_settable_share_of_calls_fails_in_each_of_the_three_ways() -> None:
+    backend = Recording(Faults(share=0.5, late=0.2, seed=3))
+    found = ends(backend, 60)
+    good = found[None].total()
+    assert 15 < good < 45
+    assert backend.failed_on_purpose == 60 - good
+    assert set(found.pop("closed")) <= BROKEN_OFF
+    assert {fault: set(seen) for fault, seen in found.items()} == {
+        None: {(200, "success")},
+        "late": {(200, "success")},
+        "error": {(500, "fail")},
+    }
 
 
 def test_it_can_also_break_off_send_no_json_and_say_fail() -> None:
-    backend = Backend("secret", Faults(share=1.0, late=0.0, seed=3, kinds=MORE_FAULTS))
-    backend.enrol("p-1")
-    with EmaServer(backend, 0) as server:
-        url = f"http://127.0.0.1:{server.server_port}/ema_study"
-        seen = {_end_of(url) for _ in range(80)}
-    ends = {"ConnectionError", "ConnectionResetError", "not JSON"}
-    assert seen == ends | {(500, "fail"), (200, "fail"), (200, "success")}
+    found = ends(Recording(Faults(share=1.0, late=0.0, seed=3, kinds=MORE_FAULTS)), 80)
+    closed, reset = found.pop("closed"), found.pop("reset")
+    assert set(closed) | set(reset) <= BROKEN_OFF
+    assert closed["ConnectionError"] > 0
+    assert reset["ConnectionResetError"] > 0
+    assert {fault: set(seen) for fault, seen in found.items()} == {
+        "late": {(200, "success")},
+        "error": {(500, "fail")},
+        "fail": {(200, "fail")},
+        "not JSON": {"not JSON"},
+    }
 
 
 def _end_of(url: str) -> str | tuple[int, str]:
     try:
-        answer = requests.post(url, json=query(AT, AT), headers=TOKEN, timeout=5)
+        answer = requests.post(url, json=query(AT, AT), headers=TOKEN, timeout=60)
         return answer.status_code, answer.json()["status"]
     except requests.JSONDecodeError:
         return "not JSON"
@@ -193,16 +229,5 @@ def test_a_caller_that_hangs_up_is_no_error(capfd: pytest.CaptureFixture[str]) -
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_no_call_fails_unless_told_to(url: str) -> None:
-    assert {_outcome(url) for _ in range(50)} == {"good"}
-
-
-def _outcome(url: str) -> str:
-    started = time.monotonic()
-    try:
-        status = requests.post(url, json=query(AT, AT), headers=TOKEN, timeout=5).status_code
-    except requests.ConnectionError:
-        return "closed"
-    if status != 200:
-        return "error"
-    return "late" if time.monotonic() - started >= 0.2 else "good"
+def test_no_call_fails_unless_told_to() -> None:
+    assert ends(Recording(Faults()), 50) == {None: {(200, "success"): 50}}
