@@ -5,7 +5,6 @@ Every call has a time-out of its own: an answer that does not come fails the tes
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +29,8 @@ from tests.local.families import eventually, family_of, running
 SOON = 2.0  # an answer where the database is dead
 BOUND = 12.0  # where it hangs: 8 s for a transaction, 2 s for a new connection
 DAY = date(2020, 1, 1)
+CALLS = 800
+AWAY = (503, 907)
 names = (f"person-{number}" for number in count())
 
 
@@ -197,20 +198,33 @@ def test_a_hanging_database_is_503_in_bounded_time_and_the_service_resumes_by_it
     assert client.actions(ann).text == first.text
 
 
+def reached(calls: storm.Storm, number: int) -> bool:
+    """Whether so many calls of a storm come to be answered, and not sent away."""
+    found = calls.findings
+    return eventually(lambda: found.calls - found.statuses[AWAY] >= number, seconds=300)
+
+
+def sends_away(calls: storm.Storm) -> bool:
+    """Whether a call of a storm is sent away from now on."""
+    statuses = calls.findings.statuses
+    before = statuses[AWAY]
+    return eventually(lambda: statuses[AWAY] > before)
+
+
 def test_a_storm_over_a_dying_database_and_api_leaves_one_decision_for_each_point(
     stack: Stack, embedded: Embedded
 ) -> None:
-    people = storm.brewing(stack.env, stack.api_url, 400, 16, 7, lambda _: None)
+    people = storm.brewing(stack.env, stack.api_url, CALLS, 16, 7, lambda _: None)
     with people as (calls, account), ThreadPoolExecutor(1) as pool:
         playing = pool.submit(calls.run)
-        for number in range(3):
-            time.sleep(1)
-            if number % 2:
-                workers = family_of(stack.pids["api"])[1:]
-                workers[number % len(workers)].kill()
+        for number in (1, 2, 3):
+            assert reached(calls, number * CALLS // 4)  # however fast that is, most of the storm is left
+            if number == 2:
+                family_of(stack.pids["api"])[1].kill()
             else:
                 with dead_database(embedded):
-                    pass
+                    assert sends_away(calls)
+            assert not playing.done()
         playing.result()
         assert eventually(lambda: is_up(stack.api_url))
         assert storm.check(calls, account.get) == []

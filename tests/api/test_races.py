@@ -7,10 +7,11 @@ from typing import Any
 
 import psycopg2
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from models import studies
+from models import connections, session, studies
 from models.session import transact
 from tests.api.trial import Trial, cursor
 from tests.local.families import eventually
@@ -18,32 +19,59 @@ from tests.local.families import eventually
 Call = Callable[[], TestResponse]
 MOVING = "SELECT FROM participants WHERE id = %(participant_id)s FOR NO KEY UPDATE"
 CORRECTING = "LOCK TABLE answers IN SHARE MODE"
+WAITING = """
+WITH RECURSIVE waiting (pid) AS (
+    SELECT %s
+    UNION
+    SELECT one.pid FROM pg_stat_activity one JOIN waiting ON waiting.pid = ANY (pg_blocking_pids(one.pid)))
+SELECT count(*) - 1 AS number FROM waiting
+"""
 
 
 @contextmanager
-def held(trial: Trial, participant_id: int, lock: str = MOVING) -> Iterator[None]:
-    """Nobody moves the participant on while the block runs, or does what else `lock` prevents."""
+def held(trial: Trial, participant_id: int, lock: str = MOVING) -> Iterator[int]:
+    """Nobody moves the participant on while the block runs, or does what else `lock` prevents; gives the
+    session that holds the lock."""
     with closing(psycopg2.connect(trial.database_url.replace("+psycopg2", ""))) as connection:
         with connection.cursor() as holder:
             holder.execute(lock, {"participant_id": participant_id})
-            yield
+            yield connection.info.backend_pid
         connection.rollback()
 
 
-def waiting(trial: Trial) -> int:
-    """How many sessions wait for a lock."""
-    sessions = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return len(trial.rows(sessions))
+@contextmanager
+def patience() -> Iterator[None]:
+    """No call gives up by itself: the first waits for as long as the others need to begin."""
+    made = connections.engine()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "PATIENCE_SECONDS", 60.0)
+        event.listen(made, "connect", _wait_longer)
+        connections.forget()
+        try:
+            yield
+        finally:
+            event.remove(made, "connect", _wait_longer)
+            connections.forget()
+
+
+def _wait_longer(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = 0; SET statement_timeout = '120s'")
+
+
+def waiting(trial: Trial, holder: int) -> int:
+    """How many sessions wait for `holder`, or for one that does."""
+    return int(trial.rows(WAITING, holder)[0]["number"])
 
 
 def meet(trial: Trial, participant_id: int, *calls: Call, lock: str = MOVING) -> list[TestResponse]:
     """The answers of `calls`, which all began before any of them could go on; they go on in this order."""
-    with ThreadPoolExecutor(len(calls)) as pool:
-        with held(trial, participant_id, lock):
+    with patience(), ThreadPoolExecutor(len(calls)) as pool:
+        with held(trial, participant_id, lock) as holder:
             begun: list[Future[TestResponse]] = []
             for call in calls:
                 begun.append(pool.submit(call))
-                assert eventually(lambda: waiting(trial) == len(begun))
+                assert eventually(lambda: waiting(trial, holder) == len(begun))
         return [one.result() for one in begun]
 
 
@@ -174,7 +202,7 @@ def test_a_fit_that_holds_the_study_lets_decisions_and_ends_pass(trial: Trial) -
     def work(session: Session) -> None:
         studies.locked(session, trial.study_id)
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(trial.live, "ann", 1).result(timeout=3)
+            pool.submit(trial.live, "ann", 1).result()  # a call that waited for the study would get a 503
 
     transact(work)
 
