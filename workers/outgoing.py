@@ -45,6 +45,18 @@ def seconds_left(response: requests.Response) -> float:
     return TOTAL_SECONDS - response.elapsed.total_seconds()
 
 
+@contextmanager
+def connection(host: str, port: int) -> Iterator[socket.socket]:
+    """A connection for a conversation that is not HTTP, shut down where the block takes too long with it.
+
+    Raises OSError; where it took too long, TimeoutError.
+    """
+    # what is watched is a second handle: TLS takes the first one over
+    with socket.create_connection((host, port), CONNECT_SECONDS) as link, link.dup() as same, _cut_off(same):
+        link.settimeout(READ_SECONDS)
+        yield link
+
+
 def _check(url: str) -> None:
     """Only hosts that the operator named, and in production only TLS."""
     target = urlsplit(url)
