@@ -145,13 +145,12 @@ def fail(session: Session, claimed: Notification, now: datetime, reason: str) ->
     _leave(session, claimed, state=FAILED, finished_at=now, reason=reason)
 
 
-def put_back(session: Session, now: datetime, limit: timedelta) -> None:
-    """Free the claims that dead workers hold."""
-    session.execute(
-        update(Notification)
-        .where(Notification.state == SENDING, Notification.claimed_at < now - limit)
-        .values(state=QUEUED, run_after=now)
-    )
+def put_back(session: Session, now: datetime, limit: timedelta, tries: int, reason: str) -> None:
+    """Free the claims that dead workers hold: they are queued again, or failed after so many tries."""
+    expired = update(Notification).where(Notification.state == SENDING, Notification.claimed_at < now - limit)
+    spent = Notification.attempts >= tries
+    session.execute(expired.where(spent).values(state=FAILED, finished_at=now, reason=reason))
+    session.execute(expired.where(~spent).values(state=QUEUED, run_after=now))
 
 
 def due(session: Session, now: datetime, limit: int) -> list[int]:

@@ -4,15 +4,15 @@ import hashlib
 import hmac
 import json
 import smtplib
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from functools import partial
 
-import requests
-from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.orm import Session
 
 from models import notifications
@@ -24,10 +24,10 @@ from workers.app import log, send
 from workers.outgoing import NotAllowed
 
 TRIES = 12
-LONGEST_PAUSE = timedelta(hours=1)
+LONGEST_PAUSE = 3600.0
 CLAIM = timedelta(minutes=15)  # longer than a task may take: what is being sent is sent by one
 BATCH = 100
-MAIL_SECONDS = 10  # for each answer of the mail server; the task has its own limit
+DIED = "who sent it died at the last try"
 
 
 class NotDelivered(Exception):
@@ -54,32 +54,39 @@ def deliver_due(now: datetime) -> None:
 
 def _due(now: datetime) -> list[int]:
     def work(session: Session) -> list[int]:
-        notifications.put_back(session, now, CLAIM)
+        notifications.put_back(session, now, CLAIM, TRIES, DIED)
         return notifications.due(session, now, BATCH)
 
     return transact(work)
 
 
 def run(notification_id: int) -> None:
-    """Claim, deliver with no transaction open, write down how it came out."""
+    """Claim, deliver with no transaction open, write down how it came out: whatever went wrong was a try."""
     claimed = transact(lambda session: notifications.claim(session, notification_id, datetime.now(UTC)))
     if claimed is None:
         return
     try:
         DELIVER[claimed.channel](claimed)
-    except NotDelivered as failure:
-        log.warning("notification not delivered", notification_id=claimed.id, reason=str(failure))
-        transact(partial(_try_later, claimed, str(failure), datetime.now(UTC)))
+    except Exception as failure:
+        reason = _reason(failure)
+        log.warning("notification not delivered", notification_id=claimed.id, reason=reason)
+        transact(partial(_try_later, claimed, reason, datetime.now(UTC)))
     else:
         transact(lambda session: notifications.finish(session, claimed, datetime.now(UTC)))
+
+
+def _reason(failure: Exception) -> str:
+    """Our own words, or a name alone: messages of other errors quote the other side and what it was sent."""
+    own = isinstance(failure, NotDelivered | NotAllowed)
+    return str(failure) if own else f"not delivered: {type(failure).__name__}"
 
 
 def _try_later(claimed: Notification, reason: str, now: datetime, session: Session) -> None:
     if claimed.attempts >= TRIES:
         notifications.fail(session, claimed, now, reason)
         return
-    pause = timedelta(seconds=settings().retry_seconds * 2 ** (claimed.attempts - 1))
-    notifications.postpone(session, claimed, now + min(pause, LONGEST_PAUSE), reason)
+    pause = min(settings().retry_seconds * 2 ** (claimed.attempts - 1), LONGEST_PAUSE)
+    notifications.postpone(session, claimed, now + timedelta(seconds=pause), reason)
 
 
 def signature(secret: str, moment: int, body: bytes) -> str:
@@ -89,44 +96,49 @@ def signature(secret: str, moment: int, body: bytes) -> str:
 
 
 def _webhook(claimed: Notification) -> None:
-    """POST it, signed; only an answer of 2xx counts. The answer's body is not read. Raises NotDelivered."""
+    """POST it, signed; only an answer of 2xx counts. The answer's body is not read."""
     body = json.dumps({"notification_id": claimed.id, **claimed.message}).encode()
     headers = {
         "Content-Type": "application/json",
         "Kairos-Delivery": str(claimed.id),
         "Kairos-Signature": signature(settings().webhook_secret, int(time.time()), body),
     }
-    try:
-        with outgoing.post(settings().webhook_url, headers, data=body) as response:
-            status = response.status_code
-    except NotAllowed as refused:
-        raise NotDelivered(str(refused)) from None
-    except requests.RequestException as error:
-        raise NotDelivered(f"no answer: {type(error).__name__}") from None
+    with outgoing.post(settings().webhook_url, headers, data=body) as response:
+        status = response.status_code
     if not 200 <= status < 300:
         raise NotDelivered(f"HTTP status {status}")
 
 
 def _email(claimed: Notification) -> None:
-    """Hand it to the mail server. Raises NotDelivered."""
-    told = settings()
+    """Hand it to the mail server."""
+    told, mail = settings(), _mail(claimed)
     context = ssl.create_default_context()
-    try:
-        with _server(context) as server:
-            if told.smtp_tls == "starttls":
-                server.starttls(context=context)
-            if told.smtp_user:
-                server.login(told.smtp_user, told.smtp_password)
-            server.send_message(_mail(claimed))
-    except (smtplib.SMTPException, OSError, SoftTimeLimitExceeded) as error:
-        raise NotDelivered(f"the mail server failed: {type(error).__name__}") from None
+    with outgoing.connection(told.smtp_host, told.smtp_port) as link, _server(link, context) as server:
+        if told.smtp_tls == "starttls":
+            server.starttls(context=context)
+        if told.smtp_user:
+            server.login(told.smtp_user, told.smtp_password)
+        server.send_message(mail)
+        with suppress(OSError):
+            server.putcmd("QUIT")  # nobody waits for its answer: the mail is taken
 
 
-def _server(context: ssl.SSLContext) -> smtplib.SMTP:
+def _server(link: socket.socket, context: ssl.SSLContext) -> closing[smtplib.SMTP]:
     told = settings()
     if told.smtp_tls == "tls":
-        return smtplib.SMTP_SSL(told.smtp_host, told.smtp_port, timeout=MAIL_SECONDS, context=context)
-    return smtplib.SMTP(told.smtp_host, told.smtp_port, timeout=MAIL_SECONDS)
+        link = context.wrap_socket(link, server_hostname=told.smtp_host)
+    return closing(_Conversation(told.smtp_host, link))
+
+
+class _Conversation(smtplib.SMTP):
+    """With a mail server, over a connection that is there."""
+
+    def __init__(self, host: str, link: socket.socket) -> None:
+        self._link = link
+        super().__init__(host)
+
+    def _get_socket(self, *_: object) -> socket.socket:
+        return self._link
 
 
 def _mail(claimed: Notification) -> EmailMessage:

@@ -4,8 +4,9 @@ import functools
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -19,6 +20,7 @@ from settings import settings
 
 CONNECT_SECONDS, READ_SECONDS = 3.05, 10
 TOTAL_SECONDS = 30.0  # for the whole answer, however steadily it drips
+PRIVATE = "the host has a private address"
 
 
 class NotAllowed(Exception):
@@ -43,6 +45,18 @@ def seconds_left(response: requests.Response) -> float:
     return TOTAL_SECONDS - response.elapsed.total_seconds()
 
 
+@contextmanager
+def connection(host: str, port: int) -> Iterator[socket.socket]:
+    """A connection for a conversation that is not HTTP, shut down where the block takes too long with it.
+
+    Raises OSError; where it took too long, TimeoutError.
+    """
+    # what is watched is a second handle: TLS takes the first one over
+    with socket.create_connection((host, port), CONNECT_SECONDS) as link, link.dup() as same, _cut_off(same):
+        link.settimeout(READ_SECONDS)
+        yield link
+
+
 def _check(url: str) -> None:
     """Only hosts that the operator named, and in production only TLS."""
     target = urlsplit(url)
@@ -52,23 +66,30 @@ def _check(url: str) -> None:
     if settings().mode == "production" and target.scheme != "https":
         raise NotAllowed("it must be asked over https")
     if not settings().outgoing_private and _leads_inside(target.hostname or "", target.port):
-        raise NotAllowed("the host has a private address")
+        raise NotAllowed(PRIVATE)
 
 
 def _leads_inside(host: str, port: int | None) -> bool:
     """Whether any address of a host is not a public one. A name that cannot be resolved leads nowhere."""
     try:
         found = socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return False
-    return any(not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
+    return any(_is_inside(address) for *_, address in found)
+
+
+def _is_inside(address: Sequence[Any]) -> bool:
+    return not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
 
 
 @functools.cache
 def _session() -> requests.Session:
-    """Connections that are kept between calls. No netrc file has a say in what is sent."""
+    """Connections that are kept between calls. No netrc file has a say in what is sent, and no answer: one
+    participant's cookie would go out with the request for another, whose study may be another too.
+    """
     made = requests.Session()
     made.trust_env = False
+    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     made.proxies.update(getproxies())
     for scheme in ("http://", "https://"):
         made.mount(scheme, _Adapter())
@@ -86,7 +107,17 @@ class _Adapter(HTTPAdapter):
 
 
 class _Plain(HTTPConnection):
-    """A time limit of each read does not end a head that drips: this does."""
+    """To an address that is checked once connected. A time limit of each read does not end a head that drips:
+    this does.
+    """
+
+    def _new_conn(self) -> socket.socket:
+        """Connected to a public address, however the name was resolved the second time. Raises NotAllowed."""
+        link = super()._new_conn()
+        if not (self.proxy or settings().outgoing_private) and _is_inside(link.getpeername()):
+            link.close()
+            raise NotAllowed(PRIVATE)
+        return link
 
     def getresponse(self) -> Any:
         """The head of the answer. Raises TimeoutError."""
@@ -94,13 +125,8 @@ class _Plain(HTTPConnection):
             return super().getresponse()
 
 
-class _OverTLS(HTTPSConnection):
-    """The same."""
-
-    def getresponse(self) -> Any:
-        """The head of the answer. Raises TimeoutError."""
-        with _cut_off(self.sock):
-            return super().getresponse()
+class _OverTLS(_Plain, HTTPSConnection):
+    """The same over TLS."""
 
 
 @contextmanager

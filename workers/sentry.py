@@ -43,19 +43,34 @@ def _start(other: str) -> None:
 
 
 def _keep_looking(other: str) -> None:
-    since = datetime.now(UTC)
+    before = since = datetime.now(UTC)
     while True:
         time.sleep(settings().watch_seconds)
-        try:
-            look(other, since, datetime.now(UTC))
-        except Exception as error:  # nothing may end this thread
-            log.warning("sentry cannot look", of=other, error=type(error).__name__)
+        before, since = _look_again(other, before, since)
+
+
+def _look_again(other: str, before: datetime, since: datetime) -> tuple[datetime, datetime]:
+    """One more look after that at `before`: when it was, and since when `other` has been watched."""
+    now = datetime.now(UTC)
+    if now - before > _longest_gap():  # this process stood still: perhaps nobody told the other one to move
+        since = now
+    try:
+        look(other, since, now)
+    except Exception as error:  # nothing may end this thread
+        log.warning("sentry cannot look", of=other, error=type(error).__name__)
+        since = datetime.now(UTC)  # nor could the other one show that it lives
+    return now, since
+
+
+def _longest_gap() -> timedelta:
+    """Between two looks: with a longer one, a silence may be of its making."""
+    return timedelta(seconds=max(settings().silence_seconds / 2, 1.5 * settings().watch_seconds))
 
 
 def look(other: str, since: datetime, now: datetime) -> bool:
     """Record that `other` has given no sign of life for too long, and tell it; whether that is so.
 
-    since: when this watch began, for what was silent before may only just have been started.
+    since: when this watch began, for what was silent before may have had a cause that is over.
     """
     last = transact(lambda session: heartbeats.last(session, other))
     silence = now - max(last or since, since)

@@ -134,8 +134,10 @@ def certificate(folder: Path) -> Path:
 
 
 @contextmanager
-def listening(answer: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A server that does with each connection what it is told."""
+def listening(
+    answer: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None, greets: bool = False
+) -> Iterator[str]:
+    """A server that does with each connection what it is told, once it was asked or (`greets`) at once."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -147,7 +149,7 @@ def listening(answer: Callable[[socket.socket], None], tls: ssl.SSLContext | Non
             with connection:
                 try:
                     spoken = tls.wrap_socket(connection, server_side=True) if tls else connection
-                    spoken.recv(65536)
+                    _ = greets or spoken.recv(65536)
                     answer(spoken)
                 except OSError:
                     pass
@@ -164,6 +166,24 @@ def drip_head(connection: socket.socket) -> None:
     for _ in range(1000):
         connection.sendall(b"x")
         time.sleep(0.02)
+
+
+def drip_greeting(connection: socket.socket) -> None:
+    """A mail server's first answer, which takes twenty seconds."""
+    for _ in range(1000):
+        connection.sendall(b"2")
+        time.sleep(0.02)
+
+
+def drip_after_starttls(connection: socket.socket, context: ssl.SSLContext) -> None:
+    """A mail server that is quick until TLS begins."""
+    connection.sendall(b"220 mail\r\n")
+    connection.recv(65536)  # EHLO
+    connection.sendall(b"250-mail\r\n250 STARTTLS\r\n")
+    connection.recv(65536)
+    connection.sendall(b"220 go on\r\n")
+    with context.wrap_socket(connection, server_side=True) as spoken:
+        drip_greeting(spoken)
 
 
 def endless(connection: socket.socket) -> None:

@@ -3,7 +3,10 @@
 import hashlib
 import hmac
 import json
+import os
+import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -11,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
 
 from local.embedded import Embedded
@@ -26,8 +31,9 @@ from tests.workers.receivers import (
     PASSWORD,
     USER,
     Hook,
-    Mailbox,
     certificate,
+    drip_after_starttls,
+    drip_greeting,
     drip_head,
     endless,
     hook,
@@ -83,6 +89,12 @@ def states(database_url: str) -> list[tuple[str, str, int]]:
     with cursor(database_url) as found:
         found.execute("SELECT channel, state, attempts FROM notifications ORDER BY id")
         return [(row["channel"], row["state"], row["attempts"]) for row in found.fetchall()]
+
+
+def outcomes(database_url: str) -> list[tuple[str, str | None]]:
+    with cursor(database_url) as found:
+        found.execute("SELECT state, reason FROM notifications ORDER BY id")
+        return [(row["state"], row["reason"]) for row in found.fetchall()]
 
 
 def test_a_change_is_posted_once_and_signed(told: Service, receiver: Hook, fresh_database: str) -> None:
@@ -160,6 +172,54 @@ def test_nobody_tries_for_ever(
     assert states(fresh_database) == [("webhook", "failed", 3)]
 
 
+def test_a_try_that_its_sender_did_not_survive_was_one(
+    told: Service, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "TRIES", 2)
+    see(RED, datetime.now(UTC))
+    long_ago = text("UPDATE notifications SET claimed_at = claimed_at - interval '16 minutes'")
+    for _ in range(2):
+        (waiting,) = notify._due(datetime.now(UTC))
+        assert transact(lambda session: notifications.claim(session, waiting, datetime.now(UTC)))  # noqa: B023
+        transact(lambda session: session.execute(long_ago))
+    assert notify._due(datetime.now(UTC)) == []
+    assert states(fresh_database) == [("webhook", "failed", 2)]
+    assert outcomes(fresh_database) == [("failed", notify.DIED)]
+
+
+def test_a_task_that_takes_too_long_has_tried(
+    start: Start, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def limit(*_: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    def hang(connection: socket.socket) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)  # as Celery tells a task
+        connection.recv(1)
+
+    monkeypatch.setattr(notify, "TRIES", 1)
+    before = signal.signal(signal.SIGUSR1, limit)
+    try:
+        with listening(hang) as url, start(KAIROS_WEBHOOK_URL=url, KAIROS_WEBHOOK_SECRET=SECRET) as service:
+            service.study()
+            see(RED, datetime.now(UTC))
+            deliver()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert outcomes(fresh_database) == [("failed", "not delivered: SoftTimeLimitExceeded")]
+
+
+@pytest.mark.parametrize("private", ["true", "false"])
+def test_a_host_that_is_no_name_is_a_try(start: Start, fresh_database: str, private: str) -> None:
+    host = f"{'a' * 64}.example"
+    told = {"KAIROS_OUTGOING_HOSTS": host, "KAIROS_OUTGOING_PRIVATE": private}
+    with start(KAIROS_WEBHOOK_URL=f"http://{host}/", KAIROS_WEBHOOK_SECRET=SECRET, **told) as service:
+        service.command("study", "create", "trial", "--ema-url", f"http://{host}/ema")
+        see(RED, datetime.now(UTC))
+        deliver()
+    assert outcomes(fresh_database) == [("queued", "not delivered: LocationParseError")]
+
+
 def test_a_receiver_that_is_away_gets_it_later(start: Start, fresh_database: str) -> None:
     nobody = "http://127.0.0.1:9/incidents"
     pause = {"KAIROS_RETRY_SECONDS": "60"}
@@ -191,16 +251,12 @@ def test_only_allowed_hosts_are_called(
         see(RED, datetime.now(UTC))
         deliver()
     assert receiver.got == []
-    with cursor(fresh_database) as found:
-        found.execute("SELECT state, reason FROM notifications")
-        (row,) = found.fetchall()
-    assert row["state"] == "queued"
-    assert "KAIROS_OUTGOING_HOSTS" in row["reason"]
+    assert outcomes(fresh_database) == [("queued", "the host is not in KAIROS_OUTGOING_HOSTS")]
 
 
 @pytest.mark.parametrize(
     ("answer", "outcome", "reason"),
-    [(drip_head, "queued", "no answer: ReadTimeout"), (endless, "sent", None)],
+    [(drip_head, "queued", "not delivered: ReadTimeout"), (endless, "sent", None)],
 )
 def test_a_receiver_without_an_end_holds_nobody(
     start: Start,
@@ -220,9 +276,7 @@ def test_a_receiver_without_an_end_holds_nobody(
         began = time.monotonic()
         deliver()
         assert time.monotonic() - began < 5
-    with cursor(fresh_database) as found:
-        found.execute("SELECT state, reason FROM notifications")
-        assert [(row["state"], row["reason"]) for row in found.fetchall()] == [(outcome, reason)]
+    assert outcomes(fresh_database) == [(outcome, reason)]
 
 
 def test_one_message_in_two_hands_is_sent_by_one(told: Service, receiver: Hook) -> None:
@@ -255,10 +309,10 @@ def test_without_a_channel_there_is_nothing_to_send(start: Start, fresh_database
     assert states(fresh_database) == []
 
 
-def mail_settings(box: Mailbox, **more: str) -> dict[str, str]:
+def mail_settings(port: int, **more: str) -> dict[str, str]:
     told = {
         "KAIROS_SMTP_HOST": "127.0.0.1",
-        "KAIROS_SMTP_PORT": str(box.port),
+        "KAIROS_SMTP_PORT": str(port),
         "KAIROS_SMTP_FROM": "kairos@example.org",
         "KAIROS_SMTP_TO": "ops@example.org, pi@example.org",
     }
@@ -271,7 +325,7 @@ def test_mail_over_starttls_with_a_login(
     with mailbox(tmp_path, tls=True) as box:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
         login = {"KAIROS_SMTP_USER": USER.decode(), "KAIROS_SMTP_PASSWORD": PASSWORD.decode()}
-        with start(**mail_settings(box, **login)) as service:
+        with start(**mail_settings(box.port, **login)) as service:
             service.study()
             see(RED, datetime.now(UTC))
             deliver(times=2)
@@ -291,12 +345,55 @@ def test_no_mail_goes_to_a_server_that_cannot_prove_itself(
     another.mkdir()
     with mailbox(tmp_path, tls=True) as box:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate(another)))
-        with start(**mail_settings(box)) as service:
+        with start(**mail_settings(box.port)) as service:
             service.study()
             see(RED, datetime.now(UTC))
             deliver()
         assert box.mails == []
     assert states(fresh_database) == [("email", "queued", 1)]
+
+
+def test_a_password_that_cannot_be_sent_ends_after_so_many_tries_and_stops_nobody(
+    start: Start,
+    receiver: Hook,
+    tmp_path: Path,
+    fresh_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(notify, "TRIES", 3)
+    monkeypatch.setattr(notify, "channels", lambda: ["email", "webhook"])  # the one that fails goes first
+    login = {"KAIROS_SMTP_USER": USER.decode(), "KAIROS_SMTP_PASSWORD": "f\u00fcr die Post"}
+    hooked = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}
+    with mailbox(tmp_path, tls=True) as box:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        with start(**mail_settings(box.port, **login), **hooked) as service:
+            service.study()
+            see(RED, datetime.now(UTC))
+            deliver()
+            assert states(fresh_database) == [("email", "queued", 1), ("webhook", "sent", 1)]
+            deliver(times=4)
+    assert states(fresh_database)[0] == ("email", "failed", 3)
+    assert outcomes(fresh_database)[0] == ("failed", "not delivered: UnicodeEncodeError")
+
+
+@pytest.mark.parametrize("encryption", ["none", "tls", "starttls"])
+def test_a_mail_server_that_drips_holds_nobody(
+    start: Start, tmp_path: Path, fresh_database: str, monkeypatch: pytest.MonkeyPatch, encryption: str
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate(tmp_path), tmp_path / "key.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 1.0)
+    answer = drip_greeting if encryption != "starttls" else partial(drip_after_starttls, context=context)
+    with listening(answer, context if encryption == "tls" else None, greets=True) as url:
+        port = urlsplit(url).port or 0
+        with start(**mail_settings(port, KAIROS_SMTP_TLS=encryption), KAIROS_RETRY_SECONDS="60") as service:
+            service.study()
+            see(RED, datetime.now(UTC))
+            began = time.monotonic()
+            deliver()
+            assert time.monotonic() - began < 10
+    assert outcomes(fresh_database) == [("queued", "not delivered: TimeoutError")]
 
 
 def test_both_channels_fail_and_succeed_on_their_own(
@@ -305,7 +402,7 @@ def test_both_channels_fail_and_succeed_on_their_own(
     hooked = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}
     with mailbox(tmp_path, tls=False) as box:
         box.refuses = True
-        with start(**mail_settings(box, KAIROS_SMTP_TLS="none"), **hooked) as service:
+        with start(**mail_settings(box.port, KAIROS_SMTP_TLS="none"), **hooked) as service:
             service.study()
             see(RED, datetime.now(UTC))
             deliver(times=2)

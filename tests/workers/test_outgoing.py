@@ -1,0 +1,42 @@
+"""Calls to servers of others: what is carried from one to the next, and to which address they go."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from settings import settings
+from tests.workers.receivers import hook
+from workers import outgoing
+from workers.outgoing import NotAllowed
+
+
+@pytest.mark.usefixtures("service")
+def test_no_cookie_of_one_answer_goes_out_with_another_request() -> None:
+    with hook() as receiver:
+        receiver.headers = {"Set-Cookie": "session=of-the-first-one; Path=/"}
+        for token in ("one", "another"):
+            outgoing.post(receiver.url, {"Authorization": f"Bearer {token}"}, json={}).close()
+    assert [headers["Authorization"] for headers, _ in receiver.got] == ["Bearer one", "Bearer another"]
+    assert not any("Cookie" in headers for headers, _ in receiver.got)
+
+
+@pytest.mark.usefixtures("service")
+def test_a_name_that_is_resolved_to_another_address_the_second_time_gets_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolve, checked = socket.getaddrinfo, list[str]()
+
+    def rebound(host: str, port: int, *rest: Any, **more: Any) -> Any:
+        checked.append(host)
+        return resolve("1.1.1.1" if len(checked) == 1 else "127.0.0.1", port, *rest, **more)
+
+    with hook() as receiver:
+        monkeypatch.setenv("KAIROS_OUTGOING_HOSTS", "rebound.example")
+        monkeypatch.setenv("KAIROS_OUTGOING_PRIVATE", "false")
+        settings.cache_clear()
+        monkeypatch.setattr(socket, "getaddrinfo", rebound)
+        with pytest.raises(NotAllowed, match="private address"):
+            outgoing.post(receiver.url.replace("127.0.0.1", "rebound.example"), {}, json={})
+    assert checked == ["rebound.example"] * 2
+    assert receiver.got == []
