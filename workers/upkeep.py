@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from models import jobs, participants, parts, policies, refits, studies, windows
+from models import away, dead, jobs, participants, parts, policies, refits, studies, windows
 from models.decisions import at
 from models.exports import EXPORT
 from models.jobs import Job
@@ -44,12 +44,17 @@ def sweep() -> None:
 def _put_back(now: datetime, session: Session) -> list[Job]:
     """The claims that were freed; in the same transaction the window of a job that failed by it says so."""
     limit = timedelta(seconds=settings().claim_seconds)
-    freed = jobs.put_back(session, now, limit, (TRIES, TRIES_SLOWLY), DIED)
+    freed = dead.put_back(session, now, limit, _tries, DIED)
     for job in freed:
         if job.state == jobs.FAILED and job.window_id is not None:
             job.code = OWN_FAULT
             windows.settle(session, job.window_id, windows.FAILED, OWN_FAULT, None)
     return freed
+
+
+def _tries(job: Job) -> int:
+    """Most tries of a job with a code of its study's back end were failures there and no deaths."""
+    return TRIES if job.code in {None, OWN_FAULT} else TRIES_SLOWLY
 
 
 def close_stale_windows() -> None:
@@ -67,8 +72,8 @@ def _close_stale(study: Study, now: datetime) -> None:
         try:
             job_id = transact(partial(_close, participant_id, before, look_back))
         except DBAPIError as error:
-            if getattr(error.orig, "pgcode", None) is None:
-                raise  # the database is away, for all of them
+            if away.is_away(error):
+                raise  # for all of them
             log.error("stale window stays open", participant_id=participant_id, error=type(error).__name__)
             continue
         if job_id is not None:
