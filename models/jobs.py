@@ -5,7 +5,7 @@ dead, so that its job was put back, cannot finish what somebody else has claimed
 """
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -26,6 +26,7 @@ from models.session import Prepared
 
 INGEST = "ingest"
 REFIT = "refit"
+NIGHT = "night"
 QUEUED = "queued"
 RUNNING = "running"
 DONE = "done"
@@ -110,6 +111,14 @@ class LostClaim(Exception):
 def add_ingest(session: Session, study_id: int, window_id: int, now: datetime) -> Job:
     """Queue the ingest of a window."""
     job = Job(study_id=study_id, kind=INGEST, window_id=window_id, run_after=now, sent_at=now)
+    session.add(job)
+    session.flush()
+    return job
+
+
+def add_night(session: Session, study_id: int, now: datetime) -> Job:
+    """Queue what a study needs once a night."""
+    job = Job(study_id=study_id, kind=NIGHT, run_after=now, sent_at=now)
     session.add(job)
     session.flush()
     return job
@@ -213,19 +222,17 @@ def join(queued: Job, job: Job, tries: int) -> None:
     queued.tries, queued.attempts = max(queued.tries, tries), max(queued.attempts, job.attempts)
 
 
-def due(
-    session: Session, kinds: list[str], now: datetime, older: timedelta, limit: int
-) -> list[tuple[int, str]]:
-    """(id, kind) of queued jobs that are due and were not sent lately; they count as sent from now on."""
+def due(session: Session, kind: str, now: datetime, sent_before: datetime, limit: int) -> list[int]:
+    """Queued jobs of a kind that are due and were not sent since; they count as sent from now on."""
     waiting = (
         select(Job.id)
-        .where(Job.state == QUEUED, Job.run_after <= now, Job.sent_at < now - older, Job.kind.in_(kinds))
+        .where(Job.state == QUEUED, Job.run_after <= now, Job.sent_at <= sent_before, Job.kind == kind)
         .order_by(Job.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    sent = update(Job).where(Job.id.in_(waiting)).values(sent_at=now).returning(Job.id, Job.kind)
-    return [(job_id, kind) for job_id, kind in session.execute(sent)]
+    sent = update(Job).where(Job.id.in_(waiting)).values(sent_at=now).returning(Job.id)
+    return list(session.scalars(sent))
 
 
 def queued_refit(session: Session, study_id: int) -> Job | None:
