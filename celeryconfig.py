@@ -51,13 +51,12 @@ task_routes = {
     "kairos.fit_part": {"queue": "fit"},
     "kairos.export": {"queue": "export"},
     "kairos.expire_exports": {"queue": "upkeep"},
-    "kairos.replay_sample": {"queue": "upkeep"},
     "kairos.sweep": {"queue": "upkeep"},
     "kairos.close_stale_windows": {"queue": "upkeep"},
     "kairos.enter_protocols": {"queue": "upkeep"},
     "kairos.note_configuration": {"queue": "upkeep"},
     "kairos.nightly": {"queue": "upkeep"},
-    "kairos.publish_heads": {"queue": "upkeep"},
+    "kairos.night": {"queue": "upkeep"},
     "kairos.watch": {"queue": "upkeep"},
     "kairos.notify": {"queue": "upkeep"},
 }
@@ -99,7 +98,5 @@ beat_schedule = {
         "schedule": 300.0,
         "options": {"expires": 300},
     },
-    "replay a sample": {"task": "kairos.replay_sample", "schedule": crontab(minute=0, hour=4)},
-    "publish the audit": {"task": "kairos.publish_heads", "schedule": crontab(minute=30, hour=3)},
     "delete old exports": {"task": "kairos.expire_exports", "schedule": crontab(minute=30, hour=4)},
 }

@@ -19,6 +19,19 @@ from sqlalchemy.orm import Session
 from models.deadline import Watch
 from settings import settings
 
+# A host that vanished says nothing: whoever waits for it, and whoever holds locks for it, finds out within a
+# minute. On a Unix socket, whose other end cannot vanish, this changes nothing.
+KEEPALIVE: dict[str, Any] = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # of what was sent and is not acknowledged; milliseconds
+}
+KEEPALIVE_OF_SERVER = (
+    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=60000"
+)
+
 
 class Link:
     """A connection, and the session that joins it, for one transaction at a time.
@@ -91,7 +104,8 @@ def engine() -> Engine:
     options = (
         "-c statement_timeout=30s -c lock_timeout=3s -c idle_in_transaction_session_timeout=60s "
         "-c timezone=UTC "  # what is read back must equal, as text too, what was answered first
-        "-c plan_cache_mode=force_generic_plan"  # prepared statements are planned once
+        "-c plan_cache_mode=force_generic_plan "  # prepared statements are planned once
+        f"{KEEPALIVE_OF_SERVER}"
     )
     made = create_engine(
         settings().database_url,
@@ -99,7 +113,10 @@ def engine() -> Engine:
         poolclass=NullPool,
         pool_reset_on_return=None,
         hide_parameters=True,  # they name persons, and errors are logged
-        connect_args={"connect_timeout": 2, "application_name": "kairos", "options": options},
+        connect_args={
+            **{"connect_timeout": 2, "application_name": "kairos", "options": options},
+            **KEEPALIVE,
+        },
     )
     event.listen(made, "before_cursor_execute", _begin_first)
     return made

@@ -148,7 +148,7 @@ MEANINGS: dict[str, Meaning] = {
     "incidents.notices": Meaning("how often somebody was told", range=">= 0"),
     "incidents.notified_level": Meaning("the level last told"),
     "incidents.notified_at": Meaning("when it was last told", UTC),
-    "jobs.kind": Meaning("kind of work", range="ingest, refit, export"),
+    "jobs.kind": Meaning("kind of work", range="ingest, refit, night, export"),
     "jobs.state": Meaning("how far it is"),
     "jobs.window_id": Meaning("the window whose survey data it fetches"),
     "jobs.hyperparameters": Meaning("whether a fit was to find hyper-parameters too"),

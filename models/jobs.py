@@ -5,7 +5,7 @@ dead, so that its job was put back, cannot finish what somebody else has claimed
 """
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -13,29 +13,25 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
-    column,
-    exists,
     func,
     select,
-    table,
     text,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models import locks
 from models.base import Base, CreatedAt, Id, Instant, StudyId
 from models.session import Prepared
 
 INGEST = "ingest"
 REFIT = "refit"
 TRIES_SLOWLY = 30  # of an ingest that failed and wakes by itself, in all
+NIGHT = "night"
 QUEUED = "queued"
 RUNNING = "running"
 DONE = "done"
 FAILED = "failed"
-PgLocks = table("pg_locks", *map(column, ("locktype", "classid", "objid", "objsubid")))
 LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -121,6 +117,14 @@ def add_ingest(session: Session, study_id: int, window_id: int, now: datetime) -
     return job
 
 
+def add_night(session: Session, study_id: int, now: datetime) -> Job:
+    """Queue what a study needs once a night."""
+    job = Job(study_id=study_id, kind=NIGHT, run_after=now, sent_at=now)
+    session.add(job)
+    session.flush()
+    return job
+
+
 def of_window(session: Session, window_id: int) -> Job:
     """The ingest job of a window."""
     return session.scalars(select(Job).where(Job.window_id == window_id)).one()
@@ -186,72 +190,50 @@ def fail(
 
 def postpone(session: Session, job: Job, run_after: datetime, code: int, reason: str) -> None:
     """Put the claimed job back for a later try; the sweep sends it when it is due. Raises LostClaim."""
-    _leave(session, job, state=QUEUED, run_after=run_after, sent_at=LONG_AGO, code=code, reason=reason)
-
-
-def _join(queued: Job, job: Job) -> None:
-    """At most one refit waits in a study: it does the work of both."""
-    queued.hyperparameters = queued.hyperparameters or job.hyperparameters
-
-
-def _free(session: Session, job: Job, now: datetime, tries: tuple[int, int], reason: str) -> None:
-    queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
-    if job.tries >= tries[job.code is not None]:
-        job.state, job.finished_at, job.reason = FAILED, now, reason
-    elif queued is not None:
-        _join(queued, job)
-        queued.tries = max(queued.tries, job.tries)  # or requests that keep coming would hide a poison
-        job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
-    else:
-        job.state, job.run_after, job.sent_at = QUEUED, now, LONG_AGO
+    _wait(session, job, run_after, job.tries, code, reason)
 
 
 def release(
     session: Session, job: Job, run_after: datetime, code: int | None = None, reason: str | None = None
 ) -> None:
     """Give the claimed job back as it was: this try does not count. Raises LostClaim."""
+    _wait(session, job, run_after, job.tries - 1, code, reason)
+
+
+def _wait(
+    session: Session, job: Job, run_after: datetime, tries: int, code: int | None, reason: str | None
+) -> None:
     queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
-    if queued is not None:
-        _join(queued, job)
-        _leave(session, job, state=DONE, finished_at=run_after, result={"continued_by": queued.id})
+    if queued is None:
+        told = {"code": code, "reason": reason}
+        _leave(session, job, state=QUEUED, run_after=run_after, sent_at=LONG_AGO, tries=tries, **told)
         return
-    columns = {"state": QUEUED, "run_after": run_after, "sent_at": LONG_AGO, "tries": Job.tries - 1}
-    _leave(session, job, **columns, code=code, reason=reason)
+    join(queued, job, tries)
+    queued.run_after, queued.sent_at = max(queued.run_after, run_after), LONG_AGO
+    queued.code, queued.reason = code, reason
+    _leave(session, job, state=DONE, finished_at=func.now(), result={"continued_by": queued.id})
 
 
-def put_back(
-    session: Session, now: datetime, limit: timedelta, tries: tuple[int, int], reason: str
-) -> list[Job]:
-    """Free the claims of dead workers, whose locks nobody holds, and of those that take longer than `limit`.
+def join(queued: Job, job: Job, tries: int) -> None:
+    """At most one refit waits in a study: it does the work of both.
 
-    They are queued again, or failed after so many tries: the second number counts for a job that has a code,
-    since most of its tries were failures of the study's back end and no deaths.
+    It has the other one's tries behind it, or requests that keep coming would hide a poison.
     """
-    key = (PgLocks.c.classid.cast(BigInteger).op("<<")(32)).op("|")(PgLocks.c.objid.cast(BigInteger))
-    held = exists().where(
-        PgLocks.c.locktype == "advisory", PgLocks.c.objsubid == 1, key == Job.id + locks.JOBS
-    )
-    dead = select(Job.id).where(Job.state == RUNNING, (Job.claimed_at < now - limit) | ~held)
-    expired = session.scalars(select(Job).where(Job.id.in_(dead)).with_for_update(skip_locked=True)).all()
-    for job in expired:
-        _free(session, job, now, tries, reason)
-    session.flush()
-    return list(expired)
+    queued.hyperparameters = queued.hyperparameters or job.hyperparameters
+    queued.tries, queued.attempts = max(queued.tries, tries), max(queued.attempts, job.attempts)
 
 
-def due(
-    session: Session, kinds: list[str], now: datetime, older: timedelta, limit: int
-) -> list[tuple[int, str]]:
-    """(id, kind) of queued jobs that are due and were not sent lately; they count as sent from now on."""
+def due(session: Session, kind: str, now: datetime, sent_before: datetime, limit: int) -> list[int]:
+    """Queued jobs of a kind that are due and were not sent since; they count as sent from now on."""
     waiting = (
         select(Job.id)
-        .where(Job.state == QUEUED, Job.run_after <= now, Job.sent_at < now - older, Job.kind.in_(kinds))
+        .where(Job.state == QUEUED, Job.run_after <= now, Job.sent_at <= sent_before, Job.kind == kind)
         .order_by(Job.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    sent = update(Job).where(Job.id.in_(waiting)).values(sent_at=now).returning(Job.id, Job.kind)
-    return [(job_id, kind) for job_id, kind in session.execute(sent)]
+    sent = update(Job).where(Job.id.in_(waiting)).values(sent_at=now).returning(Job.id)
+    return list(session.scalars(sent))
 
 
 def queued_refit(session: Session, study_id: int) -> Job | None:

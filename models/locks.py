@@ -4,6 +4,8 @@ They belong to a connection, not to a transaction, so the database must be reach
 that lends connections by the transaction they do not hold.
 """
 
+import functools
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +14,38 @@ from typing import Any
 import psycopg2
 from sqlalchemy.engine import make_url
 
+from models.connections import KEEPALIVE, KEEPALIVE_OF_SERVER
+from models.deadline import Watch
 from settings import settings
 
 BEAT = 727_401  # any number, the same everywhere
 JOBS = 5 << 40  # with a job's id added: below 2^63, and no other lock comes near
 PARTS = 6 << 40  # with the id of a part of a fit
+LONGEST_ANSWER_SECONDS = 10.0  # nothing that is asked here waits for anybody
 _kept = threading.local()
 
 
+@functools.cache
+def _watch() -> Watch:
+    return Watch(LONGEST_ANSWER_SECONDS)
+
+
+os.register_at_fork(after_in_child=_watch.cache_clear)  # its thread stays with the parent
+
+
 class Holder:
-    """A connection of its own that holds locks. Methods raise psycopg2.Error while the database is away."""
+    """A connection of its own that holds locks. Methods raise psycopg2.Error while the database is away, or
+    does not answer."""
 
     def __init__(self) -> None:
         url = make_url(settings().database_url).set(drivername="postgresql")
-        self._connection = psycopg2.connect(url.render_as_string(hide_password=False), connect_timeout=3)
+        self._connection = psycopg2.connect(
+            url.render_as_string(hide_password=False),
+            connect_timeout=3,
+            application_name="kairos lock",
+            options=KEEPALIVE_OF_SERVER,
+            **KEEPALIVE,
+        )
         self._connection.autocommit = True
 
     def take(self, key: int) -> bool:
@@ -45,9 +65,13 @@ class Holder:
         self._connection.close()
 
     def _ask(self, statement: str) -> bool:
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement)
-            (answer,) = cursor.fetchone() or (False,)
+        _watch().begin(id(self), self._connection)
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(statement)
+                (answer,) = cursor.fetchone() or (False,)
+        finally:
+            _watch().end(id(self))
         return bool(answer)
 
 

@@ -8,7 +8,7 @@ import psycopg2
 from celery.beat import PersistentScheduler
 from sqlalchemy.exc import DBAPIError
 
-from models import heartbeats, locks
+from models import connections, heartbeats, locks
 from models.locks import Holder
 from models.session import transact
 from settings import settings
@@ -16,6 +16,7 @@ from workers import sentry
 
 WAIT_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
+LONGEST_TRANSACTION_SECONDS = 20.0  # of a database that hangs: then another beat may take over
 
 
 class LockedScheduler(PersistentScheduler):
@@ -24,6 +25,7 @@ class LockedScheduler(PersistentScheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._holder: Holder | None = None
         self._shown_at = -HEARTBEAT_SECONDS
+        connections.bound(LONGEST_TRANSACTION_SECONDS)
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:

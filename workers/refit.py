@@ -26,7 +26,7 @@ from settings import settings
 from version import code_version
 from workers import parts
 from workers.app import log, send
-from workers.claims import guarded
+from workers.claims import give_back, guarded
 from workers.statistics import Reading, Table, Vanished, anew, source
 
 FROZEN = "learning is frozen: the policy that serves goes on serving"
@@ -81,8 +81,7 @@ def _refit(job: Job) -> None:
     try:
         fitted = _fit(job, snapshot)
     except Vanished as vanished:
-        log.warning("job given back", job_id=job.id, reason=str(vanished))
-        transact(lambda session: jobs.release(session, job, datetime.now(UTC)))
+        transact(partial(give_back, job, str(vanished)))
     except NothingToLearn as nothing:
         transact(partial(_learn_nothing, job, snapshot, str(nothing)))
     except (Refused, np.linalg.LinAlgError, ValueError) as refused:

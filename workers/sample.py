@@ -1,7 +1,7 @@
 """The nightly replay of a sample: recent decisions computed again, straight from the database."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy.orm import Session
@@ -21,12 +21,6 @@ from workers.watch import record
 
 RECENT = timedelta(hours=26)
 NEED_ALL_POLICIES = {"F1", "F3"}
-
-
-def run() -> None:
-    """Replay recent decisions of some participants of every study."""
-    for study in transact(studies.everyone):
-        replay(study, datetime.now(UTC))
 
 
 def replay(study: Study, now: datetime) -> Report:

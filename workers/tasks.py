@@ -3,12 +3,11 @@
 from workers import (
     configuration,
     export,
-    heads,
     ingest,
+    night,
     notify,
     parts,
     refit,
-    sample,
     sentry,
     upkeep,
     versions,
@@ -48,12 +47,6 @@ def expire_exports() -> None:
     export.expire()
 
 
-@app.task(name="kairos.replay_sample")
-def replay_sample() -> None:
-    """Replay a sample of recent decisions."""
-    sample.run()
-
-
 @app.task(name="kairos.sweep")
 def sweep() -> None:
     """Put back what dead workers hold and send what nobody took."""
@@ -90,15 +83,15 @@ def send_notification(notification_id: int) -> None:
     notify.run(notification_id)
 
 
-@app.task(name="kairos.publish_heads")
-def publish_heads() -> None:
-    """Verify every study's audit and publish its head."""
-    heads.run()
+@app.task(name="kairos.night", max_retries=3)
+def see_to_study(job_id: int) -> None:
+    """Check one study's statistics, audit and recent decisions."""
+    alone(job_id, night.run)
 
 
 @app.task(name="kairos.nightly")
 def nightly() -> None:
-    """Ask for a refit of every study."""
+    """Begin the night of every study in which it has come."""
     upkeep.nightly()
 
 

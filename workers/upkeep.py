@@ -1,24 +1,26 @@
-"""Upkeep on the beat: what was not sent, what was not finished, what nobody ended, and the nightly refits."""
+"""Upkeep on the beat: what was not sent, not finished or not ended, and the studies' nights."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from models import jobs, participants, parts, policies, refits, studies, windows
+from logs import where
+from models import away, dead, jobs, participants, parts, refits, studies, windows
 from models.decisions import at
 from models.exports import EXPORT
 from models.jobs import TRIES_SLOWLY, Job
-from models.refits import Requested
 from models.session import transact
-from models.studies import Study
 from settings import settings
-from workers import statistics
+from workers import heads
 from workers.app import log, send, waiting
 from workers.claims import OWN_FAULT
 
+KINDS = (jobs.INGEST, jobs.REFIT, jobs.NIGHT, EXPORT)
 BATCH = 500
 STALE = 10_000
 TRIES = 6  # of a job whose worker died each time
@@ -33,17 +35,23 @@ def sweep() -> None:
         log.warning("claims put back", jobs=[job.id for job in freed])
     transact(lambda session: jobs.wake(session, now, TRIES_SLOWLY))
     transact(parts.clear_abandoned)
-    older = timedelta(seconds=2 * settings().sweep_seconds)
-    # what still lies in a queue needs no second message: a backlog would feed itself
-    empty = [kind for kind in (jobs.INGEST, jobs.REFIT, EXPORT) if not waiting(kind)]
-    for job_id, kind in transact(lambda session: jobs.due(session, empty, now, older, BATCH)):
+    for kind in KINDS:
+        _send_due(kind, now)
+
+
+def _send_due(kind: str, now: datetime) -> None:
+    """Send what nobody took. What may still lie in a queue needs no second message, or a backlog would feed
+    itself; what was put back since it was last sent does not lie there."""
+    lately = timedelta(seconds=2 * settings().sweep_seconds)
+    sent_before = jobs.LONG_AGO if waiting(kind) else now - lately
+    for job_id in transact(partial(jobs.due, kind=kind, now=now, sent_before=sent_before, limit=BATCH)):
         send(kind, job_id)
 
 
 def _put_back(now: datetime, session: Session) -> list[Job]:
     """The claims that were freed; in the same transaction the window of a job that failed by it says so."""
     limit = timedelta(seconds=settings().claim_seconds)
-    freed = jobs.put_back(session, now, limit, (TRIES, TRIES_SLOWLY), DIED)
+    freed = dead.put_back(session, now, limit, _tries, DIED)
     for job in freed:
         if job.state == jobs.FAILED and job.window_id is not None:
             job.code = OWN_FAULT
@@ -51,14 +59,34 @@ def _put_back(now: datetime, session: Session) -> list[Job]:
     return freed
 
 
+def _tries(job: Job) -> int:
+    """Most tries of a job with a code of its study's back end were failures there and no deaths."""
+    return TRIES if job.code in {None, OWN_FAULT} else TRIES_SLOWLY
+
+
 def close_stale_windows() -> None:
     """End, in every study, the windows that are older than the protocol allows."""
-    for study in transact(studies.everyone):
-        _close_stale(study, datetime.now(UTC))
+    _in_each_study(_close_stale)
 
 
-def _close_stale(study: Study, now: datetime) -> None:
+def _in_each_study(act: Callable[[int, datetime], None]) -> None:
+    """Act on every study: one in which that fails keeps none of the others from it. Raises what it met."""
+    met: list[Exception] = []
+    for study_id in transact(studies.ids):
+        try:
+            act(study_id, datetime.now(UTC))
+        except Exception as error:
+            if away.is_away(error):
+                raise  # for all of them
+            log.error("study is left out", study_id=study_id, error=where(error))
+            met.append(error)
+    if met:
+        raise met[0]
+
+
+def _close_stale(study_id: int, now: datetime) -> None:
     """Each window in a transaction of its own: many in one would keep their participants' calls waiting."""
+    study = transact(partial(studies.by_id, study_id=study_id))
     schedule = transact(partial(studies.protocol, study=study)).document["schedule"]
     before = now - timedelta(hours=schedule["window_hours"])
     look_back = timedelta(hours=schedule["look_back_hours"])
@@ -66,8 +94,8 @@ def _close_stale(study: Study, now: datetime) -> None:
         try:
             job_id = transact(partial(_close, participant_id, before, look_back))
         except DBAPIError as error:
-            if getattr(error.orig, "pgcode", None) is None:
-                raise  # the database is away, for all of them
+            if away.is_away(error):
+                raise  # for all of them
             log.error("stale window stays open", participant_id=participant_id, error=type(error).__name__)
             continue
         if job_id is not None:
@@ -86,19 +114,28 @@ def _close(participant_id: int, before: datetime, look_back: timedelta, session:
 
 def nightly() -> None:
     """See to the studies in which the protocol's hour of the night has come, once for each of their days."""
-    for study in transact(studies.everyone):
-        now = datetime.now(UTC)
-        refit = transact(partial(_nightly, study.id, now))
-        if refit is not None:
-            send(jobs.REFIT, refit.job_id)
-            _tidy(study.id, now)
+    _in_each_study(_begin_night)
 
 
-def _nightly(study_id: int, now: datetime, session: Session) -> Requested | None:
-    """Ask for the refit that is due by the study's own calendar; None where there is none.
+def _begin_night(study_id: int, now: datetime) -> None:
+    night = transact(partial(_nightly, study_id, now))
+    if night is not None:
+        send(jobs.REFIT, night.refit)
+        send(jobs.NIGHT, night.checks)
 
-    The day is noted with the request: an outage is made up for as soon as it is over, by one fit, and neither
-    a second beat nor an hour that the clock strikes twice asks again.
+
+class Night(NamedTuple):
+    """The jobs of a study's night."""
+
+    refit: int
+    checks: int
+
+
+def _nightly(study_id: int, now: datetime, session: Session) -> Night | None:
+    """Queue what is due by the study's own calendar and tell its audit's head; None where nothing is.
+
+    The day is noted with it: an outage is made up for as soon as it is over, by one fit and one look, and
+    neither a second beat nor an hour that the clock strikes twice asks again.
     """
     study = studies.locked(session, study_id)
     rule = studies.protocol(session, study).document["refit"]
@@ -108,11 +145,6 @@ def _nightly(study_id: int, now: datetime, session: Session) -> Requested | None
     if before is None or before >= night:  # a new study has nothing to learn from yet
         return None
     week = night - timedelta(days=(night.weekday() - rule["weekly_day"]) % 7)
-    return refits.request(session, study.id, now, hyperparameters=before < week)
-
-
-def _tidy(study_id: int, now: datetime) -> None:
-    """What a study needs once a day besides."""
-    statistics.compare(study_id, now)
-    pruned = transact(lambda session: policies.prune(session, study_id))
-    log.info("policies pruned", study_id=study_id, blocks=pruned)
+    refit = refits.request(session, study.id, now, hyperparameters=before < week)
+    heads.publish(session, study.id, now)
+    return Night(refit.job_id, jobs.add_night(session, study.id, now).id)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 import models
 from local.embedded import Embedded
-from models import circuits, parts, roles
+from models import circuits, jobs, parts, roles
 from models.jobs import Job
 from models.roles import SERVICE
 from models.session import transact
@@ -24,7 +24,7 @@ from tests.api.configured import configured
 from tests.service import Service
 from tests.workers.backend import BackEnd, serving
 from tests.workers.test_ingest import decide_and_end, item
-from workers import heads, ingest, notify, refit, upkeep, watch
+from workers import ingest, night, notify, refit, upkeep, watch
 
 APPEND_ONLY = {
     *("decisions", "answers", "discrepancies", "learning_rows", "protocols", "policies"),
@@ -119,7 +119,7 @@ def _live(service: Service, back_end: BackEnd) -> None:
     assert pinned.get_json()["state"] == "approved"
     proposal = service.call("POST", "/study/close", {"reason": "a test"}, caller="admin").get_json()
     assert proposal["state"] == "approved"
-    heads.run()
+    night.run(transact(partial(jobs.add_night, study_id=1, now=datetime.now(UTC))).id)
     transact(partial(_leave_part, job_id=repeat.get_json()["job_id"]))
     joined = {"api_user": "late", "api_pass": "a password", "study": "trial", "registration_token": JOIN}
     assert service.call("POST", "/auth/register", joined, caller=None).status_code == 201

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 import chain
 from local.embedded import Embedded
-from models import audit
+from models import audit, studies
 from models.session import transact
 from tests.api.configured import configured
 from tests.service import Service
@@ -35,7 +36,7 @@ def told(embedded: Embedded, fresh_database: str, receiver: Hook) -> Iterator[Se
 
 
 def test_the_head_is_posted_and_is_an_anchor(told: Service, receiver: Hook) -> None:
-    heads.run()
+    transact(partial(heads.publish, study_id=1, now=datetime.now(UTC)))
     notify.deliver_due(datetime.now(UTC) + timedelta(minutes=1))
     ((_, body),) = receiver.got
     message = json.loads(body)
@@ -55,7 +56,7 @@ def test_the_head_is_logged_and_is_an_anchor(service: Service, monkeypatch: pyte
             lines.append(json.dumps({"event": event, **told}))
 
     monkeypatch.setattr(heads, "log", Log())
-    heads.run()
+    heads.verify(transact(partial(studies.by_id, study_id=1)), datetime.now(UTC))
     (line,) = lines
     head = transact(lambda session: audit.head(session, 1))
     assert chain.read_anchor(line) == chain.Anchor(*head)

@@ -1,11 +1,15 @@
 """What becomes of a window for every answer that a study's back end may give."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
+from models import jobs
+from models.jobs import Job
 from models.session import transact
 from tests.service import Service
 from tests.workers.backend import BackEnd
@@ -63,6 +67,35 @@ def test_an_honest_item_is_stored_and_learnt_from(studied: Service, back_end: Ba
     refit.run(job_id)
     state = studied.call("GET", "/study", caller="researcher").get_json()
     assert (state["policy_id"], state["policy_rows"], state["rows"]) == (1, 1, 1)
+
+
+def refits_after_an_ingest(service: Service, back_end: BackEnd) -> list[Job]:
+    """The fits of a study, after one window of ann's was ingested."""
+    service.enrol("ann")
+    decided, job_id = decide_and_end(service)
+    back_end.has(item(decided))
+    ingest.run(job_id)
+    assert outcome(service, job_id) == ("done", None, "ingested")
+    query = select(Job).where(Job.kind == jobs.REFIT).order_by(Job.id)
+    return transact(lambda session: list(session.scalars(query)))
+
+
+def test_a_study_that_learns_by_night_alone_asks_for_no_fit(bare_service: Service, back_end: BackEnd) -> None:
+    bare_service.study("trial", "refit.nightly_only=true", ema_url=back_end.url)
+    assert refits_after_an_ingest(bare_service, back_end) == []
+
+
+def test_a_fit_comes_no_sooner_after_the_last_one_than_the_protocol_says(
+    bare_service: Service, back_end: BackEnd
+) -> None:
+    bare_service.study("trial", "refit.min_interval_minutes=7", ema_url=back_end.url)
+    bare_service.enrol("ann")
+    first = bare_service.call("POST", "/update_parameters").get_json()["job_id"]
+    refit.run(first)
+    done, waiting = refits_after_an_ingest(bare_service, back_end)
+    assert done.finished_at is not None
+    assert waiting.run_after == done.finished_at + timedelta(minutes=7)
+    assert transact(partial(jobs.claim, job_id=waiting.id, now=datetime.now(UTC))) is None
 
 
 def test_the_back_end_is_asked_for_one_participant_in_one_span(studied: Service, back_end: BackEnd) -> None:

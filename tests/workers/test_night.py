@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
+from models import studies
 from models.incidents import Kind
+from models.session import transact
+from models.studies import Study
 from settings import settings
 from tests.workers.test_refit import play
 from tests.workers.test_refit import run as fit
@@ -30,15 +34,27 @@ def compare() -> None:
     statistics.compare(1, datetime.now(UTC))
 
 
+def verify() -> None:
+    heads.verify(the_study(), datetime.now(UTC))
+
+
+def replay() -> None:
+    sample.replay(the_study(), datetime.now(UTC))
+
+
+def the_study() -> Study:
+    return transact(partial(studies.by_id, study_id=1))
+
+
 @pytest.mark.provokes(Kind.AUDIT_BROKEN)
 def test_an_altered_audit(place: Place) -> None:
-    heads.run()
+    verify()
     assert place.open() == {}
     place.tamper("UPDATE audit SET reason = 'x' || reason WHERE seq = 2")
-    heads.run()
+    verify()
     assert found(place, Kind.AUDIT_BROKEN) == ("red", {"faults": 1})
     place.tamper("UPDATE audit SET reason = substr(reason, 2) WHERE seq = 2")
-    next_night(place, heads.run)
+    next_night(place, verify)
     assert place.is_green(Kind.AUDIT_BROKEN)
     assert place.told() == [("audit_broken", "opened"), ("audit_broken", "resolved")]
 
@@ -46,16 +62,16 @@ def test_an_altered_audit(place: Place) -> None:
 @pytest.mark.provokes(Kind.REPLAY_DIVERGED)
 def test_a_decision_that_its_own_inputs_do_not_give(place: Place) -> None:
     play(place.service, people=2, points=3)
-    sample.run()
+    replay()
     assert place.open() == {}
     last = "WHERE id = (SELECT max(id) FROM decisions)"
     place.tamper(f"UPDATE decisions SET act_prob = act_prob - 0.01 {last}")
-    sample.run()
+    replay()
     assert found(place, Kind.REPLAY_DIVERGED) == ("red", {"decisions": 6, "kinds": 1, "divergences": 1})
-    next_night(place, sample.run)
+    next_night(place, replay)
     assert place.listed()[0]["count"] == 2
     place.tamper(f"UPDATE decisions SET act_prob = act_prob + 0.01 {last}")
-    next_night(place, sample.run)
+    next_night(place, replay)
     assert place.is_green(Kind.REPLAY_DIVERGED)
     assert place.told() == [("replay_diverged", "opened"), ("replay_diverged", "resolved")]
 
@@ -65,10 +81,10 @@ def test_a_night_with_nothing_to_replay_ends_no_incident(
 ) -> None:
     play(place.service, people=1, points=1)
     place.tamper("UPDATE decisions SET seed = seed + 1")
-    sample.run()
+    replay()
     monkeypatch.setenv("KAIROS_REPLAY_SAMPLE", "0")
     settings.cache_clear()
-    next_night(place, sample.run)
+    next_night(place, replay)
     assert found(place, Kind.REPLAY_DIVERGED)[0] == "red"
 
 

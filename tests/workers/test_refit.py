@@ -1,5 +1,6 @@
 """Refits over real rows: what a policy holds, when there is none, and what hyper-parameters do."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from algorithm import learner, protocol
 from algorithm.hyperparameters import LEAST_PARTICIPANTS
 from algorithm.rows import Points, join
-from models import policies
+from models import jobs, policies
+from models.jobs import Job
 from models.session import transact
 from tests.service import Service
 from workers import refit
@@ -73,6 +75,23 @@ def test_without_a_new_row_the_policy_stays(service: Service) -> None:
 def test_requests_join_the_queued_refit(service: Service) -> None:
     first = service.call("POST", "/update_parameters").get_json()
     assert service.call("POST", "/update_hyperparameters").get_json() == first
+
+
+def test_a_study_has_one_fit_at_a_time(service: Service) -> None:
+    play(service, people=2, points=3)
+
+    def claim(job_id: int) -> Job | None:
+        return transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC)))
+
+    first = service.call("POST", "/update_parameters").get_json()["job_id"]
+    claimed = claim(first)
+    assert claimed is not None
+    second = service.call("POST", "/update_parameters").get_json()["job_id"]
+    assert second != first
+    refit.run(second)  # which finds that it must wait, and meets no error
+    assert claim(second) is None
+    transact(lambda session: jobs.finish(session, claimed, datetime.now(UTC)))
+    assert claim(second) is not None
 
 
 def test_few_participants_keep_the_hyperparameters_and_say_why(service: Service) -> None:

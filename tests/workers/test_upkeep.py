@@ -64,6 +64,14 @@ def test_an_id_that_the_broker_lost_is_sent_again_once() -> None:
     assert _messages() == 1
 
 
+@pytest.mark.usefixtures("window_ended")
+def test_what_was_put_back_is_sent_once_though_the_queue_is_not_empty() -> None:
+    transact(lambda session: session.execute(update(Job).values(sent_at=jobs.LONG_AGO)))
+    for _ in range(2):
+        upkeep.sweep()
+        assert _messages() == 2
+
+
 def test_requests_that_keep_coming_do_not_hide_a_fit_that_kills_its_worker(service: Service) -> None:
     service.enrol("p")
     study_id = transact(lambda session: session.scalars(select(Study.id)).one())

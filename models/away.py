@@ -1,0 +1,40 @@
+"""What an error of the database says of who asked: nothing, since the database went away, or something.
+
+The driver makes one class, OperationalError, of a server that is gone and of a statement that takes too long.
+"""
+
+import psycopg2
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+DISK_FULL = "53100"
+STOPS_OR_STARTS = {"57P01", "57P02", "57P03"}
+CONNECTION = "08"  # the class of its errors
+ROLLBACK = "40"
+TOOK_TOO_LONG = {"55P03", "57014"}  # to get a lock, to run
+TOO_LITTLE = "53"  # memory, connections
+NO_ANSWER = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError)
+
+
+def code_of(error: BaseException) -> str | None:
+    """The SQLSTATE that the server gave; None where it could not say anything."""
+    code = getattr(getattr(error, "orig", error), "pgcode", None)
+    return code if isinstance(code, str) else None
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database is gone, stops, starts or has no space: it will be back, and all is as it was."""
+    code = code_of(error)
+    if code is None:  # of the last class is a server that dies in the middle of its answer
+        return isinstance(error, NO_ANSWER) or type(error) is psycopg2.DatabaseError
+    return code in STOPS_OR_STARTS or code == DISK_FULL or code.startswith(CONNECTION)
+
+
+def lost_a_race(error: BaseException) -> bool:
+    """Whether the transaction was rolled back for others' sake."""
+    return (code_of(error) or "").startswith(ROLLBACK)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the database could not do it in time or with what it had: perhaps it can another time."""
+    code = code_of(error) or ""
+    return code in TOOK_TOO_LONG or code.startswith(TOO_LITTLE)
