@@ -2,9 +2,14 @@
 
 import math
 import threading
+import zoneinfo
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib.resources import files
+from pathlib import Path
 
+import psycopg2
 import pytest
 
 from models import heartbeats, jobs
@@ -36,6 +41,25 @@ def test_no_decision_where_some_should_be(place: Place) -> None:
     place.point(ended=False)
     place.tamper("UPDATE decisions SET act_gen_timestamp = %s", place.start + 25 * HOUR)
     assert place.is_over("no_decision", 25 * HOUR + CALM)
+
+
+@pytest.fixture
+def new_zone(tmp_path: Path) -> Iterator[str]:
+    """The name of a time zone that the database has not heard of."""
+    (tmp_path / "Mars").mkdir()
+    (tmp_path / "Mars" / "Olympus").write_bytes((files("tzdata") / "zoneinfo" / "UTC").read_bytes())
+    before = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath([str(tmp_path), *before])
+    yield "Mars/Olympus"
+    zoneinfo.reset_tzpath(before)
+    zoneinfo.ZoneInfo.clear_cache()
+
+
+def test_a_zone_that_the_database_does_not_know_hides_no_silence(place: Place, new_zone: str) -> None:
+    with pytest.raises(psycopg2.errors.InvalidParameterValue):
+        place.rows(f"SELECT now() AT TIME ZONE '{new_zone}'")
+    place.tamper("UPDATE participants SET timezone = %s", new_zone)
+    assert "no_decision" in place.look(25 * HOUR)
 
 
 def test_a_pause_is_no_silence(place: Place) -> None:
