@@ -12,10 +12,10 @@ from structlog import get_logger
 from werkzeug.exceptions import HTTPException
 
 from logs import where
+from models import away
 
 log = get_logger()
 RETRY_AFTER_SECONDS = 2
-DISK_FULL = "53100"
 READ_ONLY = "25006"  # a standby, until it takes over
 UNSETTLED = "23505"  # a race that many ran for, all the time that the service had
 
@@ -184,10 +184,10 @@ def _http(error: HTTPException) -> Response:
 
 def _database(error: Exception) -> Response:
     """Where the database cannot be reached or cannot write now: to be tried again. All else is our fault."""
-    code = getattr(getattr(error, "orig", error), "pgcode", None)
+    code = away.code_of(error)
     if isinstance(error, IntegrityError | InternalError) and code not in {READ_ONLY, UNSETTLED}:
         return _unforeseen(error)
-    if code == DISK_FULL:
+    if code == away.DISK_FULL:
         log.error("the database's disk is full")
     else:
         log.warning("database away", error=type(error).__name__, sqlstate=code)
@@ -204,7 +204,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(Refusal, answer)
     app.register_error_handler(HTTPException, _http)
     driver = (psycopg2.OperationalError, psycopg2.InterfaceError)
-    for away in (OperationalError, InterfaceError, IntegrityError, InternalError, *driver):
-        app.register_error_handler(away, _database)
+    for kind in (OperationalError, InterfaceError, IntegrityError, InternalError, *driver):
+        app.register_error_handler(kind, _database)
     app.register_error_handler(ParseException, lambda _error: answer(Refusal(Fault.BAD_REQUEST)))
     app.register_error_handler(Exception, _unforeseen)
