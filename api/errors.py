@@ -16,7 +16,6 @@ from models import away
 
 log = get_logger()
 RETRY_AFTER_SECONDS = 2
-READ_ONLY = "25006"  # a standby, until it takes over
 UNSETTLED = "23505"  # a race that many ran for, all the time that the service had
 
 
@@ -185,7 +184,8 @@ def _http(error: HTTPException) -> Response:
 def _database(error: Exception) -> Response:
     """Where the database cannot be reached or cannot write now: to be tried again. All else is our fault."""
     code = away.code_of(error)
-    if isinstance(error, IntegrityError | InternalError) and code not in {READ_ONLY, UNSETTLED}:
+    may_pass = away.is_away(error) or code == UNSETTLED
+    if isinstance(error, IntegrityError | InternalError) and not may_pass:
         return _unforeseen(error)
     if code == away.DISK_FULL:
         log.error("the database's disk is full")

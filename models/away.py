@@ -8,6 +8,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 DISK_FULL = "53100"
 STOPS_OR_STARTS = {"57P01", "57P02", "57P03"}
+READ_ONLY = "25006"  # a standby, until it takes over
 CONNECTION = "08"  # the class of its errors
 ROLLBACK = "40"
 TOOK_TOO_LONG = {"55P03", "57014"}  # to get a lock, to run
@@ -22,11 +23,12 @@ def code_of(error: BaseException) -> str | None:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the database is gone, stops, starts or has no space: it will be back, and all is as it was."""
+    """Whether the database is gone, stops, starts, only reads or has no space: it will be back, and all is as
+    it was."""
     code = code_of(error)
     if code is None:  # of the last class is a server that dies in the middle of its answer
         return isinstance(error, NO_ANSWER) or type(error) is psycopg2.DatabaseError
-    return code in STOPS_OR_STARTS or code == DISK_FULL or code.startswith(CONNECTION)
+    return code in {*STOPS_OR_STARTS, READ_ONLY, DISK_FULL} or code.startswith(CONNECTION)
 
 
 def lost_a_race(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, ColumnElement, and_, column, exists, func, se
 from sqlalchemy.orm import Session
 
 from models import locks
-from models.jobs import DONE, FAILED, LONG_AGO, QUEUED, REFIT, RUNNING, Job, join, queued_refit
+from models.jobs import DONE, FAILED, INGEST, LONG_AGO, QUEUED, REFIT, RUNNING, Job, join, queued_refit
 
 PgLocks = table("pg_locks", *map(column, ("locktype", "database", "classid", "objid", "objsubid", "pid")))
 PgDatabase = table("pg_database", *map(column, ("oid", "datname")))
@@ -19,11 +19,17 @@ TO_END = 1000  # milliseconds, for a session
 
 
 def put_back(
-    session: Session, now: datetime, limit: timedelta, tries: Callable[[Job], int], reason: str
+    session: Session,
+    now: datetime,
+    limit: timedelta,
+    tries: Callable[[Job], int],
+    slow: timedelta,
+    reason: str,
 ) -> list[Job]:
     """Free the claims of dead workers, and of those that take longer than `limit`, whose locks end with it.
 
-    They are queued again, or failed after as many tries as the job may have.
+    They are queued again, or failed after as many tries as the job may have. An ingest that had failed or
+    been given back before wakes again after `slow`: not all of its tries were deaths.
     """
     held = exists().where(_is_lock_of(Job.id))
     dead = select(Job.id).where(Job.state == RUNNING, (Job.claimed_at < now - limit) | ~held)
@@ -31,6 +37,8 @@ def put_back(
     for job in expired:
         _let_go(session, job)
         _free(session, job, now, tries(job), reason)
+        if job.state == FAILED and job.kind == INGEST and job.code is not None:
+            job.run_after = now + slow
     session.flush()
     return list(expired)
 

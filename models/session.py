@@ -23,6 +23,7 @@ Isolation = Literal["REPEATABLE READ", "READ COMMITTED", "ONE CLAIM"]
 # sees what the winner wrote
 RACES = {"40001", "40P01", "23505"}
 PATIENCE_SECONDS = 2.0  # a race of sixteen threads for one row ends after some hundredths
+LEAST_TRIES = 5  # however long each of them takes
 LONGEST_PAUSE_SECONDS = 0.02
 BEGIN: dict[Isolation, bytes] = {
     "REPEATABLE READ": b"BEGIN ISOLATION LEVEL REPEATABLE READ;",
@@ -34,9 +35,9 @@ BEGIN: dict[Isolation, bytes] = {
 def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE READ") -> T:
     """Run `work(session)` in one transaction, commit, and return its value.
 
-    `work` may run several times: it must act through the session alone. Races are run again, for
-    PATIENCE_SECONDS at most; a connection that broke under us is replaced once. Every other error passes to
-    the caller with nothing written, except what ONE CLAIM took.
+    `work` may run several times: it must act through the session alone. Races are run again, LEAST_TRIES
+    times and then until PATIENCE_SECONDS are over; a connection that broke under us is replaced once. Every
+    other error passes to the caller with nothing written, except what ONE CLAIM took.
 
     At REPEATABLE READ a waiter on a row lock, which would otherwise go on with a snapshot older than the row
     it waited for, fails with 40001 and runs again, so that a decision never sees half of another one. READ
@@ -69,7 +70,8 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
 def _worth_another_try(error: DBAPIError, attempt: int, deadline: float) -> bool:
     if error.connection_invalidated or _broke_off(error):
         return attempt == 0
-    return getattr(error.orig, "pgcode", None) in RACES and time.monotonic() < deadline
+    may_try = attempt < LEAST_TRIES - 1 or time.monotonic() < deadline
+    return getattr(error.orig, "pgcode", None) in RACES and may_try
 
 
 def _broke_off(error: DBAPIError) -> bool:

@@ -79,7 +79,7 @@ class Target(NamedTuple):
 
 # An ingest runs each of these: through the driver, they cost it a third of what the ORM would
 SETTLE = Prepared("settle_window", "UPDATE windows SET state = $2, code = $3, ingested_at = $4 WHERE id = $1")
-CLAIMED = ("id", "study_id", "kind", "window_id", "attempts", "tries", "run_after", "claimed_at")
+CLAIMED = ("id", "study_id", "kind", "window_id", "attempts", "tries", "run_after", "claimed_at", "code")
 TARGET_COLUMNS = f"""
 {", ".join(f"d.{name}" for name in COLUMNS)},
 (SELECT count(*) FROM answers a WHERE a.decision_id = d.id), s.ema_timezone, v.id

@@ -86,9 +86,10 @@ def _note(job: Job, error: Exception, session: Session) -> None:
 def give_back(job: Job, reason: str, session: Session, blameless: bool = False) -> None:
     """Queue the claimed job again, ever later: this try does not count. Raises LostClaim.
 
-    Unless the job is `blameless` only FREE tries do not.
+    Unless the job is `blameless` only FREE tries do not. What was last given back for another reason, as by
+    an open circuit, has another code, and begins to count anew.
     """
-    released = job.attempts - job.tries
+    released = job.attempts - job.tries if job.code == OWN_FAULT else 0
     if released >= FREE and not blameless:
         _try_again(job, reason, session)
         return

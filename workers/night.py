@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from logs import where
 from models import away, jobs, policies, studies
 from models.jobs import Job
@@ -35,7 +37,7 @@ def _met(name: str, check: Check, study: Study) -> Exception | None:
     try:
         check(study, datetime.now(UTC))
     except Exception as error:
-        if away.is_away(error):
+        if away.is_away(error) or isinstance(error, SoftTimeLimitExceeded):
             raise  # for all of them
         log.error("check of the night failed", check=name, error=where(error))
         return error

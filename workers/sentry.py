@@ -50,7 +50,7 @@ def _keep_looking(other: str) -> None:
 
 
 def _look_again(other: str, before: datetime, since: datetime) -> tuple[datetime, datetime]:
-    """One more look after that at `before`: when it was, and since when `other` has been watched."""
+    """One more look after that which ended at `before`: its own end, and since when `other` is watched."""
     now = datetime.now(UTC)
     if now - before > _longest_gap():  # this process stood still: perhaps nobody told the other one to move
         since = now
@@ -59,7 +59,7 @@ def _look_again(other: str, before: datetime, since: datetime) -> tuple[datetime
     except Exception as error:  # nothing may end this thread
         log.warning("sentry cannot look", of=other, error=type(error).__name__)
         since = datetime.now(UTC)  # nor could the other one show that it lives
-    return now, since
+    return datetime.now(UTC), since  # what is delivered may take its time, and is no standstill
 
 
 def _longest_gap() -> timedelta:

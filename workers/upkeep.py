@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -50,8 +51,8 @@ def _send_due(kind: str, now: datetime) -> None:
 
 def _put_back(now: datetime, session: Session) -> list[Job]:
     """The claims that were freed; in the same transaction the window of a job that failed by it says so."""
-    limit = timedelta(seconds=settings().claim_seconds)
-    freed = dead.put_back(session, now, limit, _tries, DIED)
+    limit, slow = (timedelta(seconds=s) for s in (settings().claim_seconds, settings().slow_retry_seconds))
+    freed = dead.put_back(session, now, limit, _tries, slow, DIED)
     for job in freed:
         if job.state == jobs.FAILED and job.window_id is not None:
             job.code = OWN_FAULT
@@ -76,7 +77,7 @@ def _in_each_study(act: Callable[[int, datetime], None]) -> None:
         try:
             act(study_id, datetime.now(UTC))
         except Exception as error:
-            if away.is_away(error):
+            if away.is_away(error) or isinstance(error, SoftTimeLimitExceeded):
                 raise  # for all of them
             log.error("study is left out", study_id=study_id, error=where(error))
             met.append(error)

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from models import connections, studies
+from models import connections, session, studies
 from models.connections import Link
 from models.decisions import Decision
 from models.session import Prepared, transact
@@ -54,6 +54,22 @@ def test_where_one_connection_is_broken_the_others_are_not_tried(
     assert len(tries) == 2
     with connections.lent() as link:
         assert link not in several
+
+
+def test_a_race_that_is_lost_after_long_work_is_run_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(*deployment)
+    monkeypatch.setattr(session, "PATIENCE_SECONDS", 0.0)
+    tries: list[int] = []
+
+    def work(open_session: Session) -> int:
+        tries.append(one(open_session))
+        if len(tries) < session.LEAST_TRIES:
+            open_session.execute(text("DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$"))
+        return len(tries)
+
+    assert transact(work) == session.LEAST_TRIES
 
 
 def test_a_session_is_empty_when_it_is_lent_again(deployment: Deployment) -> None:

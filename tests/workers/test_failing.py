@@ -9,13 +9,14 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from models import jobs, refits
-from models.jobs import Job
+from models import jobs, refits, windows
+from models.jobs import TRIES_SLOWLY, Job
 from models.session import transact
 from models.studies import Study
 from settings import settings
 from tests.service import Service
 from tests.workers.test_claims import away, claimed, shown
+from workers import upkeep
 from workers.claims import FREE, LONGEST_WAIT, OWN_FAULT, TRIES, give_back, guarded
 
 RAISED = "DO $$ BEGIN RAISE EXCEPTION 'of a test' USING ERRCODE = '{}'; END $$"
@@ -51,7 +52,7 @@ def claimed_again(job_id: int) -> Job:
     return transact(work)
 
 
-@pytest.mark.parametrize("code", ["57P01", "57P02", "57P03", "08006", "53100", "40P01"])
+@pytest.mark.parametrize("code", ["57P01", "57P02", "57P03", "08006", "25006", "53100", "40P01"])
 def test_what_is_the_servers_own_fault_counts_no_try(service: Service, code: str) -> None:
     job = claimed(service)
     guarded(job, does(RAISED.format(code)))
@@ -94,6 +95,36 @@ def test_an_ingest_whose_statement_always_takes_too_long_fails_and_is_tried_agai
     assert kept.reason == "the service failed: QueryCanceled"
     assert kept.run_after > datetime.now(UTC) + timedelta(seconds=settings().slow_retry_seconds) - AN_HOUR
     assert shown(service) == ("failed", OWN_FAULT)
+
+
+def test_an_ingest_that_was_tried_again_slowly_outlives_the_death_of_a_worker(service: Service) -> None:
+    job = claimed(service)
+    for _ in range(TRIES):
+        guarded(job, does("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)"))
+        later = found(job.id).run_after
+        transact(partial(jobs.wake, now=later, tries=TRIES_SLOWLY))
+        job = claimed_again(job.id)
+    upkeep.sweep()  # nobody holds its lock
+    kept = found(job.id)
+    assert (kept.state, kept.tries, kept.reason) == ("failed", TRIES + 1, upkeep.DIED)
+    assert kept.finished_at is not None
+    assert kept.run_after > kept.finished_at
+    transact(partial(jobs.wake, now=kept.run_after, tries=TRIES_SLOWLY))
+    assert found(job.id).state == "queued"
+
+
+def test_what_an_open_circuit_gave_back_counts_anew_where_the_database_goes_away(service: Service) -> None:
+    job = claimed(service)
+    for _ in range(FREE + 2):
+        release = partial(jobs.release, job=job, run_after=datetime.now(UTC), code=320, reason="a test")
+        transact(release)
+        again = transact(partial(windows.claim, job_id=job.id, now=datetime.now(UTC)))
+        assert again is not None
+        job = again[0]
+    guarded(job, away)
+    kept = found(job.id)
+    assert (kept.state, kept.tries, kept.code) == ("queued", 0, OWN_FAULT)
+    assert waits_for(job.id) <= 0
 
 
 def test_a_job_that_breaks_every_connection_waits_ever_longer_and_fails_in_the_end(service: Service) -> None:

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
-from models import studies
+from models import jobs, studies
 from models.incidents import Kind
 from models.session import transact
 from models.studies import Study
@@ -14,7 +15,7 @@ from settings import settings
 from tests.workers.test_refit import play
 from tests.workers.test_refit import run as fit
 from tests.workers.watched import Place
-from workers import heads, sample, statistics
+from workers import heads, night, sample, statistics
 
 
 def found(place: Place, kind: Kind) -> tuple[str, dict[str, float]]:
@@ -44,6 +45,21 @@ def replay() -> None:
 
 def the_study() -> Study:
     return transact(partial(studies.by_id, study_id=1))
+
+
+def test_a_night_that_takes_too_long_ends_at_its_limit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery kills a worker that goes on after the warning, and its job would begin anew and again."""
+    done: list[str] = []
+
+    def too_long(_study: Study, _now: datetime) -> None:
+        raise SoftTimeLimitExceeded
+
+    checks = {"first": too_long, "second": lambda _study, _now: done.append("second")}
+    monkeypatch.setattr(night, "CHECKS", checks)
+    job_id = transact(lambda session: jobs.add_night(session, 1, datetime.now(UTC)).id)
+    night.run(job_id)
+    (job,) = place.rows(f"SELECT state, tries FROM jobs WHERE id = {job_id}")
+    assert (job["state"], done) == ("failed", [])
 
 
 @pytest.mark.provokes(Kind.AUDIT_BROKEN)

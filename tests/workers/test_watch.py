@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -418,3 +419,11 @@ def test_studies_are_looked_at_one_by_one(place: Place) -> None:
     theirs = place.service.call("GET", "/incidents", caller="researcher@other").get_json()
     assert theirs["incidents"] == []
     assert transact(lambda session: jobs.counts(session, 1)) == {"queued": 1}
+
+
+def test_a_look_that_takes_its_time_is_no_standstill(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentry, "_longest_gap", lambda: timedelta(seconds=2))
+    monkeypatch.setattr(sentry, "look", lambda *_: time.sleep(3))
+    began = datetime.now(UTC)
+    looked, since = sentry._look_again(BEAT, began, began)
+    assert sentry._look_again(BEAT, looked, since)[1] == began
