@@ -22,12 +22,17 @@ def code_of(error: BaseException) -> str | None:
     return code if isinstance(code, str) else None
 
 
+def broke_off(error: BaseException) -> bool:
+    """Whether the server died in the middle of its answer: the driver has no class and no code for that."""
+    return type(getattr(error, "orig", error)) is psycopg2.DatabaseError and code_of(error) is None
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the database is gone, stops, starts, only reads or has no space: it will be back, and all is as
     it was."""
     code = code_of(error)
-    if code is None:  # of the last class is a server that dies in the middle of its answer
-        return isinstance(error, NO_ANSWER) or type(error) is psycopg2.DatabaseError
+    if code is None:
+        return isinstance(error, NO_ANSWER) or broke_off(error)
     return code in {*STOPS_OR_STARTS, READ_ONLY, DISK_FULL} or code.startswith(CONNECTION)
 
 

@@ -36,9 +36,10 @@ def put_back(
     expired = session.scalars(select(Job).where(Job.id.in_(dead)).with_for_update(skip_locked=True)).all()
     for job in expired:
         _let_go(session, job)
-        _free(session, job, now, tries(job), reason)
-        if job.state == FAILED and job.kind == INGEST and job.code is not None:
-            job.run_after = now + slow
+        if job.tries >= tries(job):
+            _fail(job, now, slow, reason)
+        else:
+            _free(session, job, now)
     session.flush()
     return list(expired)
 
@@ -68,11 +69,15 @@ def _let_go(session: Session, job: Job) -> None:
     )
 
 
-def _free(session: Session, job: Job, now: datetime, tries: int, reason: str) -> None:
+def _fail(job: Job, now: datetime, slow: timedelta, reason: str) -> None:
+    job.state, job.finished_at, job.reason = FAILED, now, reason
+    if job.kind == INGEST and job.code is not None:
+        job.run_after = now + slow
+
+
+def _free(session: Session, job: Job, now: datetime) -> None:
     queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
-    if job.tries >= tries:
-        job.state, job.finished_at, job.reason = FAILED, now, reason
-    elif queued is not None:
+    if queued is not None:
         join(queued, job, job.tries)
         job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
     else:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from models import away
 from models.connections import Link, forget, lent
 
 T = TypeVar("T")
@@ -57,10 +57,10 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
                         link.session.close()
                 return result
         except DBAPIError as error:
-            if error.connection_invalidated or _broke_off(error):
+            if error.connection_invalidated or away.broke_off(error):
                 forget()
             if not _worth_another_try(error, attempt, deadline):
-                if _broke_off(error):
+                if away.broke_off(error):
                     raise OperationalError(None, None, error, connection_invalidated=True) from error
                 raise
             time.sleep(random.random() * min(0.002 * attempt, LONGEST_PAUSE_SECONDS))  # noqa: S311
@@ -68,15 +68,10 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
 
 
 def _worth_another_try(error: DBAPIError, attempt: int, deadline: float) -> bool:
-    if error.connection_invalidated or _broke_off(error):
+    if error.connection_invalidated or away.broke_off(error):
         return attempt == 0
     may_try = attempt < LEAST_TRIES - 1 or time.monotonic() < deadline
-    return getattr(error.orig, "pgcode", None) in RACES and may_try
-
-
-def _broke_off(error: DBAPIError) -> bool:
-    """Whether the server died in the middle of its answer: the driver has no class and no code for that."""
-    return type(error.orig) is psycopg2.DatabaseError and error.orig.pgcode is None
+    return away.code_of(error) in RACES and may_try
 
 
 @contextmanager

@@ -6,18 +6,16 @@ from functools import partial
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from logs import where
 from models import away, dead, jobs, participants, parts, refits, studies, windows
 from models.decisions import at
 from models.exports import EXPORT
 from models.jobs import TRIES_SLOWLY, Job
 from models.session import transact
 from settings import settings
-from workers import heads
+from workers import apart, heads
 from workers.app import log, send, waiting
 from workers.claims import OWN_FAULT
 
@@ -71,18 +69,13 @@ def close_stale_windows() -> None:
 
 
 def _in_each_study(act: Callable[[int, datetime], None]) -> None:
-    """Act on every study: one in which that fails keeps none of the others from it. Raises what it met."""
-    met: list[Exception] = []
-    for study_id in transact(studies.ids):
-        try:
-            act(study_id, datetime.now(UTC))
-        except Exception as error:
-            if away.is_away(error) or isinstance(error, SoftTimeLimitExceeded):
-                raise  # for all of them
-            log.error("study is left out", study_id=study_id, error=where(error))
-            met.append(error)
-    if met:
-        raise met[0]
+    """Act on every study, each by itself."""
+    apart.each(
+        transact(studies.ids),
+        lambda study_id: act(study_id, datetime.now(UTC)),
+        told="study is left out",
+        name="study_id",
+    )
 
 
 def _close_stale(study_id: int, now: datetime) -> None:
