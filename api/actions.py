@@ -12,7 +12,6 @@ from algorithm.envelope import forbids
 from algorithm.moments import Moment, moment
 from algorithm.protocol import Protocol
 from algorithm.protocols.design import Point as StatePoint
-from algorithm.protocols.miwaves import MIWAVES
 from api import auth, corrections, keys, queue, serving
 from api.auth import Caller
 from api.corrections import Correction
@@ -117,10 +116,10 @@ def _settle(
 ) -> Outcome:
     """The stored decision of the point that a call means, or a new one."""
     protocol = serving.loaded(session, point.protocol_id)
-    is_open = point.rid is not None
-    if is_open and (asked is not None or not _stale(point, protocol, now)):
-        return _repeat(session, point, protocol, body)
-    target = point.decision_index + (1 if is_open else 0)
+    began = point.act_gen_timestamp
+    if began is not None and (asked is not None or not _stale(began, protocol, now)):
+        return _repeat(session, point, body)
+    target = point.decision_index + (0 if began is None else 1)
     _check_phase(point)
     _check_index(point, protocol, target)
     closed: list[int] = []
@@ -149,9 +148,9 @@ def _read(session: Session, caller: Caller, user_id: str, decision_index: int | 
     return again or point
 
 
-def _stale(point: Point, protocol: Protocol, now: datetime) -> bool:
+def _stale(began: str, protocol: Protocol, now: datetime) -> bool:
     """By the server's clock alone: the app's own may be wrong."""
-    return now - point.act_gen_timestamp > timedelta(hours=protocol.schedule.window_hours)
+    return now - datetime.fromisoformat(began) > timedelta(hours=protocol.schedule.window_hours)
 
 
 def _check_phase(point: Point) -> None:
@@ -239,7 +238,7 @@ def _moment(point: Point, protocol: Protocol, body: Asked, now: datetime) -> Mom
         point.mornings,
         point.evenings,
     )
-    if not point.rl_start_date <= when.local.date() <= point.rl_end_date:
+    if not point.rl_start_date <= when.local.date().isoformat() <= point.rl_end_date:
         raise Refusal(Fault.OUTSIDE_DATES)
     return when
 
@@ -261,11 +260,10 @@ def _note_whereabouts(
     answers.disagree(session, [{**whose, **found._asdict()} for found in when.disagreements])
 
 
-def _repeat(session: Session, point: Point, protocol: Protocol, body: Asked) -> Outcome:
+def _repeat(session: Session, point: Point, body: Asked) -> Outcome:
     """The stored decision, and other answers than those that it was made with."""
     first = decisions.known(session, point.participant_id, point.decision_index)
-    design = MIWAVES if "finished_ema" in first.answers else protocol.design  # of a version before, perhaps
-    given = body.given(design)
+    given = body.given(serving.loaded(session, first.protocol_id).design)  # of a version before, perhaps
     differs = given != first.answers
     told = Decided.model_validate(first).model_copy(update={"correction_stored": differs})
     return Outcome(told, [], Correction(first.participant_id, first.id, given) if differs else None)

@@ -1,8 +1,8 @@
 """The WSGI application: its domains, its limits, its log line per request."""
 
+import os
 import re
 import time
-import uuid
 
 import structlog
 from flask import Flask, Response, request
@@ -90,23 +90,24 @@ def create_app() -> Flask:
 
 
 def _begin() -> None:
-    given = request.headers.get("X-Request-ID", "")
-    request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    request.environ |= {"kairos.request_id": request_id, "kairos.began": time.perf_counter()}
+    environ = request.environ
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    environ["kairos.request_id"], environ["kairos.began"] = request_id, time.perf_counter()
     clear_contextvars()
     bind_contextvars(request_id=request_id)
 
 
 def _end(response: Response) -> Response:
     """The route's rule is logged, never the path or a body: they may name a person."""
-    environ = request.environ
-    route = request.url_rule.rule if request.url_rule else None
+    environ, rule = request.environ, request.url_rule
+    route = rule.rule if rule else None
     seconds = time.perf_counter() - environ["kairos.began"]
     metrics.observe(route, response.status_code, seconds)
     response.headers["X-Request-ID"] = environ["kairos.request_id"]
     log.info(
         "request",
-        method=request.method,
+        method=environ["REQUEST_METHOD"],
         route=route,
         http_status=response.status_code,
         error_code=environ.get("kairos.error_code"),

@@ -76,7 +76,8 @@ def caller(
     roles: frozenset[str], missing: Fault = Fault.TOKEN_MISSING, invalid: Fault = Fault.TOKEN_INVALID
 ) -> Caller:
     """The bearer of this request's token. Raises Refusal where it is missing, malformed or invalid."""
-    header = request.headers.get("Authorization")
+    environ = request.environ
+    header = environ.get("HTTP_AUTHORIZATION")
     if not header:
         raise Refusal(missing)
     scheme, _, token = header.partition(" ")
@@ -88,7 +89,7 @@ def caller(
         raise Refusal(invalid) from None
     if expires_at <= datetime.now(UTC):
         raise Refusal(invalid)
-    request.environ["kairos.study_id"] = study_id
+    environ["kairos.study_id"] = study_id
     return Caller(client_id, study_id, jti, expires_at, roles)
 
 

@@ -167,7 +167,7 @@ def _body(model: type[BaseModel]) -> BaseModel:
     if request.content_length is None and request.environ["wsgi.input"].read(1):
         raise Refusal(Fault.TOO_LARGE)  # a body in chunks that goes on where the read one was cut off
     try:
-        given = json.loads(raw, object_pairs_hook=unique, parse_constant=_refuse)
+        given = _document.decode(raw.decode())
     except (ValueError, RecursionError):
         raise Refusal(Fault.NOT_JSON) from None
     return _checked(functools.partial(model.model_validate_json, raw), given, model)
@@ -191,6 +191,9 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
+
+
+_document = json.JSONDecoder(object_pairs_hook=unique, parse_constant=_refuse)
 
 
 def _checked(validate: Callable[[], BaseModel], given: Any, model: type[BaseModel]) -> BaseModel:

@@ -177,9 +177,7 @@ def _previous(session: Session, study_id: int, point: Point, features: str) -> I
     yield Rung("F1", previous.policy_id, Block(previous.mean, previous.covariance))
 
 
-def _own(
-    level: Level, policy_id: int, mean: memoryview | None, covariance: memoryview | None
-) -> Iterator[Rung]:
+def _own(level: Level, policy_id: int, mean: str | None, covariance: str | None) -> Iterator[Rung]:
     """The rung of a participant's stored block; none where the row is missing or makes no block."""
     if mean is None or covariance is None:
         return

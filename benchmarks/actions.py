@@ -4,8 +4,8 @@
 
 One run, one machine, one server with the same settings for all: Flask doing nothing, the floor (one SELECT
 and one INSERT through the bare driver), and /actions; the rounds take turns, so that all meet the same noise.
-Every participant has a posterior of their own, as in a trial. Then /actions alone and while policies of
-10,000 participants are fitted, one after the other, in turns too. The table stands in docs/.
+Every participant has a posterior of their own, as in a trial. Then /actions while policies of 10,000
+participants are fitted, one after the other, in turns with /actions alone. The tables stand in docs/.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,13 +36,13 @@ from local.state import CLONE
 
 PEOPLE = 2000
 BIG = 10_000
+NEW = 200  # of them have new rows in each fit: as many as meet two points a day within fifteen minutes
 ANSWERS = {
     "finished_ema": True,
     "app_use_flag": False,
     "activity_question_response": True,
     "cannabis_use": [2],
 }
-BESIDE = 4  # connections while a fit runs: fewer than would fill the machine by themselves
 KINDS = ("no-op", "floor", "/actions")
 
 
@@ -107,23 +108,34 @@ class Bench:
     def fitting(self) -> Iterator[None]:
         """Policies of the big study are fitted, one after the other, within the block."""
         stop = threading.Event()
-        thread = threading.Thread(target=self._fit_until, args=(stop,))
-        thread.start()
-        time.sleep(3)
-        yield
-        stop.set()
-        thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            fits = pool.submit(self._fit_until, stop)
+            try:
+                time.sleep(3)
+                before = self._policies()
+                yield
+            finally:
+                stop.set()
+            fits.result()
+        assert self._policies() > before, "no fit ended within the block"
 
     def _fit_until(self, stop: threading.Event) -> None:
+        """Raises AssertionError where a fit fails."""
         while not stop.is_set():
             with self.database.begin() as connection:
-                crowd.new_outcome(connection, self.big_id)
+                crowd.new_outcomes(connection, self.big_id, NEW)
             self._fit(self.big_token)
 
     def _fit(self, token: str) -> None:
         job = self._post("/update_parameters", {}, token)["job_id"]
-        while self._state(job) not in {"done", "failed"}:
-            time.sleep(0.2)
+        while (state := self._state(job)) != "done":
+            assert state != "failed", f"the fit of job {job} failed"
+            time.sleep(0.02)
+
+    def _policies(self) -> int:
+        with self.database.connect() as connection:
+            counted = text("SELECT count(*) FROM policies WHERE study_id = :id")
+            return int(connection.scalar(counted, {"id": self.big_id}) or 0)
 
     def _state(self, job: object) -> str:
         with self.database.connect() as connection:
@@ -170,7 +182,7 @@ def main() -> None:
         for concurrency in (1, 16):
             calls = given.calls if concurrency > 1 else given.calls // 4
             _compare(made, calls, given.rounds, concurrency)
-        _beside_a_fit(made, given.calls, given.rounds)
+            _beside_a_fit(made, calls, given.rounds, concurrency)
 
 
 def _compare(made: Bench, calls: int, rounds: int, concurrency: int) -> None:
@@ -186,14 +198,14 @@ def _compare(made: Bench, calls: int, rounds: int, concurrency: int) -> None:
         _row(kind, loads[kind], f"{ratio:.0%}")
 
 
-def _beside_a_fit(made: Bench, calls: int, rounds: int) -> None:
+def _beside_a_fit(made: Bench, calls: int, rounds: int, concurrency: int) -> None:
     alone, beside = list[Load](), list[Load]()
-    for _ in tqdm(range(rounds), desc="beside a fit", file=sys.stderr):
-        alone.append(made.load("/actions", calls, BESIDE))
+    for _ in tqdm(range(rounds), desc=f"{concurrency} at a time beside a fit", file=sys.stderr):
+        alone.append(made.load("/actions", calls, concurrency))
         with made.fitting():
-            beside.append(made.load("/actions", calls, BESIDE))
+            beside.append(made.load("/actions", calls, concurrency))
     base = [load.percentile(0.99) for load in alone]
-    _head(f"/actions, {BESIDE} at a time", "p99 to alone")
+    _head(f"/actions, {concurrency} at a time", "p99 to alone")
     for name, loads in (("alone", alone), (f"while {BIG:,} participants are fitted", beside)):
         slow = statistics.median(
             load.percentile(0.99) / before for load, before in zip(loads, base, strict=True)

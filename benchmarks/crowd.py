@@ -43,17 +43,17 @@ UPDATE participants p SET decision_index = decision_index + 1
 WHERE study_id = :study_id AND EXISTS (
     SELECT FROM decisions d WHERE d.participant_id = p.id AND d.decision_index = p.decision_index + 1)
 """
-NEW_OUTCOME = """
-WITH one AS (
+NEW_OUTCOMES = """
+WITH some AS (
     SELECT d.id, d.study_id, d.participant_id, d.reward, a.version, a.reward AS corrected
     FROM decisions d
     LEFT JOIN LATERAL (
         SELECT version, reward FROM answers WHERE decision_id = d.id ORDER BY version DESC LIMIT 1) a ON true
-    WHERE d.study_id = :study_id AND d.decision_index = 2 ORDER BY d.id LIMIT 1),
+    WHERE d.study_id = :study_id AND d.decision_index = 2 ORDER BY d.id LIMIT :people),
 counted AS (
-    UPDATE participants SET corrections = corrections + 1 WHERE id = (SELECT participant_id FROM one))
+    UPDATE participants SET corrections = corrections + 1 WHERE id IN (SELECT participant_id FROM some))
 INSERT INTO answers (study_id, decision_id, version, source, item, reward)
-SELECT study_id, id, coalesce(version, 0) + 1, 'ema', '{}', 3 - coalesce(corrected, reward) FROM one
+SELECT study_id, id, coalesce(version, 0) + 1, 'ema', '{}', 3 - coalesce(corrected, reward) FROM some
 """
 
 
@@ -81,6 +81,6 @@ def next_point(connection: Connection, study_id: int) -> None:
     connection.execute(text(NEXT_POINT), {"study_id": study_id})
 
 
-def new_outcome(connection: Connection, study_id: int) -> None:
-    """Correct one outcome, so that a refit has something new to learn."""
-    connection.execute(text(NEW_OUTCOME), {"study_id": study_id})
+def new_outcomes(connection: Connection, study_id: int, people: int) -> None:
+    """Correct an outcome of so many participants, so that a refit has to read all of theirs again."""
+    connection.execute(text(NEW_OUTCOMES), {"study_id": study_id, "people": people})

@@ -14,7 +14,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS floor_people (name text PRIMARY KEY, place int NOT NULL);
 CREATE TABLE IF NOT EXISTS floor_decisions (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name text NOT NULL REFERENCES floor_people, place int NOT NULL, answers jsonb NOT NULL,
+    name text NOT NULL, place int NOT NULL, answers jsonb NOT NULL,
     probability float8 NOT NULL
 );
 """

@@ -2,10 +2,11 @@
 
     python -m benchmarks.pipeline [--windows 2000] [--rounds 3]
 
-One run, one machine: a worker with one process, then with two. Each drains messages of a task that does
-nothing, and then as many windows, for each of which it asks a back end that answers at once, stores the
-answer and has the study refitted. Then the time from the end of a window to the policy that contains it, with
-120 and with 10,000 participants of 60 decisions each. Prints Markdown tables.
+One run, one machine: workers with one process, then with two, Celery's own and the service's under the same
+settings. The one drains messages of a task that does nothing, and then the other as many windows, for each
+of which it asks a back end that answers at once, stores the answer and has the study refitted. Then the time
+from the end of a window to the policy that contains it, with 120 and with 10,000 participants of 60 decisions
+each, of whom one or all have something new to learn from. Prints Markdown tables.
 """
 
 import argparse
@@ -23,22 +24,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from celery import Celery
 from sqlalchemy import Engine, create_engine, text
 from tqdm import tqdm
 
 from benchmarks import crowd
 from local.embedded import Embedded
 from local.ports import free_port
-from local.stack import MIGRATE, environment, python, worker_answers
+from local.stack import MIGRATE, environment, python
 from local.state import CLONE
 
 SIZES = (120, 10_000)
 PAST = 60
 WATCH = 0.1  # seconds between two looks: who watches more closely takes what is measured
-WORKER = (
-    *("celery", "--app", "benchmarks.noop", "worker", "--queues", "noop,ingest,refit,fit,upkeep"),
-    *("--without-gossip", "--without-mingle", "--loglevel", "WARNING", "--concurrency"),
-)
+WORKERS = (("benchmarks.noop", "noop"), ("workers.app", "ingest,refit,fit,upkeep"))
+ALONE = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
 ENDED = """
 WITH ended AS (
     INSERT INTO windows
@@ -111,9 +111,13 @@ class Bench:
 
     @contextmanager
     def working(self, processes: int) -> Iterator[None]:
-        """A worker of so many processes."""
-        with self.running(*WORKER, str(processes)):
-            until(lambda: worker_answers(self.env["BROKER_URL"]))
+        """Both workers, each of so many processes; one of them has nothing to do."""
+        with ExitStack() as both:
+            for number, (app, queues) in enumerate(WORKERS):
+                names = ("--queues", queues, "--hostname", f"{number}@bench")
+                command = ("celery", "--app", app, "worker", *names, *ALONE, "--concurrency", str(processes))
+                both.enter_context(self.running(*command))
+            until(lambda: len(sender().control.ping(timeout=1) or ()) == len(WORKERS))
             yield
 
     @contextmanager
@@ -168,41 +172,49 @@ def bench() -> Iterator[Bench]:
         yield Bench(env, folder)
 
 
-def drain(made: Bench, study_id: int, windows: int) -> tuple[float, float]:
-    """Messages of the task that does nothing, and windows, by the second."""
-    from benchmarks.noop import NAME, app
-
-    def empty() -> bool:
-        with app.connection_or_acquire() as connection:
-            return bool(connection.default_channel.client.llen("noop") == 0)
-
-    began = time.perf_counter()
-    for number in range(windows):
-        app.send_task(NAME, [number])
-    until(empty, pause=WATCH)
-    nothing = windows / (time.perf_counter() - began)
-    made.forget(study_id)
-    job_ids = made.end_windows(study_id)
-    began = time.perf_counter()
-    for job_id in job_ids:
-        app.send_task("kairos.ingest", [job_id])
-    try:
-        until(lambda: made.value(LEFT, study_id=study_id) == 0, pause=WATCH)
-    except TimeoutError:
-        sys.exit(f"a window is left: {made.value(WRONG, study_id=study_id)}")
-    return nothing, len(job_ids) / (time.perf_counter() - began)
-
-
-def latency(made: Bench, study_id: int, people: int) -> float:
-    """Seconds from the end of the last window to the policy that contains its row."""
+def sender() -> Celery:
+    """Made when the broker's address is known."""
     from benchmarks.noop import app
 
+    return app
+
+
+def nothing_left() -> bool:
+    """Whether the worker has taken every message of the task that does nothing."""
+    with sender().connection_or_acquire() as connection:
+        return bool(connection.default_channel.client.llen("noop") == 0)
+
+
+def drain(made: Bench, study_id: int, windows: int) -> tuple[float, float]:
+    """Messages of the task that does nothing, and windows, by the second."""
+    nothing = rate("benchmarks.noop", "noop", list(range(windows)), nothing_left)
+    made.forget(study_id)
+    job_ids = made.end_windows(study_id)
+    try:
+        ours = rate("kairos.ingest", "ingest", job_ids, lambda: made.value(LEFT, study_id=study_id) == 0)
+    except TimeoutError:
+        sys.exit(f"a window is left: {made.value(WRONG, study_id=study_id)}")
+    return nothing, ours
+
+
+def rate(task: str, queue: str, ids: list[int], done: Callable[[], bool]) -> float:
+    """Messages by the second, from the first one sent until all are done."""
+    began = time.perf_counter()
+    for one in ids:
+        sender().send_task(task, [one], queue=queue)
+    until(done, pause=WATCH)
+    return len(ids) / (time.perf_counter() - began)
+
+
+def latency(made: Bench, study_id: int, changed: int) -> float:
+    """Seconds from the end of the last window to the policy that contains it, where so many participants have
+    something new."""
     with made.database.begin() as connection:
-        crowd.new_outcome(connection, study_id)
+        crowd.new_outcomes(connection, study_id, changed)
     before = made.value("SELECT policy_id FROM studies WHERE id = :study_id", study_id=study_id)
     job_id = made.end_windows(study_id)[0]
     began = time.perf_counter()
-    app.send_task("kairos.ingest", [job_id])
+    sender().send_task("kairos.ingest", [job_id], queue="ingest")
     serving = partial(made.value, "SELECT policy_id FROM studies WHERE id = :study_id", study_id=study_id)
     until(lambda: serving() > before, pause=0.005)
     return time.perf_counter() - began
@@ -224,11 +236,12 @@ def main() -> None:
         with made.back_end():
             for processes in (1, 2):
                 _drained(made, study_id, given.windows, given.rounds, processes)
-            print("\n| participants | last window to its policy, s |\n|---|---|")
+            print("\n| participants | with new rows | last window to its policy, s |\n|---|---|---|")
             with made.working(1):
                 for people, study in sizes.items():
-                    times = [latency(made, study, people) for _ in range(given.rounds + 1)][1:]
-                    print(f"| {people:,} | {statistics.median(times):.2f} |")
+                    for changed in (1, people):
+                        times = [latency(made, study, changed) for _ in range(given.rounds + 1)][1:]
+                        print(f"| {people:,} | {changed:,} | {statistics.median(times):.2f} |")
 
 
 def _drained(made: Bench, study_id: int, windows: int, rounds: int, processes: int) -> None:

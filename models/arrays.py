@@ -33,12 +33,13 @@ def places(q: int) -> NDArray[np.intp]:
     return found
 
 
-def sent(array: memoryview) -> Array:
-    """A double precision[] as PostgreSQL's `array_send` gives it, to the bit and without a number's text.
+def sent(array: str) -> Array:
+    """A double precision[] as PostgreSQL's `array_send` gives it, in hexadecimal: to the bit and without a
+    number's text.
 
     Raises ValueError where it is not of one dimension or where an element is null.
     """
-    data = bytes(array)
+    data = bytes.fromhex(array)
     if len(data) < _HEAD or data[3] != 1:
         raise ValueError("not an array of one dimension")
     count = int.from_bytes(data[12:16], "big")

@@ -7,7 +7,7 @@ time. Here both stay together, and a process has as many of them as threads that
 import functools
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg2
@@ -38,6 +38,7 @@ class Link:
 
     begin: what opens the transaction, sent with its first statement. waiting: a statement that is to be sent
     with the next one. prepared: names of the statements that the server has planned for this connection.
+    cursor: the driver's, for all messages that are not SQLAlchemy's.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,7 @@ class Link:
         self.connection.info["link"] = self
         self.session = Session(self.connection, expire_on_commit=False, info={"link": self})
         self.driver: Any = self.connection.connection.dbapi_connection
+        self.cursor: Any = self.connection.connection.cursor()
         self.begin = self.waiting = b""
         self.prepared = set[str]()
 
@@ -65,14 +67,13 @@ class Link:
         return waiting or (self.begin if self.is_idle else b"")
 
     def send(self, name: str, message: bytes) -> tuple[Any, ...] | None:
-        """Send a message through the driver's own cursor; the one row of its last statement, if it has one.
+        """Send a message through the driver; the one row of its last statement, if it has one.
 
         Raises DBAPIError.
         """
         try:
-            with closing(self.driver.cursor()) as cursor:
-                cursor.execute(message)
-                return cursor.fetchone() if cursor.description else None
+            self.cursor.execute(message)
+            return self.cursor.fetchone() if self.cursor.description else None
         except psycopg2.Error as error:
             broken = bool(self.driver.closed)
             raise DBAPIError.instance(
@@ -84,8 +85,7 @@ class Link:
         self.waiting = b""
         try:
             if not self.is_idle:
-                with closing(self.driver.cursor()) as cursor:
-                    cursor.execute("ROLLBACK")
+                self.cursor.execute("ROLLBACK")
         except psycopg2.Error:
             self.connection.invalidate()
 

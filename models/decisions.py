@@ -5,7 +5,6 @@ The two statements at the top are the hot path. They go through the driver as te
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, SmallInteger, UniqueConstraint, func, select
@@ -71,7 +70,7 @@ SENT = """
        END
 """
 POINT = """
-SELECT c.role, c.disabled,
+SELECT row_to_json(point)::text FROM (SELECT c.role, c.disabled,
        EXISTS (SELECT FROM revoked_tokens r WHERE r.jti = $3) AS revoked,
        s.paused, s.policy_id AS current_policy_id,
        v.id AS protocol_id, v.looks_back_days,
@@ -80,7 +79,7 @@ SELECT c.role, c.disabled,
        p.evening_notification_time_start AS evenings,
        i.index AS decision_index,
        CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
-       d.id AS rid, d.act_gen_timestamp,
+       d.act_gen_timestamp,
        (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers, e.reward,
                    e.feature_version, (
                        SELECT json_build_array(a.item, a.reward) FROM answers a
@@ -90,7 +89,8 @@ SELECT c.role, c.disabled,
         WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1
        ) AS earlier,
        {sent} AS sent,
-       array_send(b.mean) AS block_mean, array_send(b.covariance) AS block_covariance
+       encode(array_send(b.mean), 'hex') AS block_mean,
+       encode(array_send(b.covariance), 'hex') AS block_covariance
 FROM clients c
 JOIN studies s ON s.id = c.study_id
 JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
@@ -99,16 +99,18 @@ CROSS JOIN LATERAL (SELECT coalesce($5, p.decision_index + 1) AS index) i
 LEFT JOIN decisions d ON d.participant_id = p.id AND d.decision_index = i.index
 LEFT JOIN policy_blocks b
        ON b.study_id = s.id AND b.policy_id = s.policy_id AND b.participant_id = p.id
-WHERE c.id = $2 AND c.study_id = $1
+WHERE c.id = $2 AND c.study_id = $1) point
 """
 
 
 class Point(NamedTuple):
-    """All that one decision needs, read by one statement.
+    """All that one decision needs, read by one statement, as one JSON object: the driver takes a microsecond
+    for each column.
 
-    `decision_index` is the point asked for (the next one where none was named); `rid` and `act_gen_timestamp`
-    are of the stored decision of that index, None where there is none yet, and `new_rid` (else None) is for
-    the one to be stored: who has it can answer before the row is written. `earlier` holds
+    Dates and instants are ISO texts. `decision_index` is the point asked for (the next one where none was
+    named); `act_gen_timestamp` is of the stored decision of that index, None where there is none yet, and
+    `new_rid` (else None) is for the one to be stored: who has it can answer before the row is written.
+    `earlier` holds
     [decision_index, evening, action, answers, reward, feature_version, told] of the points that the state
     looks back on; `told` is [item, reward] of the latest answers with a reward that came since, or None.
     `sent` holds [act_gen_timestamp, decision_time, utc_offset_minutes] of the messages of `looks_back_days`
@@ -126,18 +128,17 @@ class Point(NamedTuple):
     phase: str
     closed_index: int
     timezone: str
-    rl_start_date: Any
-    rl_end_date: Any
+    rl_start_date: str
+    rl_end_date: str
     mornings: list[int]
     evenings: list[int]
     decision_index: int
-    new_rid: int
-    rid: int | None
-    act_gen_timestamp: datetime
+    new_rid: int | None
+    act_gen_timestamp: str | None
     earlier: list[list[Any]] | None
     sent: list[list[Any]] | None
-    block_mean: memoryview | None
-    block_covariance: memoryview | None
+    block_mean: str | None
+    block_covariance: str | None
 
 
 COLUMNS = [column.name for column in Decision.__table__.columns]
@@ -171,7 +172,7 @@ def point(
     """
     statement = READ_POINT_WITH_SENT if with_sent else READ_POINT
     row = statement.row(session, (study_id, client_id, jti, user_id, decision_index))
-    return Point(*row) if row else None
+    return Point(**json.loads(row[0])) if row else None
 
 
 def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> None:

@@ -210,10 +210,12 @@ def below(session: Session, study_id: int, policy_id: int, feature_version: str)
 
 def block(
     session: Session, study_id: int, policy_id: int, participant_id: int
-) -> tuple[memoryview | None, memoryview | None]:
+) -> tuple[str | None, str | None]:
     """Mean and covariance of a participant's block under a policy, for `arrays.sent`; None where none is."""
     row = session.execute(
-        select(func.array_send(PolicyBlock.mean), func.array_send(PolicyBlock.covariance)).where(
+        select(
+            *(func.encode(func.array_send(a), "hex") for a in (PolicyBlock.mean, PolicyBlock.covariance))
+        ).where(
             PolicyBlock.study_id == study_id,
             PolicyBlock.policy_id == policy_id,
             PolicyBlock.participant_id == participant_id,

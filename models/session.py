@@ -4,7 +4,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -130,8 +130,11 @@ class Prepared:
         if self.name not in link.prepared:
             link.send(self.name, f"PREPARE {self.name} AS {self.statement}".encode())
             link.prepared.add(self.name)
-        plain = [PLAIN[type(value)](value) if type(value) in PLAIN else "%s" for value in values]
-        quoted = [value for value in values if type(value) not in PLAIN]
-        with closing(link.driver.cursor()) as cursor:
-            message: bytes = cursor.mogrify(f"EXECUTE {self.name} ({', '.join(plain)})", quoted)
+        plain, quoted = list[str](), list[Any]()
+        for value in values:
+            literal = PLAIN.get(type(value))
+            plain.append("%s" if literal is None else literal(value))
+            if literal is None:
+                quoted.append(value)
+        message: bytes = link.cursor.mogrify(f"EXECUTE {self.name} ({', '.join(plain)})", quoted)
         return message

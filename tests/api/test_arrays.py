@@ -13,6 +13,7 @@ from models import arrays
 from models.session import transact
 from tests.api.conftest import Deployment
 
+SENT = "SELECT encode(array_send(CAST(:value AS float8[])), 'hex')"
 Ask = Callable[[str, Any], Any]
 
 
@@ -27,7 +28,7 @@ def ask(deployment: Deployment) -> Ask:
 @settings(max_examples=50)
 @given(numbers=some.lists(some.floats(), min_size=1, max_size=40))
 def test_every_number_comes_back_to_the_bit(ask: Ask, numbers: list[float]) -> None:
-    found = arrays.sent(ask("SELECT array_send(CAST(:value AS float8[]))", numbers))
+    found = arrays.sent(ask(SENT, numbers))
     expected = np.array(ask("SELECT CAST(:value AS float8[])", numbers), dtype=np.float64)
     assert np.array_equal(found, expected, equal_nan=True)
     assert np.array_equal(np.signbit(found), np.signbit(expected))
@@ -38,7 +39,7 @@ def test_every_number_comes_back_to_the_bit(ask: Ask, numbers: list[float]) -> N
 )
 def test_what_is_no_list_of_numbers_is_refused(ask: Ask, damaged: str) -> None:
     with pytest.raises(ValueError, match=r"null|dimension"):
-        arrays.sent(ask("SELECT array_send(CAST(:value AS float8[]))", damaged))
+        arrays.sent(ask(SENT, damaged))
 
 
 def test_a_packed_matrix_is_unpacked() -> None:

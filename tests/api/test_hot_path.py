@@ -29,7 +29,7 @@ def test_a_decision_is_two_statements_between_begin_and_commit(
             super().execute(query, vars)
 
     with lent() as link:  # the only one of this process
-        link.driver.cursor_factory = Counting
+        link.cursor = link.driver.cursor(cursor_factory=Counting)
     for user_id in ("ann", "bob", "cem"):
         assert service.enrol(user_id).status_code == 201
     service.decide("ann")  # with its first decision a process learns whether the protocol looks back

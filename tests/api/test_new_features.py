@@ -131,3 +131,21 @@ def test_items_of_decisions_under_another_version_are_kept_as_that_version_says(
     (found,) = trial.rows("SELECT decision_id, code FROM discrepancies WHERE study_id = %s", trial.study_id)
     assert found == {"decision_id": brushed["rid"], "code": 305}
     without_divergence(trial, tmp_path / "export")
+
+
+def test_a_repeat_gets_what_it_got_whatever_protocol_the_study_has_now(
+    new_trial: Callable[..., Trial],
+) -> None:
+    trial = new_trial()
+    trial.enrol("ann")
+    survey = trial.decide("ann")
+    trial.end("ann")
+    changed(trial, {"protocol": "oralytics"}, amendment=True)
+    asked = {"user_id": "ann", "decision_index": 2}
+    recorded = trial.call("POST", "/decision_points", asked)
+    assert recorded.status_code == 200, recorded.text
+    assert trial.decide("ann", decision_index=1) == survey
+    changed(trial, {"protocol": "miwaves"}, amendment=True)
+    assert trial.call("POST", "/decision_points", asked).get_json() == recorded.get_json()
+    assert trial.decide("ann", decision_index=1) == survey
+    assert trial.actions("ann", decision_index=2).status_code == 422
