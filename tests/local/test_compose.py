@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from local.postgres import UNTOLD
 from local.stack import API, MIGRATE, WORKER, beat, environment, flower
 from local.state import CLONE, State
 from settings import Settings
@@ -120,6 +121,10 @@ def test_the_servers_are_pinned_to_a_major_version_and_keep_their_data() -> None
     broker = SERVICES["broker"]["command"][-1]
     assert "--appendonly yes" in broker
     assert "requirepass" in broker
+
+
+def test_the_log_of_the_database_quotes_no_statement() -> None:
+    assert tuple(SERVICES["db"]["command"]) == ("postgres", *UNTOLD)
 
 
 def test_the_image_holds_every_file_that_the_service_imports() -> None:
