@@ -123,7 +123,13 @@ def login(body: Credentials) -> Token:
     return Token(auth_token=auth.token_for(client, datetime.now(UTC)))
 
 
-@domain.operation("POST", "/auth/logout", roles=None, faults=(Fault.LOGOUT_MISSING, Fault.LOGOUT_INVALID))
+@domain.operation(
+    "POST",
+    "/auth/logout",
+    roles=None,
+    reads_token=True,
+    faults=(Fault.LOGOUT_MISSING, Fault.TOKEN_MALFORMED, Fault.LOGOUT_INVALID),
+)
 def logout() -> LoggedOut:
     """Revoke the token of this request."""
     caller = auth.caller(frozenset(ROLES), missing=Fault.LOGOUT_MISSING, invalid=Fault.LOGOUT_INVALID)

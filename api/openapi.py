@@ -93,12 +93,11 @@ def _operation(endpoint: Endpoint, schemas: dict[Any, Any], definitions: dict[st
         "tags": [_tag(endpoint)],
         "summary": text.partition("\n")[0],
         "description": text,
-        "security": [],
+        "security": [{"bearer": []}] if endpoint.is_secured else [],
         "parameters": _parameters(endpoint, schemas, definitions),
         "responses": _responses(endpoint, schemas),
     }
     if endpoint.roles is not None:
-        operation["security"] = [{"bearer": []}]
         operation["x-roles"] = sorted(endpoint.roles)
         operation["description"] += f"\n\nRoles: {', '.join(sorted(endpoint.roles))}."
     if endpoint.body is not None:

@@ -62,9 +62,9 @@ def test_every_operation_says_who_may_and_what_can_go_wrong() -> None:
         statuses = set(operation["responses"])
         assert set(operation["tags"]) <= tags
         assert operation["summary"]
-        assert bool(operation["security"]) == bool(operation.get("x-roles"))
-        if operation["security"]:
-            assert {"401", "403", "503"} <= statuses, path
+        assert bool(operation["security"]) == ("401" in statuses and path != "/auth/login"), path
+        assert "x-roles" not in operation or {"401", "403"} <= statuses, path
+        assert "503" in statuses, path
         if "requestBody" in operation:
             assert {"400", "413", "415", "422"} <= statuses, path
         if "{" in path:
@@ -72,6 +72,13 @@ def test_every_operation_says_who_may_and_what_can_go_wrong() -> None:
         for status, response in operation["responses"].items():
             assert "X-Request-ID" in response["headers"]
             assert ("Retry-After" in response["headers"]) == (status in {"429", "503"})
+
+
+def test_logout_asks_for_the_token_that_it_revokes() -> None:
+    logout = _operation("logout")
+    told = logout["responses"]["401"]["content"]["application/json"]["examples"]
+    assert logout["security"] == [{"bearer": []}]
+    assert set(told) == {"LOGOUT_MISSING", "TOKEN_MALFORMED", "LOGOUT_INVALID"}
 
 
 def test_the_core_operations_have_examples() -> None:
