@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import jsonschema_rs
 import pytest
@@ -147,6 +148,13 @@ def test_the_page_and_all_it_needs_come_from_here(browser: FlaskClient) -> None:
             assert found.headers["X-Content-Type-Options"] == "nosniff"
     assert "http" not in page.text
     assert browser.get("/openapi.json").get_json() == DOCUMENT
+
+
+def test_the_page_with_a_slash_is_the_page(browser: FlaskClient) -> None:
+    moved = browser.get("/docs/")
+    assert moved.status_code == 308
+    for prefix in ("", "/behind/a/proxy"):
+        assert urljoin(f"https://host{prefix}/docs/", moved.location) == f"https://host{prefix}/docs"
 
 
 def test_the_page_may_load_nothing_from_elsewhere(browser: FlaskClient) -> None:
