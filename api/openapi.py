@@ -15,7 +15,7 @@ from api.fields import code_of
 from version import VERSION
 
 EVERY_TOKEN = (Fault.TOKEN_MISSING, Fault.TOKEN_MALFORMED, Fault.TOKEN_INVALID, Fault.ROLE)
-EVERY_BODY = (Fault.NOT_JSON, Fault.TOO_LARGE, Fault.MEDIA_TYPE)
+EVERY_BODY = (Fault.NOT_JSON, Fault.MEDIA_TYPE)
 ABOUT = """The decision service for adaptive-intervention trials: when to intervene, randomised and learnt.
 
 Success is `{"status": "success", ...}`, failure `{"status": "fail", "message", "error_code"}`, with `errors`
@@ -160,6 +160,8 @@ def _faults(endpoint: Endpoint) -> set[Fault]:
     faults = {*endpoint.faults, Fault.DATABASE_AWAY}
     if endpoint.roles is not None:
         faults |= set(EVERY_TOKEN)
+    if endpoint.method != "GET":
+        faults.add(Fault.TOO_LARGE)
     if endpoint.body is not None:
         faults |= set(EVERY_BODY)
     for model in (endpoint.body, endpoint.query):
