@@ -66,12 +66,10 @@ def _keep_out_of_caches(response: Response) -> Response:
 )
 def register_client(body: Newcomer) -> Token:
     """Become the client of a study, as far as the deployment's registration policy allows."""
-    tries = limits.tries(body.api_user)
-    tries.spend()
-    _check_policy(body)
-    password_hash = auth.hashed(body.api_pass)
-    client = transact(lambda session: _add(session, body, password_hash))
-    tries.forget()
+    with limits.one_try(body.api_user):
+        _check_policy(body)
+        password_hash = auth.hashed(body.api_pass)
+        client = transact(lambda session: _add(session, body, password_hash))
     return Token(auth_token=auth.token_for(client, datetime.now(UTC)))
 
 
@@ -114,20 +112,24 @@ def _study(session: Session, name: str | None) -> Study:
 )
 def login(body: Credentials) -> Token:
     """A fresh token for name and password."""
-    tries = limits.tries(body.api_user)
-    tries.spend()
-    client = transact(lambda session: clients.by_name(session, body.api_user))
-    if (
-        not auth.matches(client.password_hash if client else None, body.api_pass)
-        or client is None
-        or client.disabled
-    ):
-        raise Refusal(Fault.CREDENTIALS)
-    tries.forget()
+    with limits.one_try(body.api_user):
+        client = transact(lambda session: clients.by_name(session, body.api_user))
+        if (
+            not auth.matches(client.password_hash if client else None, body.api_pass)
+            or client is None
+            or client.disabled
+        ):
+            raise Refusal(Fault.CREDENTIALS)
     return Token(auth_token=auth.token_for(client, datetime.now(UTC)))
 
 
-@domain.operation("POST", "/auth/logout", roles=None, faults=(Fault.LOGOUT_MISSING, Fault.LOGOUT_INVALID))
+@domain.operation(
+    "POST",
+    "/auth/logout",
+    roles=None,
+    reads_token=True,
+    faults=(Fault.LOGOUT_MISSING, Fault.TOKEN_MALFORMED, Fault.LOGOUT_INVALID),
+)
 def logout() -> LoggedOut:
     """Revoke the token of this request."""
     caller = auth.caller(frozenset(ROLES), missing=Fault.LOGOUT_MISSING, invalid=Fault.LOGOUT_INVALID)

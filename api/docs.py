@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from importlib.resources import files
 
-from flask import Flask, Response, send_from_directory
+from flask import Flask, Response, request, send_from_directory
 
 from api import openapi
 from api.endpoint import Domain
@@ -44,11 +44,18 @@ def install(app: Flask, domains: Iterable[Domain]) -> None:
     """Serve /openapi.json and /docs."""
     document = json.dumps(openapi.document(domains))
     app.add_url_rule("/openapi.json", "openapi", lambda: Response(document, mimetype="application/json"))
-    app.add_url_rule("/docs", "docs", lambda: _protected(Response(PAGE, mimetype="text/html")))
+    app.add_url_rule("/docs", "docs", _page)
     app.add_url_rule(
         "/docs/start.js", "docs_start", lambda: _protected(Response(START, mimetype="text/javascript"))
     )
     app.add_url_rule("/docs/<path:name>", "docs_assets", _asset)
+
+
+def _page() -> Response:
+    """The page. /docs/ leads to it: there its addresses, relative for the sake of a prefix, would miss."""
+    if request.path.endswith("/"):
+        return Response(status=308, headers={"Location": "../docs"})
+    return _protected(Response(PAGE, mimetype="text/html"))
 
 
 def _asset(name: str) -> Response:

@@ -55,7 +55,8 @@ class Reply(BaseModel):
 class Endpoint:
     """One operation of the API, as code and document both need it.
 
-    roles: None where no token is asked for. wants: names of the view's parameters. media: of a success.
+    roles: None where the view itself sees to who may. wants: names of the view's parameters. media: of a
+    success. reads_token: without roles, the view asks for the token.
     """
 
     method: str
@@ -69,6 +70,12 @@ class Endpoint:
     reply: type[BaseModel]
     wants: frozenset[str]
     media: str
+    reads_token: bool = False
+
+    @property
+    def is_secured(self) -> bool:
+        """Whether a token is asked for."""
+        return self.roles is not None or self.reads_token
 
 
 class Domain(Blueprint):
@@ -88,6 +95,7 @@ class Domain(Blueprint):
         faults: tuple[Fault, ...] = (),
         standing_is_read_by_view: bool = False,
         media: str = JSON,
+        reads_token: bool = False,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Register a view. `standing_is_read_by_view`: by its own first statement. A view of another `media`
         than JSON returns the response itself."""
@@ -106,6 +114,7 @@ class Domain(Blueprint):
                 hints["return"],
                 frozenset(hints),
                 media,
+                reads_token,
             )
             self.endpoints.append(made)
             run = functools.partial(_run, made, not standing_is_read_by_view)

@@ -9,6 +9,8 @@ import hashlib
 import ipaddress
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -60,6 +62,11 @@ class Tries(NamedTuple):
             if wait is not None:
                 raise Refusal(Fault.TOO_MANY, retry_after=wait)
 
+    def give_back(self) -> None:
+        """After a call that failed for another reason than what it told: an outage must lock nobody out."""
+        for limit, key in (self._of_address, self._of_name):
+            _hit(limit, key, cost=-1)
+
     def forget(self) -> None:
         """After a success: what is limited are failures, so the name starts anew.
 
@@ -68,6 +75,20 @@ class Tries(NamedTuple):
         """
         _clear(*self._of_name)
         _hit(*self._of_address, cost=-1)
+
+
+@contextmanager
+def one_try(name: str) -> Iterator[None]:
+    """The block is a try of `name`; only a refusal of what it told uses it up. Raises Refusal before it."""
+    taken = tries(name)
+    taken.spend()
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, Refusal) or error.fault is Fault.TOO_MANY:
+            taken.give_back()
+        raise
+    taken.forget()
 
 
 def tries(name: str) -> Tries:

@@ -15,7 +15,7 @@ from api.fields import code_of
 from version import VERSION
 
 EVERY_TOKEN = (Fault.TOKEN_MISSING, Fault.TOKEN_MALFORMED, Fault.TOKEN_INVALID, Fault.ROLE)
-EVERY_BODY = (Fault.NOT_JSON, Fault.TOO_LARGE, Fault.MEDIA_TYPE)
+EVERY_BODY = (Fault.NOT_JSON, Fault.MEDIA_TYPE)
 ABOUT = """The decision service for adaptive-intervention trials: when to intervene, randomised and learnt.
 
 Success is `{"status": "success", ...}`, failure `{"status": "fail", "message", "error_code"}`, with `errors`
@@ -93,12 +93,11 @@ def _operation(endpoint: Endpoint, schemas: dict[Any, Any], definitions: dict[st
         "tags": [_tag(endpoint)],
         "summary": text.partition("\n")[0],
         "description": text,
-        "security": [],
+        "security": [{"bearer": []}] if endpoint.is_secured else [],
         "parameters": _parameters(endpoint, schemas, definitions),
         "responses": _responses(endpoint, schemas),
     }
     if endpoint.roles is not None:
-        operation["security"] = [{"bearer": []}]
         operation["x-roles"] = sorted(endpoint.roles)
         operation["description"] += f"\n\nRoles: {', '.join(sorted(endpoint.roles))}."
     if endpoint.body is not None:
@@ -161,6 +160,8 @@ def _faults(endpoint: Endpoint) -> set[Fault]:
     faults = {*endpoint.faults, Fault.DATABASE_AWAY}
     if endpoint.roles is not None:
         faults |= set(EVERY_TOKEN)
+    if endpoint.method != "GET":
+        faults.add(Fault.TOO_LARGE)
     if endpoint.body is not None:
         faults |= set(EVERY_BODY)
     for model in (endpoint.body, endpoint.query):

@@ -1,5 +1,7 @@
 """Database roles at the command line: rights for the service's own role and for a reader's."""
 
+import os
+
 import click
 from sqlalchemy.orm import Session
 
@@ -14,7 +16,11 @@ commands = Commands("database", help="Rights in the database; run these as the o
 @click.option("--app", "service", metavar="ROLE", help="The role that API, workers and beat connect as.")
 @click.option("--reader", metavar="ROLE", help="A role that may read everything but secrets.")
 def grant(service: str | None, reader: str | None) -> None:
-    """Give existing roles their rights, and take all others from them. Repeat it after every migration."""
+    """Give roles their rights, and take all others from them. Repeat it after every migration.
+
+    The roles must exist, but for that of --app where KAIROS_APP_PASSWORD is set: it is created where there is
+    none, and gets that password.
+    """
     if service is None and reader is None:
         raise click.UsageError("name a role with --app, --reader or both")
     if service == reader:
@@ -23,6 +29,8 @@ def grant(service: str | None, reader: str | None) -> None:
     def give(session: Session) -> dict[str, int]:
         given = {}
         if service is not None:
+            if password := os.environ.get("KAIROS_APP_PASSWORD"):
+                roles.make(session, service, password)
             given[service] = roles.grant_service(session, service)
         if reader is not None:
             given[reader] = roles.grant_reader(session, reader)

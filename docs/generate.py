@@ -20,6 +20,7 @@ MIWAVES = {
     **dict.fromkeys((0, 1, 2, 5, 10, 107, 109, 207, 208, 303), 401),
     **dict.fromkeys((4, 6, *range(100, 107), 108, *range(200, 207), 209, 210, *range(300, 303)), 202),
     **dict.fromkeys(range(304, 322), 202),
+    **dict.fromkeys((400, 401, 402, 404, 406), 500),
     7: 404,
     8: 500,
     9: 200,
@@ -34,6 +35,17 @@ INTERNAL_THERE = {
     206: "the action could not be computed",
     207: "any other error",
     208: "any other error",
+    400: "/update_parameters, /update_hyperparameters: the tables could not be written to files",
+    401: "/update_parameters: the policy could not be stored",
+    402: "/update_parameters, /update_hyperparameters: any other error",
+    404: "/update_parameters: the posterior could not be computed",
+    406: "/update_parameters: the policy could not be read",
+}
+OTHERWISE_THERE = {
+    302: "the participant has ended the trial",
+    303: "any other error of /end_decision_window",
+    320: "any other error while the survey data was fetched or stored",
+    321: "the learning row could not be added",
 }
 WINDOWS = {
     backend.SAYS_FAIL: "The back end says `fail` or `failure`, answers 401 or 403, or sends no `ema_data`.",
@@ -70,12 +82,18 @@ What fails inside the service is 503 with 907 while the database is away, and 50
 | error_code | meaning there | MiWaves |
 |---:|---|---:|
 """
+OTHERWISE = """
+## Numbers that mean something else in the MiWaves service
+
+| error_code | meaning there | MiWaves |
+|---:|---|---:|
+"""
 INGEST = """
 ## Codes of windows, jobs and discrepancies
 
 They come without an HTTP status: /end_decision_window has answered 202 long before. They stand as `code` at a
 window and its job (`GET /windows?state=failed`, `GET /jobs/<id>`), or at a discrepancy. The MiWaves service
-gives those from 304 on in the answer of /end_decision_window itself, with 202.
+gives those from 304 to 319 in the answer of /end_decision_window itself, with 202.
 
 | code | meaning |
 |---:|---|
@@ -94,7 +112,8 @@ def protocol_json(name: str) -> str:
 
 def errors_md() -> str:
     """The page of all error codes."""
-    return HEAD + _lines(_answers()) + NOT_GIVEN + _lines(_not_given()) + INGEST + _lines(_ingest())
+    ours = HEAD + _lines(_answers()) + NOT_GIVEN + _lines(_there(INTERNAL_THERE))
+    return ours + OTHERWISE + _lines(_there(OTHERWISE_THERE)) + INGEST + _lines(_ingest())
 
 
 def _lines(rows: Iterator[tuple[object, ...]]) -> str:
@@ -106,8 +125,8 @@ def _answers() -> Iterator[tuple[object, ...]]:
         yield fault.code, fault.status, fault.message.replace("<", "&lt;"), MIWAVES.get(fault.code, "-")
 
 
-def _not_given() -> Iterator[tuple[object, ...]]:
-    for code, meaning in INTERNAL_THERE.items():
+def _there(meanings: dict[int, str]) -> Iterator[tuple[object, ...]]:
+    for code, meaning in meanings.items():
         yield code, meaning, MIWAVES[code]
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from local.supervisor import Supervisor
 
 USER = "kairos"
+# Statements carry participants' names and answers, and the server would log each one that fails, lost races
+# too, which are run again: neither the statement nor an error's detail or context is logged.
+UNTOLD = ("-c", "log_min_error_statement=panic", "-c", "log_error_verbosity=terse")
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,16 @@ def prepare_postgres(
         state.sockets(account), state.secret("database_password", lambda: secrets.token_urlsafe(24)), state
     )
     data = _data_folder(state.folder("db", account), initdb, server, supervisor, account)
-    command = [initdb.with_name("postgres"), "-D", data, "-k", server.sockets, "-c", "listen_addresses="]
+    command = [
+        initdb.with_name("postgres"),
+        "-D",
+        data,
+        "-k",
+        server.sockets,
+        "-c",
+        "listen_addresses=",
+        *UNTOLD,
+    ]
     command += [] if durable else ["-c", "fsync=off"]
     return server, Process(
         name="db",

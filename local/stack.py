@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from local.ports import HOST
@@ -17,6 +18,7 @@ from local.state import CLONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from local.state import State
     from local.supervisor import Supervisor
@@ -37,6 +39,7 @@ WORKER = (
     *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
 )
 FLOWER_USER = "kairos"
+END_BYTES = 64 * 1024
 
 
 def beat(schedule: str) -> tuple[str, ...]:
@@ -130,7 +133,7 @@ class Stack:
         self._supervisor.run(self._process("migrate", MIGRATE, always))
         schedule = str(self._state.root / "beat")
         self._supervisor.start(
-            self._process("api", API, partial(answers, f"{self.api_url}/running"), self._counts()),
+            self._process("api", API, self._api_answers, self._counts()),
             self._process("worker", WORKER, partial(worker_answers, self.env["BROKER_URL"])),
             self._process("beat", beat(schedule), always),
         )
@@ -141,10 +144,19 @@ class Stack:
         """Where the API's processes keep their counts for /metrics; gunicorn makes and empties the folder."""
         return {"PROMETHEUS_MULTIPROC_DIR": str(self._state.root / "metrics")}
 
+    def _api_answers(self) -> bool:
+        """Whether it is our API that answers: another stack's may have been quicker to take the port."""
+        asked = secrets.token_hex(16)
+        is_answered = answers(f"{self.api_url}/running", {"X-Request-ID": asked})
+        return is_answered and asked in _end_of(self._state.log("api"))
+
     def _flower(self, port: int) -> Process:
+        """Another stack's Flower has another password."""
         command = flower(HOST, port, str(self._state.root / "flower.db"))
-        login = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{self.flower_password}"}
-        return self._process("flower", command, partial(answers, f"http://{HOST}:{port}/healthcheck"), login)
+        login = f"{FLOWER_USER}:{self.flower_password}"
+        header = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+        ready = partial(answers, f"http://{HOST}:{port}/", header)
+        return self._process("flower", command, ready, {"FLOWER_BASIC_AUTH": login})
 
     def _process(
         self,
@@ -156,13 +168,20 @@ class Stack:
         return Process(name, python(command), {**self.env, **(more or {})}, ready=ready, folder=CLONE)
 
 
-def answers(url: str) -> bool:
+def answers(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> bool:
     """Whether a GET of `url` is answered with success."""
     try:
-        with urllib.request.urlopen(url, timeout=2):  # noqa: S310 (an address of our own making)
+        asked = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 (an address of our own making)
+        with urllib.request.urlopen(asked, timeout=2):  # noqa: S310
             return True
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _end_of(log: Path) -> str:
+    with log.open("rb") as written:
+        written.seek(-min(END_BYTES, written.seek(0, os.SEEK_END)), os.SEEK_END)
+        return written.read().decode(errors="replace")
 
 
 def worker_answers(broker_url: str) -> bool:

@@ -68,7 +68,7 @@ class Supervisor:
             child = Child(process, self._spawn(process), time.monotonic())
             self._children[process.name] = child
             self._tiers[-1].append(child)
-        self._wait_ready(list(self._tiers[-1]), seconds)
+        self._wait_ready(self._tiers[-1], seconds)
 
     def _spawn(self, process: Process) -> subprocess.Popen[bytes]:
         with self._state.log(process.name).open("ab") as log:
@@ -77,13 +77,14 @@ class Supervisor:
             except OSError as error:
                 raise StackError(f"{process.name} cannot be started ({error}).") from error
 
-    def _wait_ready(self, waiting: list[Child], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+    def _wait_ready(self, children: list[Child], seconds: float) -> None:
+        """Until each was ready; one that dies meanwhile, though it was, ends the start."""
+        deadline, waiting = time.monotonic() + seconds, list(children)
         while waiting:
-            for child in waiting:
+            waiting = [child for child in waiting if not child.process.ready()]
+            for child in children:
                 if child.run.poll() is not None:
                     raise StackError(f"{self._obituary(child)}\n{self._last_lines(child.process)}")
-            waiting = [child for child in waiting if not child.process.ready()]
             if waiting and time.monotonic() > deadline:
                 slow = waiting[0].process
                 raise StackError(f"{slow.name} is not ready after {seconds:.0f} s\n{self._last_lines(slow)}")

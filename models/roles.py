@@ -4,6 +4,7 @@ The owner runs the migrations and the operator's commands. The service's role ha
 TRUNCATE on what is append-only, nor can it change a study's key. The reader sees no secret, even encrypted.
 """
 
+from psycopg2.extensions import encrypt_password
 from sqlalchemy import Column, Table, text
 from sqlalchemy.orm import Session
 
@@ -52,6 +53,20 @@ def is_secret(column: Column[object]) -> bool:
     return is_encrypted(column) or column.name == "password_hash"
 
 
+def make(session: Session, role: str, password: str) -> None:
+    """Let `role` log in with `password`, and create it where there is none. Raises UnfitRole.
+
+    Only what the server would store of the password is sent to it.
+    """
+    _check_owner(session)
+    if session.execute(text(FOUND), {"role": role}).one_or_none() is None:
+        session.execute(text(f"CREATE ROLE {_quoted(session, role)}"))
+    _check(session, role)
+    driver = session.connection().connection.driver_connection
+    stored = encrypt_password(password, role, driver, "scram-sha-256")
+    session.execute(text(f"ALTER ROLE {_quoted(session, role)} LOGIN PASSWORD :stored"), {"stored": stored})
+
+
 def grant_service(session: Session, role: str) -> int:
     """Give `role` the rights of the API and the workers and no others; how many tables. Raises UnfitRole."""
     rights = {name: f"SELECT, {more}" for name, more in SERVICE.items()} | {"alembic_version": "SELECT"}
@@ -83,9 +98,13 @@ def _quoted(session: Session, role: str) -> str:
     return session.connection().dialect.identifier_preparer.quote(role)
 
 
-def _check(session: Session, role: str) -> None:
+def _check_owner(session: Session) -> None:
     if not session.scalar(text(OWNED)):  # the database would merely warn
         raise UnfitRole("only the owner of the tables can grant rights on them: connect as the owner")
+
+
+def _check(session: Session, role: str) -> None:
+    _check_owner(session)
     found = session.execute(text(FOUND), {"role": role}).one_or_none()
     if found is None:
         raise UnfitRole(f"there is no database role {role!r}: create it first")

@@ -6,6 +6,7 @@ repeat is answered with the decision that was made the first time. One Client ma
 """
 
 import base64
+import itertools
 import json
 import random
 import threading
@@ -13,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import requests
 from pydantic import TypeAdapter, ValidationError
@@ -34,6 +35,7 @@ from rehearsal.messages import (
 )
 
 AWAY = {429, 502, 503, 504}
+NAME_TAKEN = 6
 LONGEST_PAUSE = 5.0
 ANSWER_SECONDS = 30.0
 NETWORK_ERRORS = (
@@ -44,6 +46,15 @@ NETWORK_ERRORS = (
 )
 
 T = TypeVar("T")
+
+
+class Held(NamedTuple):
+    """A token and when to renew it (monotonic seconds)."""
+
+    token: str
+    renew_at: float
+
+
 _READERS: dict[type, TypeAdapter[Any]] = {}
 
 
@@ -66,31 +77,41 @@ class Client:
         self.url, self.study_name, self.patience = url.rstrip("/"), study, patience
         self._account = {"api_user": name, "api_pass": password, "study": study}
         self._thread = threading.local()
-        self._lock = threading.Lock()
-        self._token = ""
-        self._renew_at = 0.0
+        self._at_login = threading.Lock()
+        self._held = Held("", 0.0)
 
     def running(self, patience: float) -> None:
         """Return once the service answers at all. Raises Unreachable after `patience` seconds."""
         self._read(Done, self._send("GET", "/running", None, None, patience))
 
     def register_client(self, registration_token: str | None = None) -> None:
-        """Make the account (once per study). Raises ApiError 409 where the name exists, 403 where closed."""
+        """Make the account (once per study). Raises ApiError 409 where the name exists, 403 where closed.
+
+        Where the call had to be repeated, a name that exists may be the one that an earlier try made.
+        """
         body = self._account | ({"registration_token": registration_token} if registration_token else {})
-        self._keep(self._read(Token, self._send("POST", "/auth/register", body)))
+        response, tries = self._persist("POST", "/auth/register", body)
+        try:
+            self._keep(self._read(Token, response))
+        except ApiError as refused:
+            if tries == 1 or refused.code != NAME_TAKEN or not self._may_log_in():
+                raise
+
+    def _may_log_in(self) -> bool:
+        try:
+            self.login()
+        except ApiError:
+            return False
+        return True
 
     def login(self) -> None:
         """Get a new token. Calls do this themselves when the token is about to expire or is refused."""
-        with self._lock:
-            self._login()
-
-    def _login(self) -> None:
-        self._keep(self._read(Token, self._send("POST", "/auth/login", self._account)))
+        self._renewed(self._held.token)
 
     def logout(self) -> None:
         """Revoke the token."""
-        self._read(Done, self._send("POST", "/auth/logout", {}, self._token))
-        self._token = ""
+        self._read(Done, self._send("POST", "/auth/logout", {}, self._held.token))
+        self._held = Held("", 0.0)
 
     def register(self, enrolment: Enrolment) -> None:
         """Enrol a participant. The same body again within the hour is a repeat, not an error."""
@@ -145,17 +166,34 @@ class Client:
         token: str | None = None,
         patience: float | None = None,
     ) -> requests.Response:
-        started, pause = time.monotonic(), 0.05
-        while True:
+        return self._persist(method, path, body, token, patience=patience)[0]
+
+    def _persist(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        token: str | None = None,
+        *,
+        patience: float | None = None,
+        since: float | None = None,
+    ) -> tuple[requests.Response, int]:
+        """The answer, and how many tries it took; patience counts from `since`, or from now.
+
+        The client's patience is asked anew each time: it may be ended from another thread.
+        """
+        started, pause = time.monotonic() if since is None else since, 0.05
+        for tries in itertools.count(1):
             response, trouble = self._try(method, path, body, token)
             if response is not None and response.status_code not in AWAY:
-                return response
+                return response, tries
             wait = max(pause * random.uniform(0.5, 1.0), _retry_after(response))
             borne = time.monotonic() - started + wait
             if borne > (self.patience if patience is None else patience):
                 raise Unreachable(f"no answer from {self.url}{path}: {trouble}")
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
+        raise AssertionError("unreachable")
 
     def _try(
         self, method: str, path: str, body: Mapping[str, Any] | None, token: str | None
@@ -191,20 +229,27 @@ class Client:
         return session
 
     def _current(self) -> str:
-        with self._lock:
-            token, stale = self._token, time.monotonic() > self._renew_at
-        return self._renewed(token) if stale else token
+        held = self._held
+        return self._renewed(held.token) if time.monotonic() > held.renew_at else held.token
 
     def _renewed(self, refused: str) -> str:
-        """The token after `refused`: of all threads that were refused, one logs in."""
-        with self._lock:
-            if self._token == refused:
-                self._login()
-            return self._token
+        """The token after `refused`: of all threads that were refused, one logs in.
+
+        The others wait for it no longer than their own patience, and try with what is left of that.
+        """
+        started = time.monotonic()
+        if not self._at_login.acquire(timeout=self.patience):
+            raise Unreachable(f"no answer from {self.url}/auth/login: another thread is waiting for it")
+        try:
+            if self._held.token == refused:
+                asked = self._persist("POST", "/auth/login", self._account, since=started)
+                self._keep(self._read(Token, asked[0]))
+            return self._held.token
+        finally:
+            self._at_login.release()
 
     def _keep(self, answer: Token) -> None:
-        self._token = answer.auth_token
-        self._renew_at = time.monotonic() + 0.9 * _lifetime(answer.auth_token)
+        self._held = Held(answer.auth_token, time.monotonic() + 0.9 * _lifetime(answer.auth_token))
 
 
 def _reader(answer: type[T]) -> TypeAdapter[T]:

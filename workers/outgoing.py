@@ -21,6 +21,12 @@ from settings import settings
 CONNECT_SECONDS, READ_SECONDS = 3.05, 10
 TOTAL_SECONDS = 30.0  # for the whole answer, however steadily it drips
 PRIVATE = "the host has a private address"
+TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # by NAT64, into the IPv4 address at the end
+# global to the standard library: addresses of one site, and those that lead to an IPv4 address of any kind by
+# ways that are given up (compatible, translated, 6to4) or a site's own (NAT64 of RFC 8215)
+NOT_OUTSIDE = tuple(
+    map(ipaddress.IPv6Network, ("fec0::/10", "::/96", "::ffff:0:0:0/96", "2002::/16", "64:ff9b:1::/48"))
+)
 
 
 class NotAllowed(Exception):
@@ -79,7 +85,13 @@ def _leads_inside(host: str, port: int | None) -> bool:
 
 
 def _is_inside(address: Sequence[Any]) -> bool:
-    return not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
+    found = ipaddress.ip_address(str(address[0]).partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        if any(found in network for network in NOT_OUTSIDE):
+            return True
+        carried = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF) if found in TRANSLATED else None
+        found = found.ipv4_mapped or carried or found
+    return not found.is_global or found.is_multicast
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.api.test_database_roles import APPEND_ONLY
 from tests.api.trial import Trial, cursor
 from tests.service import NOT_FINISHED
 
@@ -208,10 +209,9 @@ def test_append_only_tables_refuse_their_owner(trial: Trial) -> None:
     trial.enrol("ann")
     trial.decide("ann")
     trial.decide("ann", app_use_flag=True)
-    tables = ("audit", "decisions", "answers", "policies", "discrepancies", "learning_rows", "protocols")
     with cursor(trial.database_url) as found:
         found.execute("SET session_replication_role = origin")
-        for table in tables:
+        for table in sorted(APPEND_ONLY):
             for statement in (
                 f"UPDATE {table} SET study_id = study_id",
                 f"DELETE FROM {table}",

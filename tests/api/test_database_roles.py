@@ -217,6 +217,20 @@ def failure(service: Service, *words: str) -> str:
     return str(result.output.splitlines()[-1])
 
 
+def test_the_password_of_another_than_the_services_role_is_left_alone(
+    embedded: Embedded, granted: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAIROS_APP_PASSWORD", "not for these")
+    with configured(embedded, embedded.database_url(granted.database)) as owner:
+        assert "has all rights" in failure(owner, "--app", "kairos")
+        owner.command("database", "grant", "--reader", granted.reader)
+    with configured(embedded, granted.url(granted.service)) as service:
+        assert "connect as the owner" in failure(service, "--app", granted.service)
+    for role in (granted.service, granted.reader):
+        assert granted.run(role, "SELECT 1") == [(1,)]
+    assert embedded.postgres.ready()
+
+
 def test_unfit_roles_are_refused_in_a_sentence(embedded: Embedded, granted: Roles) -> None:
     with configured(embedded, embedded.database_url(granted.database)) as owner:
         assert failure(owner) == "Error: name a role with --app, --reader or both"

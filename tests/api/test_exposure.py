@@ -1,11 +1,17 @@
 """What leaves the service: no name of a participant, no secret, in no log and in no failure."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg2
 import pytest
 import requests
 from sqlalchemy import text
@@ -18,6 +24,7 @@ from models.session import transact
 from tests.api import remote
 from tests.api.configured import configured
 from tests.api.trial import Trial
+from tests.local.families import eventually
 from tests.service import NOT_FINISHED, REGISTRATION
 from tests.workers.backend import BackEnd, serving
 
@@ -53,6 +60,52 @@ def test_a_whole_run_writes_neither_names_nor_secrets(
     assert [
         (path.name, secret) for path, log in written.items() for secret in secrets if secret.encode() in log
     ] == []
+
+
+def test_what_fails_in_the_database_is_not_quoted_in_its_log(
+    stack: Stack, embedded: Embedded, passable: Path
+) -> None:
+    """Lost races, which are run again, and what else PostgreSQL says more of than its message."""
+    caller = remote.begin(stack.env, stack.api_url)
+    (log,) = (passable / "state").rglob("db.log")
+    before = log.stat().st_size
+
+    def told() -> bytes:
+        return log.read_bytes()[before:]
+
+    with ThreadPoolExecutor(16) as pool:
+        for number in range(100):
+            _race(caller, pool, f"{NAME} {number}")
+            if all(lost in told() for lost in (b"could not serialize access", b"duplicate key value")):
+                break
+        else:
+            pytest.fail("no race was lost")
+    _break(stack.env["DATABASE_URL"].replace("+psycopg2", ""))
+    assert eventually(lambda: b"was terminated by signal 9" in told() and embedded.postgres.ready())
+    assert b"extra data after last expected column" in told()
+    assert NAME.encode() not in told()
+
+
+def _race(caller: remote.Remote, pool: ThreadPoolExecutor, name: str) -> None:
+    """Every call for one participant, many times at once."""
+    for _ in pool.map(lambda _: caller.enrol(name), range(16)):
+        pass
+    for index in (1, 2):
+        decided = pool.map(lambda index: caller.actions(name, decision_index=index), [index] * 16)
+        ended = pool.map(lambda index: caller.end_window(name, decision_index=index), [index] * 16)
+        assert {answer.status_code for answer in decided} == {200}
+        assert {answer.status_code for answer in ended} <= {202, 409}  # before there is a decision
+
+
+def _break(database_url: str) -> None:
+    """A line that cannot be copied, and a backend that dies at work."""
+    with closing(psycopg2.connect(database_url)) as link, link.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE people (name text)")
+        with pytest.raises(psycopg2.Error, match=NAME):
+            cursor.copy_expert("COPY people FROM STDIN", StringIO(f"{NAME}\tmore\n"))
+        link.rollback()
+        cursor.execute("SELECT %s", (NAME,))
+        os.kill(link.info.backend_pid, signal.SIGKILL)
 
 
 def _log_in(stack: Stack, name: str, password: str, status: int = 200) -> str:

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 from api import auth, limits
 from local.embedded import Embedded
 from tests.api.configured import COUNTS, configured
+from tests.api.test_degraded import dead_database
 from tests.service import Service
 
 NAMES, ADDRESSES = limits.OF_A_NAME.amount, limits.OF_AN_ADDRESS.amount
@@ -61,6 +62,27 @@ def test_a_success_starts_the_count_anew(service: Service) -> None:
     for _ in range(3):
         assert statuses(service, NAMES - 1, name="app") == [401] * (NAMES - 1)
         assert tries(service, "app", password).status_code == 200
+
+
+def test_an_outage_of_the_database_uses_up_no_try(service: Service, embedded: Embedded) -> None:
+    password = password_of(service, "app")
+    new = {"api_user": "new", "api_pass": "a password", "study": "trial"}
+    with dead_database(embedded):
+        assert statuses(service, ADDRESSES + 1, name="app", password=password) == [503] * (ADDRESSES + 1)
+        asked = [service.call("POST", "/auth/register", new, caller=None) for _ in range(NAMES + 1)]
+        assert [answer.status_code for answer in asked] == [503] * (NAMES + 1)
+    assert statuses(service, NAMES + 1, name="app") == [401] * NAMES + [429]
+    assert service.call("POST", "/auth/register", new, caller=None).status_code == 403  # the study has one
+
+
+def test_a_crowd_at_the_door_uses_up_no_try(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(auth, "_waiting", threading.Semaphore(0))
+        crowded = [tries(service, "app") for _ in range(NAMES + 1)]
+    assert {answer.get_json()["message"] for answer in crowded} == {
+        "Too many logins at this moment: try again."
+    }
+    assert statuses(service, NAMES + 1, name="app") == [401] * NAMES + [429]
 
 
 def test_successes_do_not_use_up_an_address(service: Service) -> None:

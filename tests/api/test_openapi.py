@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import jsonschema_rs
 import pytest
@@ -58,20 +59,28 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_every_operation_says_who_may_and_what_can_go_wrong() -> None:
     tags = {tag["name"] for tag in DOCUMENT["tags"]}
-    for path, _, operation in operations():
+    for path, method, operation in operations():
         statuses = set(operation["responses"])
         assert set(operation["tags"]) <= tags
         assert operation["summary"]
-        assert bool(operation["security"]) == bool(operation.get("x-roles"))
-        if operation["security"]:
-            assert {"401", "403", "503"} <= statuses, path
+        assert bool(operation["security"]) == ("401" in statuses and path != "/auth/login"), path
+        assert "x-roles" not in operation or {"401", "403"} <= statuses, path
+        assert "503" in statuses, path
+        assert method == "get" or "413" in statuses, path
         if "requestBody" in operation:
-            assert {"400", "413", "415", "422"} <= statuses, path
+            assert {"400", "415", "422"} <= statuses, path
         if "{" in path:
             assert "404" in statuses, path
         for status, response in operation["responses"].items():
             assert "X-Request-ID" in response["headers"]
             assert ("Retry-After" in response["headers"]) == (status in {"429", "503"})
+
+
+def test_logout_asks_for_the_token_that_it_revokes() -> None:
+    logout = _operation("logout")
+    told = logout["responses"]["401"]["content"]["application/json"]["examples"]
+    assert logout["security"] == [{"bearer": []}]
+    assert set(told) == {"LOGOUT_MISSING", "TOKEN_MALFORMED", "LOGOUT_INVALID"}
 
 
 def test_the_core_operations_have_examples() -> None:
@@ -140,6 +149,13 @@ def test_the_page_and_all_it_needs_come_from_here(browser: FlaskClient) -> None:
             assert found.headers["X-Content-Type-Options"] == "nosniff"
     assert "http" not in page.text
     assert browser.get("/openapi.json").get_json() == DOCUMENT
+
+
+def test_the_page_with_a_slash_is_the_page(browser: FlaskClient) -> None:
+    moved = browser.get("/docs/")
+    assert moved.status_code == 308
+    for prefix in ("", "/behind/a/proxy"):
+        assert urljoin(f"https://host{prefix}/docs/", moved.location) == f"https://host{prefix}/docs"
 
 
 def test_the_page_may_load_nothing_from_elsewhere(browser: FlaskClient) -> None:

@@ -66,6 +66,21 @@ def chunked(*parts: str) -> str:
     return CHUNKED + "".join(f"{len(part):x}\r\n{part}\r\n" for part in (*parts, ""))
 
 
+def declared(call: str, length: int) -> str:
+    """A request with a body of this length and no token."""
+    return (
+        f"{call} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{'x' * length}"
+    )
+
+
+@pytest.mark.parametrize("call", ["POST /update_parameters", "POST /auth/login", "GET /study", "POST /none"])
+def test_what_declares_too_much_is_refused_also_where_no_body_is_read(stack: Stack, call: str) -> None:
+    head, body = exchange(stack, declared(call, LARGEST + 1))
+    assert head.startswith("HTTP/1.1 413 ")
+    assert json.loads(body)["error_code"] == 903
+    assert not exchange(stack, declared(call, LARGEST))[0].startswith("HTTP/1.1 413 ")
+
+
 @pytest.mark.parametrize(
     ("sent", "status", "code"),
     [

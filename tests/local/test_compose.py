@@ -6,20 +6,30 @@ import base64
 import re
 import runpy
 import secrets
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
+import psycopg2
 import pytest
 import yaml
+from psycopg2 import sql
+from psycopg2.errors import InsufficientPrivilege
 
-from local.stack import API, MIGRATE, WORKER, beat, environment, flower
+from local.postgres import UNTOLD
+from local.process import Process
+from local.stack import API, MIGRATE, WORKER, beat, environment, flower, python
 from local.state import CLONE, State
 from settings import Settings
 
+if TYPE_CHECKING:
+    from local.embedded import Embedded
+
 COMPOSE = yaml.safe_load((CLONE / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("migrate", "api", "worker", "beat", "flower")
+OURS = ("migrate", "roles", "api", "worker", "beat", "flower")
 SECRETS = {
     "POSTGRES_PASSWORD",
+    "KAIROS_APP_PASSWORD",
     "BROKER_PASSWORD",
     "KAIROS_SIGNING_KEYS",
     "KAIROS_SECRETS_KEYS",
@@ -49,6 +59,7 @@ def test_the_services_are_the_ones_of_the_stack() -> None:
     ("name", "command"),
     [
         ("migrate", MIGRATE),
+        ("roles", ("flask", "--app", "api.app", "database", "grant", "--app", "kairos_app")),
         ("api", API),
         ("worker", WORKER),
         ("beat", beat("/var/lib/kairos/beat")),
@@ -72,7 +83,7 @@ def test_every_scheduled_task_is_routed(celery_settings: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_setting_in_compose_is_one_that_the_service_reads(name: str) -> None:
-    named = set(SERVICES[name]["environment"]) - {"FLOWER_BASIC_AUTH"}
+    named = set(SERVICES[name]["environment"]) - {"FLOWER_BASIC_AUTH", "KAIROS_APP_PASSWORD"}
     assert named <= known_settings()
 
 
@@ -99,6 +110,41 @@ def test_compose_gives_the_service_settings_it_accepts_in_production(monkeypatch
     assert (accepted.mode, accepted.registration, accepted.tls_terminated) == ("production", "closed", True)
 
 
+def test_only_what_prepares_the_database_connects_as_its_owner() -> None:
+    secret = {"kairos": "POSTGRES_PASSWORD", "kairos_app": "KAIROS_APP_PASSWORD"}
+    for name in OURS:
+        role = "kairos" if name in {"migrate", "roles"} else "kairos_app"
+        address = f"postgresql+psycopg2://{role}:${{{secret[role]}:?is not set}}@db:5432/kairos"
+        assert SERVICES[name]["environment"]["DATABASE_URL"] == address
+        assert ("POSTGRES_PASSWORD" in str(SERVICES[name])) == (role == "kairos")
+    done = {"condition": "service_completed_successfully"}
+    assert SERVICES["roles"]["depends_on"] == {"migrate": done}
+    assert all(SERVICES[name]["depends_on"]["roles"] == done for name in OURS[2:])
+
+
+def test_the_commands_of_compose_make_the_role_of_the_service_and_may_be_repeated(embedded: Embedded) -> None:
+    name, role = f"compose_{secrets.token_hex(4)}", SERVICES["roles"]["command"][-1]
+    embedded.postgres.create_database(name)
+    env = environment(embedded.state, embedded.database_url(name), embedded.broker_url(), 8000)
+    try:
+        for password in ("the first 'password'", "another one"):
+            told = {**env, "KAIROS_APP_PASSWORD": password}
+            for service in ("migrate", "roles"):
+                command = python(tuple(SERVICES[service]["command"]))
+                embedded.supervisor.run(Process(service, command, told, folder=CLONE))
+        place = {"host": str(embedded.postgres.sockets), "dbname": name, "user": role}
+        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+            psycopg2.connect(**place, password="the first 'password'")
+        with closing(psycopg2.connect(**place, password=password)) as link, link.cursor() as cursor:
+            cursor.execute("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
+            assert cursor.fetchone() == (False,)
+            with pytest.raises(InsufficientPrivilege):
+                cursor.execute("DELETE FROM decisions")
+    finally:
+        embedded.postgres.drop_database(name)
+        embedded.postgres.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+
+
 def test_no_secret_has_a_default_and_none_is_on_a_command_line() -> None:
     text = (CLONE / "docker-compose.yml").read_text()
     for name in SECRETS:
@@ -120,6 +166,10 @@ def test_the_servers_are_pinned_to_a_major_version_and_keep_their_data() -> None
     broker = SERVICES["broker"]["command"][-1]
     assert "--appendonly yes" in broker
     assert "requirepass" in broker
+
+
+def test_the_log_of_the_database_quotes_no_statement() -> None:
+    assert tuple(SERVICES["db"]["command"]) == ("postgres", *UNTOLD)
 
 
 def test_the_image_holds_every_file_that_the_service_imports() -> None:

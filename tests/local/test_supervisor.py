@@ -173,3 +173,19 @@ def test_a_foreground_process_is_waited_for_while_the_children_are_tended(superv
     assert code == 7
     assert len(news) == 1
     assert supervisor.pids["one"] != before
+
+
+def test_one_that_was_ready_and_died_before_the_others_were_ends_the_start(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    until_seen = (
+        f"import os, time\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.01)\nraise SystemExit(3)"
+    )
+
+    def never() -> bool:
+        seen.touch()
+        return False
+
+    with pytest.raises(StackError, match=r"^short exited with code 3"):
+        supervisor.start(python("short", until_seen), python("slow", SLEEP, ready=never), seconds=20)

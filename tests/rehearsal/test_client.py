@@ -1,15 +1,18 @@
 """The client against a server that misbehaves in the ways a service does while it is down or restarted."""
 
 import base64
+import itertools
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime, timedelta, timezone
+from threading import Event
 
 import pytest
 
 from rehearsal.client import ApiError, Client, Unreachable
 from rehearsal.messages import Survey
-from tests.rehearsal.scripted import Answer, Script
+from tests.rehearsal.scripted import Answer, Asked, Script
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=timezone(timedelta(hours=1)))
 SURVEY = Survey(finished_ema=False, app_use_flag=True)
@@ -106,6 +109,64 @@ def test_a_refused_token_is_renewed_once() -> None:
     assert [asked.path for asked in script.asked] == ["/auth/login", "/actions", "/auth/login", "/actions"]
     assert script.asked[1].token.startswith("old.")
     assert script.asked[3].token.startswith("new.")
+
+
+class SlowLogin(Script):
+    """A service that answers a login when it is told to."""
+
+    def __init__(self, *answers: Answer) -> None:
+        super().__init__(*answers)
+        self.may_answer = Event()
+
+    def next(self, asked: Asked) -> Answer:
+        answer = super().next(asked)
+        if asked.path == "/auth/login":
+            self.may_answer.wait()
+        return answer
+
+
+def test_a_thread_waits_for_the_login_of_another_no_longer_than_its_patience() -> None:
+    script = SlowLogin(token("a"), DECIDED)
+    with script.served() as url, ThreadPoolExecutor(6) as pool:
+        calling = client(url, patience=0.2)
+        asked = [pool.submit(calling.actions, "p", 3, NOON, SURVEY) for _ in range(6)]
+        first = list(itertools.islice(as_completed(asked), 5))
+        script.may_answer.set()
+        assert all(isinstance(one.exception(), Unreachable) for one in first)
+        (last,) = set(asked) - set(first)
+        assert last.result().rid == 7
+    assert [asked.path for asked in script.asked] == ["/auth/login", "/actions"]
+
+
+def test_threads_without_a_token_log_in_once() -> None:
+    script = Script(token("a"), DECIDED)
+    with script.served() as url, ThreadPoolExecutor(6) as pool:
+        calling = client(url)
+        for one in [pool.submit(calling.actions, "p", 3, NOON, SURVEY) for _ in range(6)]:
+            assert one.result().rid == 7
+    assert [asked.path for asked in script.asked].count("/auth/login") == 1
+
+
+def test_a_registration_whose_answer_was_lost_logs_in() -> None:
+    script = Script(Answer(None), refused(409, 6), token("a"), DECIDED)
+    with script.served() as url:
+        calling = client(url)
+        calling.register_client()
+        calling.actions("p", 3, NOON, SURVEY)
+    assert [asked.path for asked in script.asked] == [
+        *["/auth/register"] * 2,
+        "/auth/login",
+        "/actions",
+    ]
+
+
+def test_the_name_of_somebody_else_is_taken_with_and_without_a_repeat() -> None:
+    for before in ((), (Answer(None),)):
+        script = Script(*before, refused(409, 6), refused(401, 7))
+        with script.served() as url, pytest.raises(ApiError) as caught:
+            client(url).register_client()
+        assert (caught.value.status, caught.value.code) == (409, 6)
+        assert len(script.asked) == 1 + 2 * len(before)
 
 
 def test_a_second_refusal_of_the_token_is_an_error() -> None:

@@ -40,3 +40,29 @@ def test_a_name_that_is_resolved_to_another_address_the_second_time_gets_nothing
             outgoing.post(receiver.url.replace("127.0.0.1", "rebound.example"), {}, json={})
     assert checked == ["rebound.example"] * 2
     assert receiver.got == []
+
+
+INSIDE = (
+    *("127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "224.0.0.1", "255.255.255.255", "0.0.0.0"),
+    *("::", "::1", "fe80::1%1", "fd00::1", "fec0::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:224.0.0.1"),
+    *("::7f00:1", "::ffff:0:7f00:1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808"),
+    *("2002:7f00:1::", "2001:0:7f00:1::"),
+)
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("address", INSIDE)
+def test_no_private_address_is_asked_however_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("KAIROS_OUTGOING_HOSTS", "named.example")
+    monkeypatch.setenv("KAIROS_OUTGOING_PRIVATE", "false")
+    settings.cache_clear()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, 443))])
+    with pytest.raises(NotAllowed, match="private address"):
+        outgoing.post("https://named.example/ema", {}, json={})
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_a_public_address_is_asked_also_through_a_translator(address: str) -> None:
+    assert not outgoing._is_inside((address, 443))
