@@ -96,6 +96,8 @@ def _begin() -> None:
     environ["kairos.request_id"], environ["kairos.began"] = request_id, time.perf_counter()
     clear_contextvars()
     bind_contextvars(request_id=request_id)
+    if (request.content_length or 0) > LARGEST_BODY:  # also where nobody would read it
+        raise errors.Refusal(errors.Fault.TOO_LARGE)
 
 
 def _end(response: Response) -> Response:

@@ -158,7 +158,7 @@ def _given(endpoint: Endpoint) -> dict[str, Any]:
 def _answer(reply: BaseModel | Response, status: int) -> Response:
     if isinstance(reply, Response):
         return reply
-    return Response(reply.model_dump_json(), status, mimetype=JSON)
+    return Response(reply.model_dump_json(), status, content_type=JSON)
 
 
 def _idempotency_key() -> str | None:

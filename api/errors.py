@@ -199,16 +199,8 @@ def _unforeseen(error: Exception) -> Response:
     return answer(Refusal(Fault.INTERNAL))
 
 
-def _refuse_what_is_too_large() -> None:
-    """Also where nobody would read it. What comes in chunks says no length, and is counted as it is read."""
-    most = request.max_content_length
-    if most is not None and (request.content_length or 0) > most:
-        raise Refusal(Fault.TOO_LARGE)
-
-
 def install(app: Flask) -> None:
     """Give every error of the application the one shape."""
-    app.before_request(_refuse_what_is_too_large)
     app.register_error_handler(Refusal, answer)
     app.register_error_handler(HTTPException, _http)
     driver = (psycopg2.OperationalError, psycopg2.InterfaceError)

@@ -3,8 +3,7 @@
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -48,14 +47,8 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
     deadline = time.monotonic() + PATIENCE_SECONDS
     for attempt in itertools.count():
         try:
-            with lent() as link, _transaction(link, isolation):
-                try:
-                    result = work(link.session)
-                    link.session.flush()
-                finally:
-                    if link.session.in_transaction():  # on the hot path it is not used at all
-                        link.session.close()
-                return result
+            with lent() as link:
+                return _transaction(link, work, isolation)
         except DBAPIError as error:
             if error.connection_invalidated or away.broke_off(error):
                 forget()
@@ -74,16 +67,21 @@ def _worth_another_try(error: DBAPIError, attempt: int, deadline: float) -> bool
     return away.code_of(error) in RACES and may_try
 
 
-@contextmanager
-def _transaction(link: Link, isolation: Isolation) -> Iterator[None]:
-    """What the block sends to the server is committed at its end, or undone where it fails."""
+def _transaction(link: Link, work: Callable[[Session], T], isolation: Isolation) -> T:
+    """What `work` sends to the server is committed at its end, or undone where it fails."""
     link.begin = BEGIN[isolation]
     try:
-        yield
+        try:
+            result = work(link.session)
+            link.session.flush()
+        finally:
+            if link.session.in_transaction():  # on the hot path it is not used at all
+                link.session.close()
         _finish(link)
     except BaseException:
         link.undo()
         raise
+    return result
 
 
 def _finish(link: Link) -> None:
