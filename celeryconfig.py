@@ -7,6 +7,7 @@ hint, and the sweep sends again what nobody finished. Every task is therefore id
 import os
 
 from celery.schedules import crontab
+from kombu import Exchange, Queue
 
 broker_url = os.environ["BROKER_URL"]
 broker_connection_retry_on_startup = True
@@ -60,6 +61,8 @@ task_routes = {
     "kairos.watch": {"queue": "upkeep"},
     "kairos.notify": {"queue": "upkeep"},
 }
+_names = sorted({route["queue"] for route in task_routes.values()})
+task_queues = [Queue(name, Exchange(name), name) for name in _names]  # for Flower, before a worker answers it
 
 timezone = "UTC"
 enable_utc = True

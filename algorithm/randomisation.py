@@ -21,10 +21,15 @@ import math
 import numpy as np
 from scipy.special import logsumexp
 
-from algorithm.arrays import Floats, frozen
+from algorithm.arrays import Bools, Floats, frozen
 
 TILTS = frozen(np.array([sign * size for size in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) for sign in (-1, 1)]))
 """The tilts h (K,) that are averaged: odds between a twentieth and five times off, in both directions."""
+
+
+def are_draws(act_prob: Floats, action: Floats) -> Bools:
+    """Which of n decisions can be draws at all, (n,): a probability in [0, 1], and 0 or 1 drawn."""
+    return np.asarray((act_prob >= 0) & (act_prob <= 1) & ((action == 0) | (action == 1)))
 
 
 def log_wealth(act_prob: Floats, action: Floats) -> Floats:
@@ -32,7 +37,7 @@ def log_wealth(act_prob: Floats, action: Floats) -> Floats:
 
     act_prob, action: (n,), probabilities and what was drawn, 0 or 1. Raises ValueError for anything else.
     """
-    if not ((act_prob >= 0) & (act_prob <= 1) & ((action == 0) | (action == 1))).all():
+    if not are_draws(act_prob, action).all():
         raise ValueError("probabilities must lie in [0, 1], actions be 0 or 1")
     expected = np.log1p(act_prob[:, None] * np.expm1(TILTS))
     return np.asarray((action[:, None] * TILTS - expected).sum(axis=0))

@@ -196,5 +196,7 @@ def _ops(session: Session, now: datetime) -> Iterator[Metric]:
     yield _gauge("incident_open", "1 for every open incident.", ("study", "kind", "level"), found)
     told = "Notifications by channel and state."
     yield _gauge("notifications", told, ("channel", "state"), figures.notifications(session))
+    told = "Notifications that were given up within the last day."
+    yield _gauge("notifications_given_up_day", told, ("channel",), figures.given_up(session, now - DAY))
     ages = [(name, (now - at).total_seconds()) for name, at in heartbeats.everyone(session).items()]
     yield _gauge("heartbeat_age_seconds", "Since the last sign of life of beat and workers.", ("part",), ages)

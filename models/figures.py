@@ -13,6 +13,7 @@ from models.circuits import Circuit
 from models.decisions import Decision
 from models.incidents import Incident
 from models.jobs import INGEST, REFIT, Job
+from models.notifications import FAILED as GIVEN_UP
 from models.notifications import Notification
 from models.policies import Policy
 from models.studies import Study
@@ -153,5 +154,16 @@ def notifications(session: Session) -> list[Row[str, str, int]]:
             select(Notification.channel, Notification.state, func.count()).group_by(
                 Notification.channel, Notification.state
             )
+        ).all()
+    )
+
+
+def given_up(session: Session, since: datetime) -> list[Row[str, int]]:
+    """(channel, number) of notifications that nobody tries to deliver any more since `since`."""
+    return list(
+        session.execute(
+            select(Notification.channel, func.count())
+            .where(Notification.state == GIVEN_UP, Notification.finished_at >= since)
+            .group_by(Notification.channel)
         ).all()
     )

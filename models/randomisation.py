@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ForeignKey, func, select
+from sqlalchemy import BigInteger, ForeignKey, column, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -17,6 +17,8 @@ from models.decisions import Decision
 
 ALL = "all"
 WHOLE = 2**53
+APPLICATION = "kairos"  # as the service's connections name themselves
+PgActivity = table("pg_stat_activity", *map(column, ("pid", "datname", "application_name", "xact_start")))
 
 
 class RandomisationTest(Base):
@@ -58,10 +60,23 @@ class State(NamedTuple):
     mismatched: int
 
 
-def unread(session: Session, study_id: int, before: datetime, limit: int) -> Draws:
-    """Randomised decisions that the test has not read, generated before `before`, in the order of their rids.
+def oldest_transaction(session: Session) -> datetime | None:
+    """When the oldest transaction of the service began that is open now, but for this one; None where there
+    is none. To be asked before the transaction that reads: what is committed between the two is read then."""
+    began: datetime | None = session.scalar(
+        select(func.min(PgActivity.c.xact_start))
+        .where(PgActivity.c.datname == func.current_database(), PgActivity.c.application_name == APPLICATION)
+        .where(PgActivity.c.pid != func.pg_backend_pid())
+    )
+    return began
 
-    `before` leaves time for transactions that took a lower rid and end later.
+
+def unread(session: Session, study_id: int, before: datetime, limit: int) -> Draws:
+    """Randomised decisions that the test has not read, in the order of their rids, up to the last that was
+    generated before `before`.
+
+    Lower rids are read with it, also where they have a later moment: none is skipped for good. No transaction
+    that took a rid by `before` may be open still, or its decision would be.
     """
     reached = session.scalar(
         select(RandomisationTest.last_rid).where(
@@ -76,12 +91,14 @@ def unread(session: Session, study_id: int, before: datetime, limit: int) -> Dra
             Decision.act_prob,
             Decision.action,
             Decision.seed,
+            Decision.act_gen_timestamp,
         )
         .where(Decision.study_id == study_id, Decision.id > (reached or 0), Decision.available)
-        .where(Decision.act_gen_timestamp < before)
         .order_by(Decision.id)
         .limit(limit)
     ).all()
+    settled = [place for place, row in enumerate(found, 1) if row.act_gen_timestamp < before]
+    found = found[: settled[-1] if settled else 0]
     act_prob = np.array([row.act_prob for row in found], dtype=np.float64)
     action = np.array([row.action for row in found], dtype=np.float64)
     drawn = np.array([row.seed / WHOLE for row in found], dtype=np.float64) < act_prob

@@ -1,16 +1,20 @@
 """Both storms, one after the other: duplicates by the thousand, then a trial whose service is killed.
 
-    python -m tests.storm --calls 100000 --participants 40 --points 30 --kills 6 --report docs/storm.md
+    python -m tests.storm --seeds 1 2 3 --report docs/storm.md
 
-`--calls 0` leaves out the first, `--points 0` the second. It exits with 1 where either found something wrong.
+plays both with each seed, and stops with 1 after the first where something is wrong, or that was no storm.
+`--calls 0` leaves out the first, `--points 0` the second.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from tests import storm_report
 from tests.api import storm as duplicates
 from tests.faults import storm as faults
+from tests.storm_report import Run
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -18,10 +22,24 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What may go wrong between a study's app and the service.")
     duplicates.arguments(parser)
     faults.arguments(parser)
-    parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args(given)
-    wrong = duplicates.play_and_tell(chosen) if chosen.calls else 0
-    return wrong | (faults.play_and_tell(chosen) if chosen.points else 0)
+    seeds = ("--seeds", "--seed")
+    parser.add_argument(*seeds, type=int, nargs="+", default=[1], help="one run each, one after the other")
+    parser.add_argument("--report", type=Path, help="write what happened to this file, as Markdown")
+    return play(parser.parse_args(given))
+
+
+def play(chosen: argparse.Namespace) -> int:
+    """Run after run; 1 where something was wrong. What is known is written down after each."""
+    runs: list[Run] = []
+    for seed in chosen.seeds:
+        first = duplicates.play_and_tell(chosen, seed) if chosen.calls else None
+        second = faults.play_and_tell(chosen, seed) if chosen.points else None
+        runs.append(Run(seed, first, second))
+        if chosen.report:
+            chosen.report.write_text(storm_report.page(runs), encoding="utf-8")
+        if runs[-1].wrong:
+            return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,8 +13,15 @@ T = TypeVar("T")
 
 
 def each(things: Iterable[T], act: Callable[[T], object], told: str, name: str) -> None:
-    """Act on each. What one met is logged as `told`, with the thing under `name`; the first is raised at the
-    end, and at once what would be the same for all of them: a database that is away, a time that is over."""
+    """Act on each, as `attempt` does. Raises at the end what the first one met."""
+    met = attempt(things, act, told, name)
+    if met:
+        raise met[0]
+
+
+def attempt(things: Iterable[T], act: Callable[[T], object], told: str, name: str) -> list[Exception]:
+    """Act on each. What one met is logged as `told`, with the thing under `name`, and returned; raised is
+    what would be the same for all of them: a database that is away, a time that is over."""
     met: list[Exception] = []
     for thing in things:
         try:
@@ -24,5 +31,4 @@ def each(things: Iterable[T], act: Callable[[T], object], told: str, name: str) 
                 raise
             log.error(told, **{name: thing}, error=where(error))
             met.append(error)
-    if met:
-        raise met[0]
+    return met

@@ -13,21 +13,23 @@ from models import circuits, incidents, observations, randomisation
 from models.incidents import RED, YELLOW, Condition, Kind
 from models.studies import Study
 from settings import settings
+from workers import randomisation as reader
 
 DAY = timedelta(days=1)
 LATE_CLOSING = timedelta(minutes=15)  # the beat closes stale windows every five
 LONG_OPEN = timedelta(hours=1)
-FEWEST = 20  # decisions a day below which shares say nothing
+FEWEST = 20  # probabilities a day below which their share at a bound says nothing
 MUCH = 5  # so many times a limit is red
 BOUND_MARGIN = 0.01  # of the span between the bounds
 
 
 class Look(NamedTuple):
-    """A study as the watchdog finds it."""
+    """A study as the watchdog finds it. decided_before: what was decided earlier is stored, if it ever is."""
 
     study: Study
     protocol: Protocol
     now: datetime
+    decided_before: datetime
 
 
 Check = Callable[[Session, Look], Condition | None]
@@ -140,10 +142,13 @@ def circuit_open(session: Session, look: Look) -> Condition | None:
 
 
 def fallbacks(session: Session, look: Look) -> Condition | None:
-    """The active policy could not serve too many of a day's decisions."""
+    """The active policy could not serve too many of a day's decisions, be they few.
+
+    In a small trial a single one is too many: that is told for its day, and red where there are more.
+    """
     found = observations.recent(session, look.study.id, look.now - DAY, 0, 1)
-    limit = settings().fallback_share
-    return _share(Kind.FALLBACKS, found.fallbacks, found.decisions, limit)
+    condition = _share(Kind.FALLBACKS, found.fallbacks, found.decisions, settings().fallback_share)
+    return condition._replace(level=YELLOW) if condition and found.fallbacks == 1 else condition
 
 
 def at_bound(session: Session, look: Look) -> Condition | None:
@@ -155,12 +160,14 @@ def at_bound(session: Session, look: Look) -> Condition | None:
     found = observations.recent(
         session, look.study.id, look.now - DAY, allocation.lower + margin, allocation.upper - margin
     )
+    if found.decisions < FEWEST:
+        return None
     condition = _share(Kind.AT_BOUND, found.at_bound, found.decisions, settings().bound_share)
     return condition._replace(level=YELLOW) if condition else None
 
 
 def _share(kind: Kind, some: int, of_all: int, limit: float) -> Condition | None:
-    if of_all < FEWEST or some <= limit * of_all:
+    if some <= limit * of_all:
         return None
     level = RED if some > MUCH * limit * of_all else YELLOW
     return Condition(kind, level, {"decisions": some, "of": of_all, "share": round(some / of_all, 4)})
@@ -168,6 +175,7 @@ def _share(kind: Kind, some: int, of_all: int, limit: float) -> Condition | None
 
 def randomisation_off(session: Session, look: Look) -> Condition | None:
     """A draw is not what its seed says, or the draws as a whole do not fit their probabilities."""
+    reader.read(session, look.study.id, look.decided_before)
     state = randomisation.state(session, look.study.id)
     evidence = draws.combined(state.log_evidence, state.shares)
     if not state.mismatched and evidence < math.log(1 / settings().randomisation_alpha):

@@ -3,43 +3,48 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
-import numpy as np
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
 
-from algorithm import randomisation as draws
 from algorithm.protocol import load
-from logs import where
 from models import heartbeats, incidents, notifications, randomisation, studies
 from models.heartbeats import BEAT, WORKERS
 from models.incidents import RED, Condition, Kind
-from models.randomisation import Draws
 from models.session import transact
 from models.studies import Study
 from settings import settings
-from workers import notify
+from workers import apart, notify
 from workers.app import log
-from workers.conditions import CHECKS, Check, Look
-
-SETTLED = timedelta(minutes=1)  # no transaction lasts so long: all lower rids are there
-BATCH = 20_000
-OF_ALL, OF_POLICIES, OF_HALF_DAYS = 1 / 3, 1 / 3, 1 / 6
+from workers.conditions import CHECKS, Look
 
 
 def run(now: datetime | None = None) -> None:
-    """Look at the deployment and at every study, then send what is to be told."""
+    """Look at the deployment and at every study, then send what is to be told.
+
+    It is sent whatever the looks met: they are made anew every minute, and who is to be told waits.
+    """
     now = now or datetime.now(UTC)
     transact(lambda session: heartbeats.touch(session, WORKERS, now))
-    record(None, incidents.OF_THE_DEPLOYMENT, _deployment(now), now)
-    for study in transact(studies.everyone):
-        try:
-            _watch(study, now)
-        except (OperationalError, InterfaceError):
-            raise  # the database is away, for all of them
-        except Exception as error:
-            log.error("study cannot be watched", study_id=study.id, error=where(error))
-    notify.send_due(now)
+    try:
+        decided_before = min(now, transact(randomisation.oldest_transaction) or now)
+        apart.attempt(
+            [None, *transact(studies.ids)],
+            lambda study_id: _look(study_id, now, decided_before),
+            told="study cannot be watched",
+            name="study_id",
+        )
+    finally:
+        notify.send_due(now)
+
+
+def _look(study_id: int | None, now: datetime, decided_before: datetime) -> None:
+    """At a study; None: at the deployment."""
+    if study_id is None:
+        record(None, incidents.OF_THE_DEPLOYMENT, _deployment(now), now)
+    else:
+        _watch(study_id, now, decided_before)
 
 
 def _deployment(now: datetime) -> list[Condition]:
@@ -50,27 +55,26 @@ def _deployment(now: datetime) -> list[Condition]:
     return [Condition(Kind.BEAT_SILENT, RED, {"seconds": round((now - last).total_seconds())})]
 
 
-def _watch(study: Study, now: datetime) -> None:
-    transact(partial(_read_draws, study.id, now))
-    document = transact(lambda session: studies.protocol(session, study)).document
-    look = Look(study, load(document), now)
-    looked_for: list[Kind] = []
+def _watch(study_id: int, now: datetime, decided_before: datetime) -> None:
+    study, document = transact(partial(_loaded, study_id))
+    look = Look(study, load(document), now, decided_before)
+    looked_for: list[Kind] = []  # what cannot be looked at is neither there nor over
     found: list[Condition] = []
-    for kind, check in CHECKS.items():
-        try:
-            condition = transact(partial(_checked, check, look))
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:
-            log.error("check failed", study_id=study.id, kind=kind, error=where(error))
-            continue  # what cannot be looked at is neither there nor over
+
+    def check(kind: Kind) -> None:
+        condition = transact(lambda session: CHECKS[kind](session, look))
         looked_for.append(kind)
-        found += [condition] if condition else []
-    record(study.id, looked_for, found, now)
+        found.extend([condition] if condition else [])
+
+    with bound_contextvars(study_id=study_id):
+        apart.attempt(CHECKS, check, told="check failed", name="kind")
+    record(study_id, looked_for, found, now)
 
 
-def _checked(check: Check, look: Look, session: Session) -> Condition | None:
-    return check(session, look)
+def _loaded(study_id: int, session: Session) -> tuple[Study, dict[str, Any]]:
+    """A study, and the document of its protocol in force."""
+    study = studies.by_id(session, study_id)
+    return study, studies.protocol(session, study).document
 
 
 def record(study_id: int | None, looked_for: Iterable[Kind], found: list[Condition], now: datetime) -> None:
@@ -94,37 +98,3 @@ def _record(
     for change in changes:
         notifications.add(session, change, notify.channels(), now)
     return [(one.incident.id, one.incident.kind, one.incident.level, one.what) for one in changes]
-
-
-def _read_draws(study_id: int, now: datetime, session: Session) -> None:
-    """Bring the study's running test of its draws up to date.
-
-    What it has found does not go away by itself: it begins anew when somebody has acknowledged it.
-    """
-    acknowledged_at = incidents.acknowledged_at(session, study_id, Kind.RANDOMISATION)
-    if acknowledged_at is not None:
-        randomisation.restart(session, study_id, acknowledged_at)
-    new = randomisation.unread(session, study_id, now - SETTLED, BATCH)
-    if not len(new.rid):
-        return
-    streams = _streams(new)
-    held = randomisation.locked(session, study_id, list(streams))
-    for name, (mask, share) in streams.items():
-        stream = held.get(name) or randomisation.begin(session, study_id, name, share, len(draws.TILTS))
-        wealth = np.array(stream.log_wealth) + draws.log_wealth(new.act_prob[mask], new.action[mask])
-        stream.log_wealth = wealth.tolist()
-        stream.log_evidence = draws.log_evidence(wealth)
-        stream.decisions += int(mask.sum())
-        stream.mismatched += int(new.mismatched[mask].sum())
-        stream.last_rid = int(new.rid[-1])
-
-
-def _streams(new: Draws) -> dict[str, tuple[np.ndarray, float]]:
-    """The sets of decisions that are tested, as (mask, share); all shares there may ever be add up to one."""
-    found = {randomisation.ALL: (np.ones(len(new.rid), dtype=bool), OF_ALL)}
-    for name, mask in (("evening", new.evening), ("morning", ~new.evening)):
-        if mask.any():
-            found[name] = mask, OF_HALF_DAYS
-    for policy_id in np.unique(new.policy_id[new.policy_id >= 0]).tolist():
-        found[f"policy {policy_id}"] = new.policy_id == policy_id, OF_POLICIES * draws.weight(policy_id)
-    return found

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from algorithm.randomisation import TILTS, combined, log_evidence, log_wealth, weight
+from algorithm.randomisation import TILTS, are_draws, combined, log_evidence, log_wealth, weight
 
 Floats = NDArray[np.float64]
 ALPHA = 0.05
@@ -94,3 +94,9 @@ def test_sets_of_decisions_are_averaged() -> None:
 def test_what_is_no_draw_is_refused(p: float, a: float) -> None:
     with pytest.raises(ValueError, match="probabilities"):
         log_wealth(np.array([p]), np.array([a]))
+
+
+def test_what_can_be_a_draw_is_told_one_by_one() -> None:
+    act_prob = np.array([0.0, 1.0, 0.5, 0.5, 1.5, -0.1, math.nan, math.inf])
+    action = np.array([1.0, 0.0, 1.0, 2.0, 1.0, 0.0, 0.0, 1.0])
+    assert are_draws(act_prob, action).tolist() == [True, True, True, False, False, False, False, False]

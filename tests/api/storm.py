@@ -49,6 +49,16 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Played:
+    """A storm that is over: how many points it had, what it saw, and what is wrong."""
+
+    points: int
+    findings: Findings
+    wrong: list[str]
+    seconds: float
+
+
 class Wire:
     """A connection for each thread, kept between calls."""
 
@@ -254,29 +264,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A storm of duplicates against a stack of its own.")
     arguments(parser)
     parser.add_argument("--seed", type=int, default=1)
-    return play_and_tell(parser.parse_args())
+    chosen = parser.parse_args()
+    return 1 if play_and_tell(chosen, chosen.seed).wrong else 0
 
 
-def play_and_tell(given: argparse.Namespace) -> int:
-    """Play with these choices and print what happened; 1 where something was wrong."""
+def play_and_tell(given: argparse.Namespace, seed: int) -> Played:
+    """Play with these choices, and print what happened."""
     with stack() as started, tqdm(total=given.calls, unit="call", smoothing=0.1) as bar:
         began = time.monotonic()
-        storm, wrong = play(started.env, started.api_url, given.calls, given.threads, given.seed, bar.update)
-        seconds = time.monotonic() - began
-    found = storm.findings
-    print(f"{found.calls} calls in {seconds:.0f} s for {storm.participants * POINTS} decision points")
+        storm, wrong = play(started.env, started.api_url, given.calls, given.threads, seed, bar.update)
+        played = Played(storm.participants * POINTS, storm.findings, wrong, time.monotonic() - began)
+    _tell(played)
+    return played
+
+
+def _tell(played: Played) -> None:
+    found = played.findings
+    print(f"{found.calls} calls in {played.seconds:.0f} s for {played.points} decision points")
     print(f"{found.given_up} of them given up before their answer and repeated")
     for (status, code), number in sorted(found.statuses.items()):
         if status:
             print(f"  {status}{f' ({code})' if code else ''}: {number}")
-    for sentence in wrong[:20]:
+    for sentence in played.wrong[:20]:
         print(f"WRONG: {sentence}", file=sys.stderr)
-    print(
-        "every call of a decision point got its one decision"
-        if not wrong
-        else f"{len(wrong)} things are wrong"
-    )
-    return 1 if wrong else 0
+    right = "every call of a decision point got its one decision"
+    print(f"{len(played.wrong)} things are wrong" if played.wrong else right)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,28 @@ def test_ingests_that_wait_for_another_try_are_counted_by_code(trial: Trial) -> 
     assert of_study(read(trial.service), "ingest_retries", trial.study_id) == {"320": 2, "321": 1}
 
 
+GIVEN_UP = """
+INSERT INTO notifications (number, channel, message, state, run_after, finished_at)
+SELECT n, %s, '{}', %s, now(), now() - n * interval '1 hour' FROM generate_series(%s, %s) n
+"""
+
+
+def test_notifications_that_were_given_up_count_for_a_day(trial: Trial) -> None:
+    assert not [name for name, _ in read(trial.service) if name == "kairos_notifications_given_up_day"]
+    for channel, state, first, last in (
+        ("email", "failed", 1, 23),
+        ("email", "failed", 25, 30),
+        ("email", "sent", 1, 5),
+        ("webhook", "failed", 25, 30),
+    ):
+        trial.tamper(GIVEN_UP, channel, state, first, last)
+    found = read(trial.service)
+    assert of(found, "notifications", channel="email", state="failed") == 29
+    given_up = {key: value for key, value in found.items() if key[0] == "kairos_notifications_given_up_day"}
+    assert list(given_up.values()) == [of(found, "notifications_given_up_day", channel="email")] == [23]
+    assert "kairos_notifications_given_up_day" in alert("KairosNotTold")
+
+
 def test_a_refit_that_is_refused_has_its_time_too(new_trial: Callable[..., Trial]) -> None:
     trial = new_trial("gate.mean_bound=0.001")
     trial.enrol("ann")
@@ -256,6 +278,42 @@ def test_what_watches_decisions_watches_those_of_every_protocol(name: str) -> No
     assert routes == {"/actions|/decision_points"}
     paths = {endpoint.path for domain in DOMAINS for endpoint in domain.endpoints}
     assert paths >= set("".join(routes).split("|"))
+
+
+def alert(name: str) -> str:
+    """The expression of an alert."""
+    rules = yaml.safe_load((OPS / "alerts.yml").read_text(encoding="utf-8"))
+    (found,) = (rule["expr"] for group in rules["groups"] for rule in group["rules"] if rule["alert"] == name)
+    return str(found)
+
+
+def selected(found: Samples, name: str, matchers: str) -> Samples:
+    """The samples that an instant selector of PromQL takes."""
+    asked = re.findall(r"(\w+)(=~|!~|!=|=)\"([^\"]*)\"", matchers)
+
+    def fits(labels: dict[str, str], label: str, operator: str, text: str) -> bool:
+        is_alike = bool(re.fullmatch(text, labels[label])) if "~" in operator else labels[label] == text
+        return is_alike != operator.startswith("!")
+
+    return {
+        key: value
+        for key, value in found.items()
+        if key[0] == name and all(fits(dict(key[1]), *one) for one in asked)
+    }
+
+
+def test_that_a_part_is_silent_is_no_failed_request(service: Service) -> None:
+    assert service.call("GET", "/healthcheck", caller=None).status_code == 503  # there is no worker
+    service.call("GET", "/version", caller=None)
+    name = "kairos_request_seconds_count"
+    away = (name, (("route", "/actions"), ("status", "503")))
+    found = {**read(service), away: 1.0}
+    assert of(found, "request_seconds_count", route="/healthcheck", status="503") >= 1
+    selectors = re.findall(name + r"\{([^}]*)\}", alert("KairosErrors"))
+    failed, of_all = (selected(found, name, one) for one in selectors)
+    assert away in failed
+    assert {away, (name, (("route", "/version"), ("status", "200")))} <= set(of_all)
+    assert not [labels for _, labels in {**failed, **of_all} if ("route", "/healthcheck") in labels]
 
 
 def test_every_metric_is_explained_to_operators(exported: set[str]) -> None:

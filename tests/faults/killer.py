@@ -11,18 +11,22 @@ from typing import Any, NamedTuple
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
 from local.stack import answers, worker_answers
+from tests.faults import stored
 from tests.faults.trial import Deployment
 
 LONGEST_ABSENCE = 180.0
+LONGEST_GRACE = 2.0  # the work may wait for this kill
 OF_THE_DATABASE = ("PostgreSQL", "PostgreSQL's child")
 
 
 class Target(NamedTuple):
-    """A kind of process: which of them run now, and whether what they do is being done."""
+    """A kind of process: which of them run now, whether what they do is being done, and whether they are in
+    the midst of something that a kill would interrupt."""
 
     kind: str
     running: Callable[[], list[int]]
     works: Callable[[], bool]
+    is_busy: Callable[[], bool] = lambda: True
 
 
 @dataclass
@@ -38,11 +42,12 @@ def targets(deployment: Deployment) -> list[Target]:
     stack, servers = deployment.stack, deployment.servers
     api = lambda: answers(f"{stack.api_url}/running")  # noqa: E731
     worker = lambda: worker_answers(stack.env["BROKER_URL"])  # noqa: E731
+    has_a_job = lambda: stored.has_a_job(deployment.database_url)  # noqa: E731
     return [
         Target("API master", lambda: [stack.pids["api"]], api),
         Target("API process", lambda: _children(stack.pids["api"]), api),
-        Target("worker", lambda: [stack.pids["worker"]], worker),
-        Target("worker's child", lambda: _children(stack.pids["worker"]), lambda: True),
+        Target("worker", lambda: [stack.pids["worker"]], worker, has_a_job),
+        Target("worker's child", lambda: _children(stack.pids["worker"]), lambda: True, has_a_job),
         Target("beat", lambda: [stack.pids["beat"]], lambda: True),
         Target("Valkey", lambda: [servers.pids["broker"]], servers.valkey.ready),
         Target("PostgreSQL", lambda: [servers.pids["db"]], servers.postgres.ready),
@@ -113,11 +118,13 @@ class Killer:
                 yield target
 
     def _strike(self, target: Target, watchers: ThreadPoolExecutor) -> list["Future[None]"]:
-        """One that was killed with its parent, or that ends by itself, must be back first."""
-        until = time.monotonic() + LONGEST_ABSENCE
-        while time.monotonic() < until:
+        """One that was killed with its parent, or that ends by itself, must be back first. One that is idle
+        is let off for a moment, in which it may begin something."""
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < LONGEST_ABSENCE:
             before = target.running()
-            if before and _end(self.chance.choice(before)):
+            is_time = waited > LONGEST_GRACE or target.is_busy()
+            if before and is_time and _end(self.chance.choice(before)):
                 kill = Kill(target.kind)
                 self.kills.append(kill)
                 return [watchers.submit(_wait, kill, target, before, time.monotonic())]

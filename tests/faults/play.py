@@ -15,8 +15,12 @@ from tests.faults.trial import Account, Deployment, Seed
 
 THREADS = 8
 PATIENCE = 150.0  # longer than the two minutes that a circuit waits for a killed probe
-LATE = 0.4
+LATE = "late"  # is no failure: the answer comes, well within what the service waits for one
+LATE_SECONDS = 0.4
 SHARE = 1 / 3  # of the back end's calls fail
+DISTURBED = (
+    SHARE * len(MORE_FAULTS) / (len(MORE_FAULTS) - 1)
+)  # are not answered at once: they fail, or are late
 
 
 class NotQuiet(AssertionError):
@@ -41,22 +45,25 @@ class CountingClient(Client):
 
 
 class FaultyBackend(Backend):
-    """A back end that counts how it failed on purpose."""
+    """A back end that counts how it failed on purpose, and how often it was only late."""
 
     def __init__(self, share: float, seed: int) -> None:
-        super().__init__(None, Faults(share, LATE, seed, MORE_FAULTS))
+        super().__init__(None, Faults(share, LATE_SECONDS, seed, MORE_FAULTS))
         self.failed: Counter[str] = Counter()
+        self.late = 0
 
     def next_fault(self) -> str | None:
         fault = super().next_fault()
-        if fault:
+        if fault == LATE:
+            self.late += 1
+        elif fault:
             self.failed[fault] += 1
         return fault
 
 
 @contextmanager
 def playing(deployment: Deployment, seed: Seed, study: str, share: float, number: int) -> Iterator[Rehearsal]:
-    """A rehearsal of a study in which everybody is enrolled; the back end fails `share` of its calls."""
+    """A rehearsal of a study in which everybody is enrolled; the back end disturbs `share` of its calls."""
     account, backend = seed.accounts[study], FaultyBackend(share, number)
     for person in seed.people:
         backend.enrol(person.enrolment.user_id)

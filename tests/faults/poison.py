@@ -2,7 +2,8 @@
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
@@ -12,8 +13,9 @@ import psutil  # type: ignore[import-untyped]  # it publishes no types
 
 from rehearsal.messages import Job
 from rehearsal.people import NOTHING
+from tests.faults import stored
 from tests.faults.play import CountingClient
-from tests.faults.trial import POISON, Deployment, Seed
+from tests.faults.trial import FREE, POISON, Deployment, Seed
 from workers.upkeep import TRIES
 
 SECONDS = 600.0  # its messages wait in the queue behind those of the study under fire
@@ -21,12 +23,17 @@ SECONDS = 600.0  # its messages wait in the queue behind those of the study unde
 
 @dataclass
 class Poisoning:
-    """How it went: the job and the window at their end, the workers killed by it, and the seconds it took."""
+    """How it went: the job and the window at their end, when it killed a worker, and the seconds it took.
+
+    meanwhile: how many jobs of the free-running study were done between the first of these deaths and the
+    last.
+    """
 
     job: Job
     window: str
-    killed: int
+    deaths: list[datetime]
     seconds: float
+    meanwhile: int = 0
 
 
 @dataclass
@@ -37,7 +44,7 @@ class Poison:
     """
 
     port: int
-    killed: list[int] = field(default_factory=list)
+    deaths: list[datetime] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         poison = self
@@ -65,7 +72,7 @@ class Poison:
             with suppress(psutil.Error):  # it has ended, or is not ours
                 if (port, self.port) in _links(process):
                     process.kill()
-                    self.killed.append(process.pid)
+                    self.deaths.append(datetime.now(UTC))
 
 
 def _links(process: Any) -> set[tuple[int, int]]:
@@ -87,7 +94,17 @@ def take(deployment: Deployment, seed: Seed) -> Poisoning:
                 break
             time.sleep(0.2)
         (window,) = (name for name, count in client.study().windows.items() if count)
-        return Poisoning(job, window, len(poison.killed), time.monotonic() - began)
+        return Poisoning(job, window, poison.deaths, time.monotonic() - began)
+
+
+def beside(deployment: Deployment, poisoning: Poisoning) -> Poisoning:
+    """The same, with what was done meanwhile; to be asked when the database is left in peace."""
+    if not poisoning.deaths:
+        return poisoning
+    jobs = stored.read(deployment.database_url, stored.JOBS, FREE)
+    first, last = poisoning.deaths[0], poisoning.deaths[-1]
+    done = [job for job in jobs if job["state"] == "done" and first < job["finished_at"] < last]
+    return replace(poisoning, meanwhile=len(done))
 
 
 def wrong(poisoning: Poisoning, crashes: int) -> list[str]:
@@ -99,8 +116,11 @@ def wrong(poisoning: Poisoning, crashes: int) -> list[str]:
     job, found = poisoning.job, []
     if job.state != "failed" or not job.reason:
         found.append(f"the poisoned job is {job.state}, reason {job.reason}")
-    if not 1 < poisoning.killed <= TRIES + crashes:
-        found.append(f"the poisoned job killed {poisoning.killed} workers, the database died {crashes} times")
+    killed = len(poisoning.deaths)
+    if not 1 < killed <= TRIES + crashes:
+        found.append(f"the poisoned job killed {killed} workers, the database died {crashes} times")
+    if not poisoning.meanwhile:
+        found.append("no other job was done while the poisoned one killed its workers")
     if poisoning.window != "failed":
         found.append(f"the poisoned window is {poisoning.window}")
     return found

@@ -1,4 +1,5 @@
-"""Whether it was a storm: all was killed as often as planned and came back, and the back end failed."""
+"""Whether it was a storm: all was killed as often as planned, in the midst of work, and came back, and the
+back end failed."""
 
 from __future__ import annotations
 
@@ -13,12 +14,19 @@ if TYPE_CHECKING:
 
     from tests.faults.storm import Outcome, Plan
 
+ENOUGH = 5  # kills of each kind: with fewer of them chance may have it that each met an idle worker
 DEVIATIONS = 4  # standard ones, that the share of failed calls may be off: one play in 16,000 is so by chance
 
 
 def wrong(outcome: Outcome, plan: Plan) -> list[str]:
     """What was not as planned, one sentence each."""
-    return [*_kills(outcome, plan), *_share(outcome)]
+    return [*_kills(outcome, plan), *_share(outcome), *_repeated(outcome)]
+
+
+def spared(outcomes: list[Outcome], plan: Plan) -> list[str]:
+    """What is wrong where all those kills interrupted no work."""
+    is_spared = plan.kills >= ENOUGH and not any(outcome.put_back for outcome in outcomes)
+    return ["no worker was killed in the middle of a job"] if is_spared else []
 
 
 def _kills(outcome: Outcome, plan: Plan) -> Iterator[str]:
@@ -36,3 +44,8 @@ def _share(outcome: Outcome) -> Iterator[str]:
     failed, expected = sum(outcome.failed.values()), SHARE * outcome.asked
     if abs(failed - expected) > DEVIATIONS * math.sqrt(expected * (1 - SHARE)) or not failed:
         yield f"the back end failed {failed} of {outcome.asked} calls"
+
+
+def _repeated(outcome: Outcome) -> Iterator[str]:
+    if not outcome.repeated:
+        yield "no call of the app had to be repeated"

@@ -1,4 +1,4 @@
-"""What happened in a storm, as Markdown."""
+"""What happened in one storm of kills, as Markdown."""
 
 from __future__ import annotations
 
@@ -21,22 +21,8 @@ COMPARED = {
 }
 
 
-def markdown(storm: Storm) -> str:
-    """The whole report."""
-    return "\n".join(_lines(storm)) + "\n"
-
-
-def _lines(storm: Storm) -> Iterator[str]:
-    plan = storm.plan
-    yield "# The service under fire"
-    yield ""
-    size = f"{plan.participants} participants with {plan.points} decision points each"
-    yield (
-        f"`make storm` plays trials of {size} against real processes. These are killed (SIGKILL) in random"
-        " order, and the app's back end fails a third of its calls."
-        f" This run (seed {plan.seed}) took {storm.seconds:.0f} s and found"
-        f" {f'{len(storm.wrong)} things wrong' if storm.wrong else 'nothing wrong'}."
-    )
+def details(storm: Storm) -> Iterator[str]:
+    """The lines of one storm."""
     yield from _kills(storm)
     for outcome in storm.outcomes:
         yield from _outcome(outcome)
@@ -72,22 +58,25 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
     yield from ("| what | number |", "|---|---|")
     yield f"| calls of the app, by tries | {sum(outcome.met.values())} |"
     yield f"| of these answered | {answered} |"
-    yield from (f"| met by a try and repeated: {told} | {n} |" for told, n in _others(outcome.met))
+    yield from (
+        f"| met by a try and repeated: {told} | {n} |" for told, n in sorted(outcome.repeated.items())
+    )
     yield f"| calls to the app's back end | {outcome.asked} |"
-    yield from (f"| of these failed on purpose: {kind} | {n} |" for kind, n in sorted(outcome.failed.items()))
+    failed = sum(outcome.failed.values())
+    yield f"| of these failed on purpose | {failed} ({failed / max(outcome.asked, 1):.0%}) |"
+    yield from (f"| ... in this way: {kind} | {n} |" for kind, n in sorted(outcome.failed.items()))
+    yield f"| of these answered late on purpose | {outcome.late} |"
     for kind, (jobs, tries) in outcome.tries.items():
         yield f"| {kind} jobs, and tries of them | {jobs}, {tries} |"
-
-
-def _others(met: Counter[str]) -> Iterator[tuple[str, int]]:
-    return ((told, n) for told, n in sorted(met.items()) if not told.startswith("HTTP 2"))
+    yield f"| claims put back, their worker being dead | {outcome.put_back} |"
 
 
 def _poison(storm: Storm) -> Iterator[str]:
     job, poisoning = storm.poisoning.job, storm.poisoning
     yield from ("", "## A task that kills its worker each time", "")
     yield (
-        f"Meanwhile the ingest of another study's window killed its worker {poisoning.killed} times. After"
-        f" {job.attempts} tries and {poisoning.seconds:.0f} s its job was {job.state} ({job.reason}) and its"
-        f" window {poisoning.window}, while the jobs of the free-running study went on."
+        f"Meanwhile the ingest of another study's window killed its worker {len(poisoning.deaths)} times."
+        f" After {job.attempts} tries and {poisoning.seconds:.0f} s its job was {job.state} ({job.reason})"
+        f" and its window {poisoning.window}. Between the first of these deaths and the last,"
+        f" {poisoning.meanwhile} jobs of the free-running study were done."
     )

@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 import psycopg2
 from psycopg2.extras import RealDictCursor
 
+from tests.faults.trial import POISON
+
 Row: TypeAlias = dict[str, Any]
 WHO = "p.user_id || ' ' || lpad(d.decision_index::text, 4, '0')"
 
@@ -37,6 +39,7 @@ JOIN studies s ON s.id = b.study_id AND s.policy_id = b.policy_id
 WHERE s.name = %s ORDER BY b.participant_id
 """
 JOBS = "SELECT j.* FROM jobs j JOIN studies s ON s.id = j.study_id WHERE s.name = %s ORDER BY j.id"
+RUNNING = "SELECT FROM jobs j JOIN studies s ON s.id = j.study_id WHERE j.state = 'running' AND s.name <> %s"
 DISCREPANCIES = "SELECT d.* FROM discrepancies d JOIN studies s ON s.id = d.study_id WHERE s.name = %s"
 STUDY = """
 SELECT s.*, v.document FROM studies s
@@ -58,6 +61,14 @@ def read(database_url: str, query: str, study: str) -> list[Row]:
     ):
         found.execute(query, (study,))
         return [dict(row) for row in found.fetchall()]
+
+
+def has_a_job(database_url: str) -> bool:
+    """Whether a worker has a job just now, but for the poisoned one; False where the database is away."""
+    try:
+        return bool(read(database_url, RUNNING, POISON))
+    except psycopg2.Error:
+        return False
 
 
 def comparable(database_url: str, study: str) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ and where it was no storm: a kind of process was not killed so often, or the bac
 
 import argparse
 import io
+import json
 import random
 import shutil
 import sys
@@ -33,11 +34,12 @@ from rehearsal import synthetic
 from rehearsal.play import Rehearsal
 from tests.faults import afterwards, comparison, play, poison, premise, report, stored
 from tests.faults.killer import OF_THE_DATABASE, Kill, Killer, targets
-from tests.faults.play import SHARE, CountingClient, FaultyBackend, NotQuiet
+from tests.faults.play import DISTURBED, CountingClient, FaultyBackend, NotQuiet
 from tests.faults.poison import Poisoning
 from tests.faults.trial import FREE, LOCKSTEP, Deployment, Seed, deployed, sow
 
 Step = Callable[[int], object]
+PUT_BACK = '"event":"claims put back"'
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,15 @@ class Outcome:
     met: Counter[str]
     asked: int
     failed: Counter[str]
+    late: int
     tries: dict[str, tuple[int, int]]  # by kind of job: how many there were, and how often one was claimed
+    put_back: int  # claims whose worker had died
     seconds: float
+
+    @property
+    def repeated(self) -> Counter[str]:
+        """What the calls met that had to be repeated."""
+        return Counter({told: count for told, count in self.met.items() if not told.startswith("HTTP 2")})
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,7 @@ class Storm:
                 for one in self.outcomes
                 for sentence in [*one.wrong, *premise.wrong(one, self.plan)]
             ),
+            *premise.spared(self.outcomes, self.plan),
             *poison.wrong(self.poisoning, self.crashes),
         ]
 
@@ -125,7 +135,7 @@ def _lockstep(
         return stored.comparable(deployment.database_url, LOCKSTEP), expected
 
     killer = _killer(deployment, plan, 0)
-    with play.playing(deployment, seed, LOCKSTEP, SHARE, plan.seed) as played:
+    with play.playing(deployment, seed, LOCKSTEP, DISTURBED, plan.seed) as played:
         return _under_fire(
             deployment,
             LOCKSTEP,
@@ -143,7 +153,7 @@ def _free(deployment: Deployment, seed: Seed, plan: Plan, step: Step) -> tuple[O
 
     killer = _killer(deployment, plan, 1)
     with (
-        play.playing(deployment, seed, FREE, SHARE, plan.seed + 1) as played,
+        play.playing(deployment, seed, FREE, DISTURBED, plan.seed + 1) as played,
         ThreadPoolExecutor(1) as pool,
     ):
         taking = pool.submit(poison.take, deployment, seed)
@@ -155,7 +165,7 @@ def _free(deployment: Deployment, seed: Seed, plan: Plan, step: Step) -> tuple[O
             lambda: played.walk(_paced(killer, plan, step)),
             compare,
         )
-        return outcome, taking.result()
+        return outcome, poison.beside(deployment, taking.result())
 
 
 def _killer(deployment: Deployment, plan: Plan, mode: int) -> Killer:
@@ -207,7 +217,9 @@ def _under_fire(
         played.client.met,
         played.backend.calls,
         played.backend.failed,
+        played.backend.late,
         _tries(deployment, study),
+        _put_back(deployment, study),
         time.monotonic() - began,
     )
 
@@ -217,6 +229,14 @@ def _tries(deployment: Deployment, study: str) -> dict[str, tuple[int, int]]:
     kinds = sorted({job["kind"] for job in jobs})
     attempts = {kind: [job["attempts"] for job in jobs if job["kind"] == kind] for kind in kinds}
     return {kind: (len(own), sum(own)) for kind, own in attempts.items()}
+
+
+def _put_back(deployment: Deployment, study: str) -> int:
+    """How often a job of the study was taken from a worker that had died, as the worker's log has it."""
+    own = {job["id"] for job in stored.read(deployment.database_url, stored.JOBS, study)}
+    lines = deployment.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    told = [json.loads(line)["jobs"] for line in lines if PUT_BACK in line and line.endswith("}")]
+    return sum(job_id in own for jobs in told for job_id in jobs)
 
 
 @contextmanager
@@ -237,12 +257,11 @@ def ground(keep: bool) -> Iterator[tuple[Embedded, str, Path]]:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The choices of sizes, and where the report goes."""
+    """The choices of sizes."""
     parser.add_argument("--participants", type=int, default=40, help="in each study under fire")
     parser.add_argument("--points", type=int, default=30, help="decision points of each participant")
     parser.add_argument("--kills", type=int, default=6, help="of each kind of process, in each of both modes")
     parser.add_argument("--keep-logs", action="store_true", help="leave logs and data in /tmp")
-    parser.add_argument("--report", type=Path, help="write what happened to this file, as Markdown")
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -250,24 +269,22 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A trial whose service is killed piece by piece.")
     arguments(parser)
     parser.add_argument("--seed", type=int, default=1)
-    return play_and_tell(parser.parse_args(given))
+    chosen = parser.parse_args(given)
+    return 1 if play_and_tell(chosen, chosen.seed).wrong else 0
 
 
-def play_and_tell(given: argparse.Namespace) -> int:
-    """Play with these choices, print the report, write it where asked; 1 where something was wrong."""
-    plan = Plan(given.participants, given.points, given.kills, (4.0, 1.0), given.seed)
+def play_and_tell(given: argparse.Namespace, number: int) -> Storm:
+    """Play with these choices, and print what happened."""
+    plan = Plan(given.participants, given.points, given.kills, (4.0, 1.0), number)
     bar = tqdm(total=3 * plan.participants * plan.points, unit="point", smoothing=0.1)
     with ground(given.keep_logs) as (servers, migrated, folder), bar:
         with redirect_stderr(io.StringIO()):  # the service in this process logs every enrolment
             seed = sown(servers, migrated, plan)
         storm = rage(servers, seed, folder, plan, bar.update)
-    text = report.markdown(storm)
-    print(text)
-    if given.report:
-        given.report.write_text(text, encoding="utf-8")
+    print("\n".join(report.details(storm)))
     for sentence in storm.wrong[:20]:
         print(f"WRONG: {sentence}", file=sys.stderr)
-    return 1 if storm.wrong else 0
+    return storm
 
 
 if __name__ == "__main__":

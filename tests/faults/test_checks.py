@@ -6,7 +6,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +21,11 @@ from rehearsal.play import Rehearsal
 from tests.faults import afterwards, poison, premise, stored
 from tests.faults.comparison import differences, numbers
 from tests.faults.killer import Kill, Killer, Target
+from tests.faults.play import DISTURBED, FaultyBackend
 from tests.faults.poison import Poisoning
 from tests.faults.storm import Outcome, Plan, Storm
-from workers.upkeep import TRIES
+from workers.claims import AWAY
+from workers.upkeep import DIED, TRIES
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NAME = "synthetic-001"
@@ -40,7 +43,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
             {"key": KEY, "kind": "ended", "state": "ingested", "code": None, "job_id": 3, "job_state": "done"}
         ],
         stored.ANSWERS: [{"key": KEY, "item": {**vars(SURVEY), "cannabis_use": [1.0]}}],
-        stored.JOBS: [{"id": 3, "kind": "ingest", "state": "done", "reason": None}],
+        stored.JOBS: [{"id": 3, "kind": "ingest", "state": "done", "code": None, "reason": None}],
         stored.DISCREPANCIES: [],
     }
     monkeypatch.setattr(stored, "read", lambda _url, query, _study: found[query])
@@ -95,9 +98,27 @@ def test_what_differs_or_is_unfinished_is_found(
 def test_a_window_that_failed_with_a_code_failed_for_cause(tables: dict[str, Any]) -> None:
     (window,), (job,) = tables[stored.WINDOWS], tables[stored.JOBS]
     tables[stored.WINDOWS] = [{**window, "state": "failed", "code": 320, "job_state": "failed"}]
-    tables[stored.JOBS] = [{**job, "state": "failed", "reason": "no answer"}]
+    tables[stored.JOBS] = [{**job, "state": "failed", "code": 320, "reason": "no answer"}]
     tables[stored.ANSWERS] = []
     assert wrong() == []
+
+
+@pytest.mark.parametrize("kind", ["ingest", "refit", "night"])
+def test_a_job_may_fail_for_a_kill_and_not_for_a_fault_of_the_service(
+    tables: dict[str, Any], kind: str
+) -> None:
+    (job,) = tables[stored.JOBS]
+    for reason, is_wrong in (
+        (DIED, False),
+        (AWAY, False),
+        ("the service failed: KeyError", True),
+        (None, True),
+    ):
+        failed = {**job, "kind": kind, "state": "failed", "code": 321, "reason": reason}
+        tables[stored.JOBS] = [failed]
+        assert bool(wrong()) == is_wrong
+    tables[stored.JOBS] = [{**job, "kind": "refit", "state": "failed", "reason": "the fit is no number"}]
+    assert wrong()
 
 
 def test_nested_values_are_compared_to_a_billionth() -> None:
@@ -110,9 +131,11 @@ def test_nested_values_are_compared_to_a_billionth() -> None:
 
 PLAN = Plan(participants=8, points=5, kills=2, pauses=(1.0, 1.0), seed=1)
 KILLS = [Kill(kind, 1.0) for kind in ("beat", "PostgreSQL") for _ in range(2)]
-FAILED = Counter({"error": 20, "late": 10})
-PLAYED = Outcome("free", [], 1, 40, ["beat", "PostgreSQL"], KILLS, Counter(), 90, FAILED, {}, 1.0)
-POISONED = Poisoning(Job(1, "ingest", "failed", TRIES, 321, "it died"), "failed", TRIES, 1.0)
+FAILED = Counter({"error": 20, "reset": 10})
+MET = Counter({"HTTP 200": 80, "ConnectionError": 2})
+PLAYED = Outcome("free", [], 1, 40, ["beat", "PostgreSQL"], KILLS, MET, 90, FAILED, 6, {}, 3, 1.0)
+DEATHS = [NOW + timedelta(seconds=number) for number in range(TRIES)]
+POISONED = Poisoning(Job(1, "ingest", "failed", TRIES, 321, DIED), "failed", DEATHS, 1.0, 5)
 
 
 def test_a_storm_as_planned_is_right() -> None:
@@ -129,6 +152,7 @@ def test_a_storm_as_planned_is_right() -> None:
         {"failed": Counter(error=10)},
         {"failed": Counter(error=60)},
         {"asked": 0, "failed": Counter()},
+        {"met": Counter({"HTTP 200": 80})},
     ],
 )
 def test_a_storm_that_was_none_is_wrong(changed: dict[str, Any]) -> None:
@@ -139,10 +163,39 @@ def test_a_storm_without_kills_is_none() -> None:
     assert premise.wrong(replace(PLAYED, kills=[]), replace(PLAN, kills=0)) == ["nothing was killed"]
 
 
+def test_kills_that_met_idle_workers_alone_were_no_storm_where_there_were_many() -> None:
+    spared = replace(PLAYED, put_back=0)
+    assert premise.spared([spared, spared], replace(PLAN, kills=premise.ENOUGH)) != []
+    assert premise.spared([spared, PLAYED], replace(PLAN, kills=premise.ENOUGH)) == []
+    assert premise.spared([spared, spared], replace(PLAN, kills=premise.ENOUGH - 1)) == []
+
+
 def test_a_poison_may_kill_once_more_for_each_death_of_the_database() -> None:
-    often = replace(POISONED, job=POISONED.job, killed=TRIES + 2)
+    often = replace(POISONED, deaths=DEATHS + DEATHS[-2:])
     assert Storm(PLAN, [PLAYED], often, 1.0).wrong == []
-    assert len(poison.wrong(often, 1)) == len(poison.wrong(replace(often, killed=1), 1)) == 1
+    assert len(poison.wrong(often, 1)) == len(poison.wrong(replace(often, deaths=DEATHS[:1]), 1)) == 1
+
+
+def test_what_was_done_beside_a_poison_is_what_was_done_between_its_deaths(
+    tables: dict[str, Any],
+) -> None:
+    done = {"state": "done", "finished_at": DEATHS[1]}
+    others = ({"finished_at": NOW - timedelta(1)}, {"finished_at": NOW + timedelta(1)}, {"state": "failed"})
+    tables[stored.JOBS] = [done, *({**done, **other} for other in others)]
+    deployment: Any = SimpleNamespace(database_url="")
+    assert poison.beside(deployment, replace(POISONED, meanwhile=0)).meanwhile == 1
+    assert len(poison.wrong(replace(POISONED, meanwhile=0), 0)) == 1
+
+
+def test_an_answer_that_is_only_late_is_no_failure_and_a_third_fail() -> None:
+    backend, calls = FaultyBackend(DISTURBED, 1), 6000
+    faults = Counter(backend.next_fault() for _ in range(calls))
+    assert backend.late == faults["late"] > 0
+    assert backend.failed == {kind: n for kind, n in faults.items() if kind not in {None, "late"}}
+    outcome = replace(PLAYED, asked=calls, failed=backend.failed)
+    assert premise.wrong(outcome, PLAN) == []
+    late_too = backend.failed + Counter(late=backend.late)
+    assert len(premise.wrong(replace(outcome, failed=late_too), PLAN)) == 1
 
 
 @pytest.fixture
@@ -168,6 +221,20 @@ def test_every_target_is_killed_as_often_as_planned_however_soon_the_work_ends(
     killer = Killer([target], 3, 0.05, random.Random(1))
     killer.during(lambda: None)
     assert len([kill for kill in killer.kills if kill.seconds is not None]) == 3
+
+
+def test_a_target_is_killed_when_it_is_busy_or_when_it_was_idle_for_too_long(
+    sleeper: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.faults.killer.LONGEST_GRACE", 60.0)
+    looks = iter([False, False, True])
+    killer = Killer([Target("sleeper", sleeper, lambda: True, lambda: next(looks))], 1, 0.0, random.Random(1))
+    killer.during(lambda: killer.keep_up(1.0))
+    assert (len(killer.kills), list(looks)) == (1, [])
+    monkeypatch.setattr("tests.faults.killer.LONGEST_GRACE", 0.2)
+    killer = Killer([Target("sleeper", sleeper, lambda: True, lambda: False)], 1, 0.0, random.Random(1))
+    killer.during(lambda: killer.keep_up(1.0))
+    assert len(killer.kills) == 1
 
 
 def test_work_does_not_leave_its_kills_behind(sleeper: Callable[[], list[int]]) -> None:

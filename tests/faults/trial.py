@@ -56,12 +56,13 @@ class Seed:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A stack of its own on a copy of the seed; `servers` may serve others too."""
+    """A stack of its own on a copy of the seed; `servers` may serve others too. log: what workers wrote."""
 
     servers: Embedded
     supervisors: tuple[Supervisor, Supervisor]
     stack: Stack
     database_url: str
+    log: Path
 
     def tend(self, work: Callable[[], T]) -> T:
         """Do `work` in a thread, and start again meanwhile what dies (children belong to this thread)."""
@@ -109,4 +110,5 @@ def deployed(servers: Embedded, seed: Seed, folder: Path, broker: int) -> Iterat
         patch.setattr(supervisor, "LONGEST_PAUSE", LONGEST_PAUSE)
         stack = Stack(home.state, home.supervisor, env)
         stack.start()
-        yield Deployment(servers, (servers.supervisor, home.supervisor), stack, url)
+        supervisors = servers.supervisor, home.supervisor
+        yield Deployment(servers, supervisors, stack, url, home.state.log("worker"))

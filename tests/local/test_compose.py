@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 import yaml
+from celery import Celery
 from psycopg2 import sql
 from psycopg2.errors import InsufficientPrivilege
 
@@ -74,6 +75,18 @@ def test_every_queue_has_a_consumer_and_every_consumer_a_queue(celery_settings: 
     routed = {route["queue"] for route in celery_settings["task_routes"].values()}
     consumed = WORKER[WORKER.index("--queues") + 1].split(",")
     assert set(consumed) == routed | {celery_settings["task_default_queue"]}
+
+
+def test_the_queues_are_those_that_celery_makes_of_the_routes(celery_settings: dict[str, Any]) -> None:
+    """Had they an exchange or a key in common, a message to one of them would lie in all."""
+    known, made = (Celery(broker="redis://x", set_as_current=False) for _ in range(2))
+    known.conf.task_queues = celery_settings["task_queues"]
+    names = {route["queue"] for route in celery_settings["task_routes"].values()}
+    assert {queue.name for queue in celery_settings["task_queues"]} == names
+    for name in names:
+        told, expected = (app.amqp.queues[name].as_dict(recurse=True) for app in (known, made))
+        assert told == expected
+        assert known.amqp.router.route({"queue": name}, "kairos.x")["queue"].as_dict(recurse=True) == expected
 
 
 def test_every_scheduled_task_is_routed(celery_settings: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import signal
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.ports import free_port
+from local.ports import HOST, free_port
+from local.stack import WORKER, answers, flower, python
 from local.state import CLONE
 from tests.local.families import eventually, family_of, running
 
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from local.embedded import Embedded
     from tests.local.families import Running
 
+QUEUES = set(WORKER[WORKER.index("--queues") + 1].split(","))
+NOBODYS_BROKER = 14
 PARTS = ("gunicorn", "worker", "beat", "flower", "postgres", "valkey", "reaper")
 
 
@@ -32,7 +37,8 @@ def up(passable: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], 
     """The running stack and what it printed."""
     ports = {"KAIROS_API_PORT": str(free_port()), "KAIROS_FLOWER_PORT": str(free_port())}
     state = str(passable / tmp_path.name)
-    env = {**os.environ, **ports, "KAIROS_STATE": state, "KAIROS_API_PROCESSES": "1"}
+    some = {"KAIROS_API_PROCESSES": "1", "KAIROS_SWEEP_SECONDS": "1"}  # there is soon some work to be seen
+    env = {**os.environ, **ports, **some, "KAIROS_STATE": state}
     command = [sys.executable, "-m", "local", "up"]
     with subprocess.Popen(command, cwd=CLONE, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -41,16 +47,47 @@ def up(passable: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], 
         process.kill()
 
 
-def status(url: str, login: str = "") -> int:
-    """The status of a GET."""
+def asked(url: str, login: str = "") -> urllib.request.Request:
+    """A GET, with a login where one is given."""
     request = urllib.request.Request(url)
     if login:
         request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+    return request
+
+
+def status(url: str, login: str = "") -> int:
+    """The status of a GET."""
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(asked(url, login), timeout=10) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def queues_of(flower: str, login: str) -> set[str]:
+    """The queues that Flower names."""
+    with urllib.request.urlopen(asked(f"{flower}/api/queues/length", login), timeout=10) as answer:
+        return {queue["name"] for queue in json.load(answer)["active_queues"]}
+
+
+def tasks_of(flower: str, login: str) -> set[tuple[str, str]]:
+    """The tasks that Flower names, with their states."""
+    with urllib.request.urlopen(asked(f"{flower}/api/tasks", login), timeout=10) as answer:
+        return {(task["name"], task["state"]) for task in json.load(answer).values()}
+
+
+def test_flower_knows_the_queues_also_where_it_starts_before_any_worker(
+    embedded: Embedded, tmp_path: Path
+) -> None:
+    port, login = free_port(), "kairos:a password"
+    env = {**os.environ, "BROKER_URL": embedded.broker_url(NOBODYS_BROKER), "FLOWER_BASIC_AUTH": login}
+    command = python(flower(HOST, port, str(tmp_path / "flower.db")))
+    with subprocess.Popen(command, cwd=CLONE, env=env, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert eventually(lambda: answers(f"http://{HOST}:{port}/healthcheck"), 60)
+            assert queues_of(f"http://{HOST}:{port}", login) == QUEUES
+        finally:
+            process.kill()
 
 
 def parts_of(everybody: list[Running]) -> dict[str, int]:
@@ -65,6 +102,8 @@ def test_everything_answers_and_kill_9_leaves_no_process(up: tuple[subprocess.Po
     login = ":".join(re.search(r"user (\S+), password (\S+)\)", printed).groups())  # type: ignore[union-attr]
     assert [status(addresses["docs"]), status(f"{addresses['API']}/running")] == [200, 200]
     assert [status(addresses["Flower"]), status(addresses["Flower"], login)] == [401, 200]
+    assert queues_of(addresses["Flower"], login) == QUEUES
+    assert eventually(lambda: ("kairos.sweep", "SUCCESS") in tasks_of(addresses["Flower"], login), 60)
     everybody = family_of(process.pid)
     assert all(parts_of(everybody).values()), parts_of(everybody)
     assert not [one for one in everybody if login.split(":")[1] in " ".join(one.cmdline())]

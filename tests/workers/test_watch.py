@@ -1,6 +1,5 @@
 """Every kind of incident, provoked against a real database, and how each comes to its end."""
 
-import math
 import threading
 import time
 import zoneinfo
@@ -12,7 +11,12 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
+from api.queue import lengths
 from models import heartbeats, jobs
 from models.heartbeats import BEAT, WORKERS
 from models.incidents import CALM, Kind
@@ -20,6 +24,7 @@ from models.session import transact
 from tests.workers.test_refit import play, run
 from tests.workers.watched import Place
 from workers import conditions, refit, sentry, upkeep, watch
+from workers.conditions import Check, Look
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -231,6 +236,18 @@ def test_fallbacks_of_more_than_two_in_a_hundred(place: Place) -> None:
     assert place.is_over("fallbacks", SOON + CALM)
 
 
+@pytest.mark.provokes(Kind.FALLBACKS)
+def test_in_a_small_trial_one_fallback_is_too_many_for_a_day_and_two_are_red(place: Place) -> None:
+    play(place.service, people=2, points=3)
+    place.tamper(f"UPDATE decisions SET fallback_level = 'F1' WHERE id IN {first(1)}")
+    seen = place.look(SOON)["fallbacks"]
+    assert (seen["level"], seen["detail"]) == ("yellow", {"decisions": 1, "of": 6, "share": 0.1667})
+    place.tamper(f"UPDATE decisions SET fallback_level = 'F1' WHERE id IN {first(2)}")
+    assert place.look(SOON)["fallbacks"]["level"] == "red"
+    assert "fallbacks" in place.look(23 * HOUR)
+    assert place.is_over("fallbacks", 25 * HOUR)
+
+
 @pytest.mark.provokes(Kind.AT_BOUND)
 def test_probabilities_at_a_bound(place: Place) -> None:
     play(place.service, people=4, points=5)
@@ -242,101 +259,10 @@ def test_probabilities_at_a_bound(place: Place) -> None:
     assert place.is_over("at_bound", SOON + CALM)
 
 
-COPIED = (
-    *("study_id", "participant_id", "protocol_id", "protocol_hash", "code_version", "feature_version"),
-    *("state", "fallback_level", "answers", "decision_time", "utc_offset_minutes", "act_gen_timestamp"),
-)
-
-
-def draw(place: Place, number: int, action: str, policy: str = "0", evening: str = "false") -> None:
-    """Add decisions of probability 0.3, each with a seed that its action follows from.
-
-    action, policy, evening: SQL of the draw's number n.
-    """
-    columns = ", ".join(COPIED)
-    (first,) = place.rows("SELECT coalesce(max(decision_index), 0) AS top FROM decisions")
-    place.tamper(
-        f"""INSERT INTO decisions ({columns}, decision_index, policy_id, evening, act_prob, action, seed)
-        SELECT {columns}, {first["top"]} + n, {policy}, {evening}, 0.3, {action},
-               CASE WHEN ({action}) = 1 THEN 0 ELSE 9007199254740991 END
-        FROM (SELECT * FROM decisions ORDER BY id LIMIT 1) one, generate_series(1, {number}) n"""
-    )
-
-
-FAIR = "(mod(n * 7, 10) < 3)::int"  # three of ten
-
-
-@pytest.mark.provokes(Kind.RANDOMISATION)
-@pytest.mark.parametrize(
-    ("streams", "number", "wrong"),
-    [
-        # many policies, and each half of the day for itself says too little
-        (
-            "all",
-            2400,
-            {"action": "(mod(n * 7, 25) < 9)::int", "policy": "n / 8", "evening": "mod(n / 25, 2) = 1"},
-        ),
-        (
-            "policy%",
-            800,
-            {"action": "(mod(n, 10) < CASE WHEN n <= 400 THEN 0 ELSE 6 END)::int", "policy": "n / 401"},
-        ),
-        (
-            "%ning",
-            800,
-            {
-                "action": "(mod(n / 2, 10) < CASE WHEN mod(n, 2) = 1 THEN 0 ELSE 6 END)::int",
-                "evening": "mod(n, 2) = 1",
-            },
-        ),
-    ],
-    ids=["overall", "by policy", "by time of day"],
-)
-def test_draws_that_do_not_fit_their_probabilities(
-    place: Place, streams: str, number: int, wrong: dict[str, str]
-) -> None:
-    place.point(ended=False)
-    draw(place, 800, FAIR)
-    assert "randomisation" not in place.look(SOON)
-    draw(place, number, **wrong)
-    seen = place.look(SOON)["randomisation"]
-    assert (seen["level"], seen["detail"]["mismatched"]) == ("red", 0)
-    assert seen["detail"]["decisions"] == 801 + number
-    assert evidence(place, "true") == pytest.approx(seen["detail"]["log_evidence"], abs=0.001)
-    assert evidence(place, f"stream NOT LIKE '{streams}'") < math.log(1000)  # no other stream tells it
-    draw(place, 200, FAIR)
-    assert "randomisation" in place.look(3 * MINUTE)  # what was found stays found
-    place.acknowledge(seen["incident_id"])
-    assert place.is_over("randomisation", 3 * MINUTE + CALM)
-    draw(place, number, **wrong)
-    assert place.look(10 * MINUTE)["randomisation"]["incident_id"] > seen["incident_id"]
-
-
-def evidence(place: Place, condition: str) -> float:
-    """The log evidence of the streams for which an SQL condition holds."""
-    found = place.rows(f"SELECT share, log_evidence FROM randomisation_tests WHERE {condition}")
-    return math.log(
-        1
-        - sum(one["share"] for one in found)
-        + sum(one["share"] * math.exp(one["log_evidence"]) for one in found)
-    )
-
-
-@pytest.mark.provokes(Kind.RANDOMISATION)
-def test_a_draw_that_is_not_what_its_seed_says(place: Place) -> None:
-    play(place.service, people=2, points=2)
-    assert "randomisation" not in place.look(timedelta())  # too young to be read
-    place.tamper("UPDATE decisions SET action = 1 - action WHERE id = (SELECT min(id) FROM decisions)")
-    seen = place.look(SOON)["randomisation"]
-    assert (seen["level"], seen["detail"]["mismatched"]) == ("red", 1)
-
-
-def test_each_draw_is_read_once(place: Place) -> None:
-    play(place.service, people=2, points=2)
-    for _ in range(3):
-        place.look(SOON)
-    (found,) = place.rows("SELECT decisions FROM randomisation_tests WHERE stream = 'all'")
-    assert found["decisions"] == 4
+def test_few_probabilities_say_nothing_of_the_bounds(place: Place) -> None:
+    play(place.service, people=2, points=3)
+    place.tamper("UPDATE decisions SET act_prob = 0.8")
+    assert "at_bound" not in place.look(SOON)
 
 
 @pytest.mark.provokes(Kind.BEAT_SILENT)
@@ -398,6 +324,74 @@ def test_a_check_that_fails_keeps_its_incident_and_stops_no_other(
     monkeypatch.setattr(watch, "CHECKS", {**conditions.CHECKS, Kind.QUEUE_OLD: broken})
     place.tamper("UPDATE windows SET state = 'ingested'")
     assert set(place.look(70 * MINUTE)) == {"queue_old"}
+
+
+def too_slow(session: Session, look: Look) -> None:
+    """In the first study."""
+    if look.study.id == 1:
+        session.execute(text("SET LOCAL statement_timeout = '50ms'"))
+        session.execute(text("SELECT pg_sleep(5)"))
+
+
+def has_an_old_queue(place: Place, study_id: int) -> None:
+    """Nobody takes a job of the study."""
+    place.tamper(
+        "INSERT INTO jobs (study_id, kind, run_after, sent_at) VALUES (%s, 'night', %s, now())",
+        *(study_id, place.start),
+    )
+
+
+def of_studies(place: Place) -> list[tuple[int, str]]:
+    """The incidents as (study, kind)."""
+    found = place.rows("SELECT study_id, kind FROM incidents ORDER BY study_id, kind")
+    return [(one["study_id"], one["kind"]) for one in found]
+
+
+def test_a_check_that_takes_too_long_blinds_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.service.study("other")
+    for study_id in (1, 2):
+        has_an_old_queue(place, study_id)
+    checks = {Kind.NO_DECISION: too_slow, **conditions.CHECKS, Kind.AT_BOUND: too_slow}
+    monkeypatch.setattr(watch, "CHECKS", checks)
+    before = lengths() or {}
+    watch.run(place.start + 16 * MINUTE)
+    assert of_studies(place) == [(1, "queue_old"), (2, "queue_old")]
+    assert (lengths() or {})["upkeep"] == before["upkeep"] + 2  # each is told
+
+
+def test_a_study_that_cannot_be_read_hides_no_other_one(place: Place) -> None:
+    place.service.study("other")
+    has_an_old_queue(place, 2)
+    place.tamper("UPDATE protocols SET document = '{}' WHERE study_id = 1")
+    watch.run(place.start + 16 * MINUTE)
+    assert of_studies(place) == [(2, "queue_old")]
+
+
+def away(session: Session, _look: Look) -> None:
+    session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+def over(_session: Session, _look: Look) -> None:
+    raise SoftTimeLimitExceeded
+
+
+@pytest.mark.parametrize(("met", "error"), [(away, OperationalError), (over, SoftTimeLimitExceeded)])
+def test_a_database_that_is_away_and_a_time_that_is_over_end_the_look_and_what_is_due_is_sent(
+    place: Place, monkeypatch: pytest.MonkeyPatch, met: Check, error: type[Exception]
+) -> None:
+    has_an_old_queue(place, 1)
+    assert set(place.look(16 * MINUTE)) == {"queue_old"}
+    before = lengths() or {}
+    looked_at: list[int] = []
+    monkeypatch.setattr(
+        watch,
+        "CHECKS",
+        {Kind.NO_DECISION: met, Kind.QUEUE_OLD: lambda _, look: looked_at.append(look.study.id)},
+    )
+    with pytest.raises(error):
+        watch.run(place.start + 17 * MINUTE)
+    assert looked_at == []
+    assert (lengths() or {})["upkeep"] == before["upkeep"] + 1
 
 
 def test_two_watchdogs_at_once_write_one_incident(place: Place) -> None:
