@@ -190,7 +190,7 @@ def test_after_the_end_repeats_are_answered_and_nothing_new_is(new_trial: NewTri
     assert trial.decide("ann", decision_index=2) == last
     assert refusal(trial.actions("ann")) == (409, 211)
     assert refusal(trial.actions("ann", decision_index=3)) == (409, 211)
-    assert refusal(trial.end_window("ann", decision_index=3)) == (409, 301)
+    assert refusal(trial.end_window("ann", decision_index=3)) == (409, 302)
 
 
 def test_a_later_index_closes_the_open_window_and_records_the_gap(trial: Trial) -> None:
@@ -246,8 +246,19 @@ def test_ends_without_a_decision_are_refused(trial: Trial) -> None:
     assert refusal(trial.actions("ann")) == (404, 203)
     trial.enrol("ann")
     assert refusal(trial.end_window("ann")) == (409, 301)
+    assert refusal(trial.end_window("ann", decision_index=1)) == (409, 302)
     trial.decide("ann")
     assert refusal(trial.end_window("ann", decision_index=2)) == (409, 302)
+
+
+def test_an_index_that_was_missed_has_no_window_to_end_after_the_end_either(new_trial: NewTrial) -> None:
+    trial = new_trial("schedule.study_length=2")
+    ann = trial.enrol("ann")
+    trial.decide("ann", decision_index=2)
+    ended = trial.end("ann")
+    assert phase(trial, ann) == ("ENDED", 2)
+    assert refusal(trial.end_window("ann", decision_index=1)) == (409, 302)
+    assert trial.end("ann") == ended
 
 
 def test_an_end_without_an_open_window_gets_the_last_windows_job(trial: Trial) -> None:
