@@ -14,7 +14,7 @@ from api import auth, limits
 from api.cli import Commands, name, tell
 from api.endpoint import Body, Domain, Reply
 from api.errors import Fault, Refusal
-from api.fields import Printable, coded
+from api.fields import NewPassword, Printable, coded
 from models import audit, clients, studies
 from models.clients import ROLES, Client
 from models.session import transact
@@ -29,7 +29,7 @@ class Newcomer(Body):
     """A study's back end that registers. `study` is needed where the deployment has several."""
 
     api_user: Printable = coded(Fault.REGISTRATION_FIELD, examples=["miwaves-app"])
-    api_pass: Printable = coded(Fault.REGISTRATION_FIELD, examples=["a long random password"])
+    api_pass: NewPassword = coded(Fault.REGISTRATION_FIELD, examples=["a long random password"])
     study: Printable | None = coded(Fault.REGISTRATION_FIELD, default=None)
     registration_token: Printable | None = coded(Fault.REGISTRATION_FIELD, default=None)
 

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from api.errors import BY_CODE, Fault
 
 LONGEST_NAME = 128
+SHORTEST_PASSWORD = 8  # of a new account: who has a shorter one already goes on logging in
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 ISO_INSTANT = re.compile(rf"{ISO_DAY.pattern}[Tt ].+")
 WIDEST_OFFSET = timedelta(hours=15)  # no place is further from UTC; from 16 hours on PostgreSQL takes none
@@ -69,6 +70,9 @@ def instant(given: datetime) -> datetime:
 
 
 Printable = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)]
+NewPassword = Annotated[
+    str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_NAME), AfterValidator(_printable)
+]
 Sentence = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
 DecisionIndex = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Day = Annotated[date, Field(strict=False), _written(ISO_DAY, "YYYY-MM-DD")]

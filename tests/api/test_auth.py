@@ -15,10 +15,13 @@ import jwt
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
+from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from api import auth
 from local.embedded import Embedded
+from models.clients import Client
+from models.session import transact
 from settings import settings
 from tests.api.configured import configured
 from tests.api.conftest import Deployment
@@ -259,6 +262,20 @@ def test_the_first_caller_becomes_the_client_and_nobody_after(
         service.command("study", "create", "another", "--ema-url", "http://127.0.0.1:9/ema")
         assert refusal(register(service, api_user="other app")) == (422, 5)
         assert register(service, api_user="other app", study="another").status_code == 201
+
+
+def test_a_new_account_needs_eight_characters_and_an_old_one_logs_in_with_fewer(
+    embedded: Embedded, fresh_database: str
+) -> None:
+    with configured(embedded, fresh_database, KAIROS_REGISTRATION="first") as service:
+        service.command("study", "create", "trial", "--ema-url", "http://127.0.0.1:9/ema")
+        short = register(service, api_user="app", api_pass="1234567")
+        assert refusal(short) == (422, 5)
+        assert [error["field"] for error in short.get_json()["errors"]] == ["api_pass"]
+        assert register(service, api_user="app", api_pass="12345678").status_code == 201
+        hashed = auth.hashed("x")
+        transact(lambda session: session.execute(update(Client).values(password_hash=hashed)))
+        assert login(service, "app", "x").status_code == 200
 
 
 def test_a_registration_token_lets_clients_in(embedded: Embedded, fresh_database: str) -> None:

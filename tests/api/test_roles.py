@@ -148,7 +148,7 @@ class Request(NamedTuple):
 
 
 REQUESTS: dict[str, Callable[[Rows], Request]] = {
-    "/auth/register": lambda rows: Request(body={"api_user": "x", "api_pass": "y", "study": "none"}),
+    "/auth/register": lambda rows: Request(body={"api_user": "x", "api_pass": "a password", "study": "none"}),
     "/auth/login": lambda rows: Request(body={"api_user": f"x{next(numbers)}", "api_pass": "y"}),
     "/register": lambda rows: Request(body={"user_id": f"new {next(numbers)}", **REGISTRATION}),
     "/actions": lambda rows: Request(body={"user_id": rows.user_id, **NOT_FINISHED}),
