@@ -1,6 +1,5 @@
 """Accounts: registration, login and logout over HTTP, and their upkeep at the command line."""
 
-import hmac
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ import click
 from flask import Response
 from sqlalchemy.orm import Session
 
-from api import auth, limits
+from api import auth, limits, registration
 from api.cli import Commands, name, tell
 from api.endpoint import Body, Domain, Reply
 from api.errors import Fault, Refusal
@@ -76,13 +75,16 @@ def register_client(body: Newcomer) -> Token:
 
 
 def _check_policy(body: Newcomer) -> None:
-    policy, token = settings().registration, settings().registration_token
+    policy = settings().registration
     if policy == "closed":
         raise Refusal(Fault.REGISTRATION_CLOSED)
-    if policy == "token" and not hmac.compare_digest(
-        (body.registration_token or "").encode(), token.encode()
-    ):
-        raise Refusal(Fault.REGISTRATION_CLOSED, "A valid registration_token is needed.")
+    if policy == "token" and not registration.admits(_name(body), body.registration_token):
+        raise Refusal(Fault.REGISTRATION_CLOSED, "The study's registration_token is needed.")
+
+
+def _name(body: Newcomer) -> str:
+    """Of the study that is meant, which need not exist: without its token nobody learns that."""
+    return body.study or transact(lambda session: _study(session, None).name)
 
 
 def _add(session: Session, body: Newcomer, password_hash: str) -> Client:

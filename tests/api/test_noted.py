@@ -69,6 +69,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 COMMANDS_WITHOUT = {
     "study list": "reads",
+    "study registration-token": "computes; the accounts that are made with it are noted",
     "client list": "reads",
     "proposal list": "reads",
     "audit head": "reads",
