@@ -263,7 +263,7 @@ def shifted(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def learn(trial: Trial) -> dict[str, Any]:
     """A refit that is run here; its job."""
-    job_id = trial.call("POST", "/update_parameters").get_json()["job_id"]
+    job_id = trial.call("POST", "/update_parameters", role="admin").get_json()["job_id"]
     refit.run(job_id)
     return dict(trial.call("GET", f"/jobs/{job_id}").get_json()["job"])
 
