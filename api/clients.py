@@ -88,8 +88,8 @@ def _name(body: Newcomer) -> str:
 
 
 def _add(session: Session, body: Newcomer, password_hash: str) -> Client:
+    """Who registers at the same time waits for the note, runs again and finds this account."""
     study = _study(session, body.study)
-    studies.take_turn(session, study.id)
     if clients.by_name(session, body.api_user) is not None:
         raise Refusal(Fault.NAME_TAKEN)
     if settings().registration == "first" and clients.has_client(session, study.id):
