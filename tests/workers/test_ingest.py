@@ -105,7 +105,12 @@ def test_the_back_end_is_asked_for_one_participant_in_one_span(studied: Service,
     ingest.run(job_id)
     (asked,) = back_end.asked
     assert asked["user_id"] == "ann"
-    assert asked["start_time"] < decided["act_gen_timestamp"] < asked["end_time"]
+    start, decided_at, end = (
+        datetime.fromisoformat(text)
+        for text in (asked["start_time"], decided["act_gen_timestamp"], asked["end_time"])
+    )
+    assert start == decided_at - timedelta(hours=3)
+    assert end > decided_at
 
 
 def test_a_job_is_done_once_however_often_its_message_comes(studied: Service, back_end: BackEnd) -> None:
