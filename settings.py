@@ -1,6 +1,7 @@
 """Every setting of the service, read once from the environment. The table in README.md lists them."""
 
 import functools
+import os
 from typing import Annotated, Literal, Self
 
 from cryptography.fernet import Fernet
@@ -71,7 +72,7 @@ class Settings(BaseSettings):
     signing_keys: Annotated[Listed, AfterValidator(_signing_keys)] = ()
     secrets_keys: Annotated[Listed, AfterValidator(_secrets_keys)] = ()
     registration: Literal["first", "token", "closed"] = "closed"
-    registration_token: str = ""
+    registration_secret: str = ""
     token_hours: float = Field(default=24, gt=0, le=24 * 366)
     tls_terminated: bool = False
     proxy_hops: int = Field(default=0, ge=0)
@@ -123,18 +124,28 @@ class Settings(BaseSettings):
     def _safe(self) -> Self:
         if self.mode == "production":
             self._safe_in_production()
-        if self.registration == "first" and self.api_bind.rpartition(":")[0] not in LOOPBACK:
-            raise ValueError(
-                "KAIROS_REGISTRATION=first lets anybody in: KAIROS_API_BIND must be a loopback address"
-            )
-        if self.registration == "token" and len(self.registration_token) < 16:
-            raise ValueError("KAIROS_REGISTRATION_TOKEN needs at least 16 characters")
+        self._safe_registration()
         self._can_notify()
         if self.metrics_token and len(self.metrics_token) < 16:
             raise ValueError("KAIROS_METRICS_TOKEN needs at least 16 characters")
         if self.silence_seconds < 2 * self.watch_seconds:
             raise ValueError("KAIROS_SILENCE_SECONDS must be at least twice KAIROS_WATCH_SECONDS")
         return self
+
+    def _safe_registration(self) -> None:
+        if self.registration == "first" and self.api_bind.rpartition(":")[0] not in LOOPBACK:
+            raise ValueError(
+                "KAIROS_REGISTRATION=first lets anybody in: KAIROS_API_BIND must be a loopback address"
+            )
+        if os.environ.get("KAIROS_REGISTRATION_TOKEN"):
+            raise ValueError(
+                "KAIROS_REGISTRATION_TOKEN opens no study any more: set KAIROS_REGISTRATION_SECRET in its "
+                "place, of which each study has a token of its own"
+            )
+        if self.registration == "token" and len(self.registration_secret) < 32:
+            raise ValueError(
+                "KAIROS_REGISTRATION_SECRET needs 32 characters: `python -m api.secrets new` makes one"
+            )
 
     def _can_notify(self) -> None:
         if self.webhook_url and len(self.webhook_secret) < 16:
@@ -150,6 +161,10 @@ class Settings(BaseSettings):
         if any(_typed(key) for key in self.signing_keys):
             raise ValueError(
                 "KAIROS_SIGNING_KEYS has a key that is not random: `python -m api.secrets new` makes one"
+            )
+        if self.registration == "token" and _typed(self.registration_secret):
+            raise ValueError(
+                "KAIROS_REGISTRATION_SECRET is not random: `python -m api.secrets new` makes one"
             )
         if self.webhook_url and not self.webhook_url.startswith("https://"):
             raise ValueError("KAIROS_WEBHOOK_URL must be an https:// URL in production")

@@ -103,12 +103,13 @@ def admit(
         raise Refusal(Fault.ROLE)
 
 
-def standing(session: Session, caller: Caller, invalid: Fault = Fault.TOKEN_INVALID) -> None:
-    """Read the caller's standing and let it in. Raises Refusal."""
+def standing(session: Session, caller: Caller, invalid: Fault = Fault.TOKEN_INVALID) -> str:
+    """Read the caller's standing and let it in; its role. Raises Refusal."""
     found = clients.standing(session, caller.client_id, caller.study_id, caller.jti)
     if found is None:
         raise Refusal(invalid)
     admit(caller, *found, invalid)
+    return found.role
 
 
 def check_standing(caller: Caller) -> None:

@@ -1,7 +1,7 @@
 """Field types that several bodies share, with the error code that each field carries."""
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -12,8 +12,10 @@ from pydantic.fields import FieldInfo
 from api.errors import BY_CODE, Fault
 
 LONGEST_NAME = 128
+SHORTEST_PASSWORD = 8  # of a new account: who has a shorter one already goes on logging in
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 ISO_INSTANT = re.compile(rf"{ISO_DAY.pattern}[Tt ].+")
+WIDEST_OFFSET = timedelta(hours=15)  # no place is further from UTC; from 16 hours on PostgreSQL takes none
 NO_PLACES = {"Factory", "localtime"}  # in the folder of zones, but on each machine another one or none
 
 
@@ -58,13 +60,19 @@ def _written(form: re.Pattern[str], name: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _in_our_time(instant: datetime) -> datetime:
-    if not 1970 <= instant.year < 2200:
+def instant(given: datetime) -> datetime:
+    """A time with an offset that the database can hold and give back. Raises ValueError."""
+    if not 1970 <= given.year < 2200:
         raise ValueError("the year must lie between 1970 and 2199")
-    return instant
+    if abs(given.utcoffset() or timedelta()) > WIDEST_OFFSET:
+        raise ValueError("the offset must lie between -15:00 and +15:00")
+    return given
 
 
 Printable = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)]
+NewPassword = Annotated[
+    str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_NAME), AfterValidator(_printable)
+]
 Sentence = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
 DecisionIndex = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Day = Annotated[date, Field(strict=False), _written(ISO_DAY, "YYYY-MM-DD")]
@@ -72,6 +80,6 @@ Instant = Annotated[
     AwareDatetime,
     Field(strict=False),
     _written(ISO_INSTANT, "YYYY-MM-DDTHH:MM:SS with an offset"),
-    AfterValidator(_in_our_time),
+    AfterValidator(instant),
 ]
 Zone = Annotated[str, AfterValidator(zone)]

@@ -65,7 +65,11 @@ class Registered(Reply):
 
 
 @domain.operation(
-    "POST", "/register", roles={"client", "admin"}, status=201, faults=(Fault.PARTICIPANT_EXISTS,)
+    "POST",
+    "/register",
+    roles={"client", "admin"},
+    status=201,
+    faults=(Fault.PARTICIPANT_EXISTS, Fault.STUDY_CLOSED),
 )
 def register(body: Registration, caller: Caller) -> Registered:
     """Enrol a participant.
@@ -84,17 +88,18 @@ def register(body: Registration, caller: Caller) -> Registered:
 def _enrol(session: Session, study_id: int, body: Registration) -> int:
     registration = body.model_dump(mode="json")
     columns: dict[str, Any] = body.model_dump()
-    columns["timezone"] = body.timezone or studies.by_id(session, study_id).timezone
-    added = participants.enrol(session, study_id, registration, **columns)
-    if added is not None:
-        return added
-    known = participants.by_user(session, study_id, body.user_id)
-    is_retry = (
-        known is not None
-        and known.registration == registration
-        and datetime.now(UTC) - known.created_at < SAME_CALL
-    )
-    if known is None or not is_retry:
+    study = studies.by_id(session, study_id)
+    columns["timezone"] = body.timezone or study.timezone
+    added = None if study.closed_at else participants.enrol(session, study_id, registration, **columns)
+    return _known(session, study_id, registration) if added is None else added
+
+
+def _known(session: Session, study_id: int, registration: dict[str, Any]) -> int:
+    """Who was enrolled by the same call before; in a closed study nobody else is. Raises Refusal."""
+    known = participants.by_user(session, study_id, registration["user_id"])
+    if known is None:
+        raise Refusal(Fault.STUDY_CLOSED)
+    if known.registration != registration or datetime.now(UTC) - known.created_at >= SAME_CALL:
         raise Refusal(Fault.PARTICIPANT_EXISTS)
     return known.id
 

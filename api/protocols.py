@@ -14,7 +14,7 @@ from api.auth import Caller
 from api.cli import Commands, tell
 from api.endpoint import Domain, Reply, StrictBody
 from api.errors import Fault
-from api.fields import Instant, Sentence, coded
+from api.fields import Instant, Sentence, coded, instant
 from api.files import from_file
 from api.proposing import Proposed, propose
 from models import audit, studies, versions
@@ -143,10 +143,22 @@ def _document(session: Session, name: str, number: int | None) -> dict[str, Any]
     raise click.ClickException(f"the protocol of {name!r} has no version {wanted}")
 
 
+def _instant(_context: click.Context, _option: click.Parameter, value: datetime | None) -> datetime | None:
+    try:
+        return value and instant(value)
+    except ValueError as wrong:
+        raise click.BadParameter(str(wrong)) from None
+
+
 @commands.command("change")
 @operating.in_the_name_of
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--effective-at", type=click.DateTime(("%Y-%m-%dT%H:%M:%S%z",)), help="With its UTC offset.")
+@click.option(
+    "--effective-at",
+    type=click.DateTime(("%Y-%m-%dT%H:%M:%S%z",)),
+    callback=_instant,
+    help="With its UTC offset.",
+)
 @click.option("--amendment", is_flag=True, help="It may change what the analysis hangs on.")
 def change(
     study: str, file: Path, account: str, reason: str, effective_at: datetime | None, amendment: bool

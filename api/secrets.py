@@ -17,8 +17,12 @@ commands = Commands("keys", help="Signing keys and encryption keys.")
 
 @commands.command("new", with_appcontext=False)
 def new() -> None:
-    """Print a fresh key for KAIROS_SIGNING_KEYS and one for KAIROS_SECRETS_KEYS."""
-    tell(signing_key=secrets.token_urlsafe(48), secrets_key=Fernet.generate_key().decode())
+    """Print fresh keys for KAIROS_SIGNING_KEYS and KAIROS_SECRETS_KEYS, and a KAIROS_REGISTRATION_SECRET."""
+    tell(
+        signing_key=secrets.token_urlsafe(48),
+        secrets_key=Fernet.generate_key().decode(),
+        registration_secret=secrets.token_urlsafe(48),
+    )
 
 
 @commands.command("rotate", with_appcontext=False)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from algorithm import protocol
 from algorithm.protocol import Protocol, ProtocolError
-from api import amending
+from api import amending, registration
 from api.auth import Caller
 from api.cli import Commands, name, tell
 from api.endpoint import Domain, Reply
@@ -152,6 +152,17 @@ def list_studies() -> None:
         ]
 
     tell(studies=transact(read))
+
+
+@commands.command("registration-token")
+@click.argument("name")
+def registration_token(name: str) -> None:
+    """Print what clients of study NAME register with. Whoever has it can make accounts there."""
+    if settings().registration != "token":
+        raise click.ClickException("only KAIROS_REGISTRATION=token lets clients in by a token")
+    if transact(lambda session: studies.by_name(session, name)) is None:
+        raise click.ClickException(f"there is no study {name!r}")
+    tell(study=name, registration_token=registration.token_of(name))
 
 
 @commands.command("create")

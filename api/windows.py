@@ -98,12 +98,12 @@ def _ended_before(session: Session, participant: Participant, asked: int | None)
 
 
 def _close(session: Session, participant: Participant, asked: int | None, now: datetime) -> Found:
-    if participant.phase not in {STARTED, COMPLETED_AWAITING_REVIEW}:
-        raise Refusal(Fault.WINDOW_PHASE)
     current = participant.decision_index + 1
     decision = decisions.at(session, participant.id, current)
-    if decision is None or asked not in {None, current}:
+    if asked is not None and (decision is None or asked != current):
         raise Refusal(Fault.WINDOW_UNDECIDED)
+    if decision is None or participant.phase not in {STARTED, COMPLETED_AWAITING_REVIEW}:
+        raise Refusal(Fault.WINDOW_PHASE)
     look_back = timedelta(hours=_protocol(session, participant.study_id).schedule.look_back_hours)
     job = windows.close(
         session, participant, windows.ENDED_BY_APP, now, decision.act_gen_timestamp, look_back

@@ -43,6 +43,7 @@ ANSWERS = {
     "activity_question_response": True,
     "cannabis_use": [2],
 }
+SETTINGS = "--set schedule.study_length=1000 --set refit.min_interval_minutes=0"
 KINDS = ("no-op", "floor", "/actions")
 
 
@@ -71,7 +72,7 @@ class Bench:
 
     def _client(self, study: str) -> str:
         for command in (
-            f"study create {study} --ema-url http://127.0.0.1:9/ema --set schedule.study_length=1000",
+            f"study create {study} --ema-url http://127.0.0.1:9/ema {SETTINGS}",
             f"client create {study} --study {study} --role client",
         ):
             made = subprocess.run(

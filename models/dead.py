@@ -78,7 +78,7 @@ def _fail(job: Job, now: datetime, slow: timedelta, reason: str) -> None:
 def _free(session: Session, job: Job, now: datetime) -> None:
     queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
     if queued is not None:
-        join(queued, job, job.tries)
+        join(queued, job, job.tries, now)
         job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
     else:
         job.state, job.run_after, job.sent_at = QUEUED, now, LONG_AGO

@@ -208,17 +208,17 @@ def _wait(
         told = {"code": code, "reason": reason}
         _leave(session, job, state=QUEUED, run_after=run_after, sent_at=LONG_AGO, tries=tries, **told)
         return
-    join(queued, job, tries)
-    queued.run_after, queued.sent_at = max(queued.run_after, run_after), LONG_AGO
+    join(queued, job, tries, run_after)
     queued.code, queued.reason = code, reason
     _leave(session, job, state=DONE, finished_at=func.now(), result={"continued_by": queued.id})
 
 
-def join(queued: Job, job: Job, tries: int) -> None:
-    """At most one refit waits in a study: it does the work of both.
+def join(queued: Job, job: Job, tries: int, run_after: datetime) -> None:
+    """At most one refit waits in a study: it does the work of both, and when the other one would go on.
 
     It has the other one's tries behind it, or requests that keep coming would hide a poison.
     """
+    queued.run_after, queued.sent_at = run_after, LONG_AGO
     queued.hyperparameters = queued.hyperparameters or job.hyperparameters
     queued.tries, queued.attempts = max(queued.tries, tries), max(queued.attempts, job.attempts)
 

@@ -2,7 +2,7 @@
 
 Environment: KAIROS_EMA_TOKEN (the bearer token that the service sends to /ema_study; without it everybody is
 let in), REHEARSAL_CLIENT and REHEARSAL_RESEARCHER (name:password; without the first the rehearsal makes an
-account of its own), KAIROS_REGISTRATION_TOKEN (where registering needs one).
+account of its own), REHEARSAL_REGISTRATION_TOKEN (the study's, where registering needs one).
 
 Exit status: 0 every check held; 1 at least one did not; 2 the rehearsal could not start.
 """
@@ -86,7 +86,7 @@ def _client(options: argparse.Namespace) -> Client:
 
 def _enter(client: Client) -> None:
     try:
-        client.register_client(os.environ.get("KAIROS_REGISTRATION_TOKEN"))
+        client.register_client(os.environ.get("REHEARSAL_REGISTRATION_TOKEN"))
     except ApiError as refusal:
         if refusal.status not in MAY_EXIST:
             raise

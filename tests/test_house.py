@@ -49,6 +49,7 @@ SHARED_IN_API = {
     "points",
     "fields",
     "keys",
+    "registration",
     "serving",
     "openapi",
     "limits",

@@ -1,6 +1,7 @@
 """What an operator sees who starts the service with settings that are missing or unsafe."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ SAFE = {
     "KAIROS_SIGNING_KEYS": SIGNING_KEY,
     "KAIROS_SECRETS_KEYS": Fernet.generate_key().decode(),
     "KAIROS_REGISTRATION": "token",
-    "KAIROS_REGISTRATION_TOKEN": "a-registration-token",
+    "KAIROS_REGISTRATION_SECRET": SIGNING_KEY[::-1],
     "KAIROS_TLS_TERMINATED": "true",
 }
 UNSAFE = {
@@ -33,7 +34,19 @@ UNSAFE = {
     "a monotonous key": ({"KAIROS_SIGNING_KEYS": "abcd" * 10}, "KAIROS_SIGNING_KEYS"),
     "no secrets key": ({"KAIROS_SECRETS_KEYS": ""}, "KAIROS_SECRETS_KEYS"),
     "no Fernet key": ({"KAIROS_SECRETS_KEYS": SIGNING_KEY}, "KAIROS_SECRETS_KEYS"),
-    "a short registration token": ({"KAIROS_REGISTRATION_TOKEN": "short"}, "KAIROS_REGISTRATION_TOKEN"),
+    "no registration secret": ({"KAIROS_REGISTRATION_SECRET": ""}, "KAIROS_REGISTRATION_SECRET"),
+    "a short registration secret": (
+        {"KAIROS_REGISTRATION_SECRET": SIGNING_KEY[:31]},
+        "KAIROS_REGISTRATION_SECRET",
+    ),
+    "a typed registration secret": (
+        {"KAIROS_REGISTRATION_SECRET": "change-me-" + SIGNING_KEY},
+        "KAIROS_REGISTRATION_SECRET",
+    ),
+    "the token of all studies": (
+        {"KAIROS_REGISTRATION_TOKEN": "hidden-password"},
+        "KAIROS_REGISTRATION_TOKEN",
+    ),
     "no webhook secret": (
         {"KAIROS_WEBHOOK_URL": "https://x.org", "KAIROS_WEBHOOK_SECRET": "short"},
         "KAIROS_WEBHOOK_URL",
@@ -87,7 +100,7 @@ def test_production_refuses_to_start(
     sentence = str(refused.value)
     assert sentence.startswith(f"kairos: {named}")
     assert sentence.count("\n") == 0
-    hidden = [value for name, value in {**SAFE, **change}.items() if "KEYS" in name or "TOKEN" in name]
+    hidden = [value for name, value in {**SAFE, **change}.items() if re.search("KEYS|TOKEN|SECRET", name)]
     assert not [value for value in (*hidden, "hidden-password") if len(value) > 4 and value in sentence]
 
 

@@ -234,7 +234,9 @@ def _store(session: Session, job: Job, snapshot: Snapshot, fitted: Fitted) -> bo
     advantage = (fitted.policy.block.mean, fitted.policy.block.covariance)
     policy = policies.add(session, study.id, stamp, fitted.policy, advantage, fitted.members, fitted.report)
     study.policy_id = policy.policy_id
-    jobs.finish(session, job, datetime.now(UTC), {"policy_id": policy.policy_id})
+    why = fitted.report.get("hyperparameters", {}).get("reason")
+    note = {"note": f"the hyper-parameters stay: {why}"} if why else {}
+    jobs.finish(session, job, datetime.now(UTC), {"policy_id": policy.policy_id} | note)
     return True
 
 

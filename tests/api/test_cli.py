@@ -36,6 +36,7 @@ FAILURES = {
     ("study", "create", "x", *URL, "--set", "=1"): "--set takes KEY=VALUE",
     ("study", "create", "x", *URL, "--set", "schedule=1", "--set", "schedule.a=1"): "is a value already",
     ("study", "create", "x", *URL, "--set", "schedule.study_length=many"): "study_length",
+    ("study", "registration-token", "x"): "only KAIROS_REGISTRATION=token",
     ("client", "create", "x", "--study", "none", "--role", "client"): "there is no study 'none'",
     ("client", "create", "x", "--study", "none", "--role", "king"): "'king' is not one of",
     ("client", "create", "x" * 129, "--study", "none", "--role", "client"): "must be 1 to 128",

@@ -53,7 +53,7 @@ def test_after_a_withdrawal_repeats_are_answered_and_nothing_new_is(trial: Trial
     assert code(trial, "/actions", "ann", decision_index=2) == (409, 211)
     late = trial.end("ann")
     assert late == trial.end("ann", decision_index=1)
-    assert code(trial, "/end_decision_window", "ann", decision_index=2) == (409, 301)
+    assert code(trial, "/end_decision_window", "ann", decision_index=2) == (409, 302)
 
 
 def test_withdrawing_twice_changes_nothing(trial: Trial) -> None:

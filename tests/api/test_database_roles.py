@@ -31,7 +31,7 @@ APPEND_ONLY = {
     *("idempotency_keys", "participant_zones", "audit"),
 }
 PASSWORD = "a password of a test"
-JOIN = "a registration token"
+JOIN = "what registration tokens are made of"
 
 
 class Roles(NamedTuple):
@@ -77,7 +77,7 @@ def lived(embedded: Embedded, granted: Roles) -> Iterator[Service]:
     with serving() as back_end:
         with configured(embedded, embedded.database_url(granted.database)) as owner:
             owner.study("trial", "refit.min_interval_minutes=0", ema_url=back_end.url)
-        policy = {"KAIROS_REGISTRATION": "token", "KAIROS_REGISTRATION_TOKEN": JOIN}
+        policy = {"KAIROS_REGISTRATION": "token", "KAIROS_REGISTRATION_SECRET": JOIN}
         policy |= {"KAIROS_WEBHOOK_URL": "http://127.0.0.1:9/x", "KAIROS_WEBHOOK_SECRET": JOIN}
         with configured(embedded, granted.url(granted.service), **policy) as service:
             service.tokens.update(owner.tokens)
@@ -121,7 +121,8 @@ def _live(service: Service, back_end: BackEnd) -> None:
     assert proposal["state"] == "approved"
     night.run(transact(partial(jobs.add_night, study_id=1, now=datetime.now(UTC))).id)
     transact(partial(_leave_part, job_id=repeat.get_json()["job_id"]))
-    joined = {"api_user": "late", "api_pass": "a password", "study": "trial", "registration_token": JOIN}
+    token = service.command("study", "registration-token", "trial")["registration_token"]
+    joined = {"api_user": "late", "api_pass": "a password", "study": "trial", "registration_token": token}
     assert service.call("POST", "/auth/register", joined, caller=None).status_code == 201
     token = service.login("late", "a password")
     headers = {"Authorization": f"Bearer {token}"}

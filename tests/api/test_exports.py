@@ -83,7 +83,7 @@ def test_a_file_that_is_not_there_yet_or_no_more(trial: Trial, folder: Path) -> 
 
 
 def test_other_jobs_are_no_exports(trial: Trial) -> None:
-    job_id = trial.call("POST", "/update_parameters").json["job_id"]  # type: ignore[index]
+    job_id = trial.call("POST", "/update_parameters", role="admin").json["job_id"]  # type: ignore[index]
     assert trial.call("GET", f"/exports/{job_id}", role="researcher").status_code == 404
 
 
@@ -154,7 +154,7 @@ def test_a_trial_under_another_algorithm_replays(
         trial.enrol(name)
         trial.live(name, 4)
     for path in ("/update_hyperparameters", "/update_parameters"):
-        refit.run(trial.call("POST", path).json["job_id"])  # type: ignore[index]
+        refit.run(trial.call("POST", path, role="admin").json["job_id"])  # type: ignore[index]
         trial.live("ann", 2)
     told = json.loads(command(trial, str(tmp_path / "out"), "--account", f"admin@{trial.name}").output)
     report = replay(tmp_path / "out")

@@ -106,11 +106,39 @@ def test_a_stale_window_is_no_obstacle_to_its_explicit_repeat(trial: Trial) -> N
     assert trial.windows(ann) == []
 
 
-def test_a_stale_window_leaves_an_ingest_job_with_the_whole_span(trial: Trial) -> None:
-    trial.enrol("ann")
-    first = trial.decide("ann")
-    trial.age(first["rid"], 9)
+def ended_by_the_app(trial: Trial, _participant_id: int) -> None:
+    trial.end("ann")
+
+
+def ended_by_the_next_call(trial: Trial, _participant_id: int) -> None:
     trial.decide("ann")
+
+
+def ended_by_a_jump(trial: Trial, _participant_id: int) -> None:
+    trial.decide("ann", decision_index=2)
+
+
+def ended_by_the_beat(_trial: Trial, _participant_id: int) -> None:
+    upkeep.close_stale_windows()
+
+
+def ended_by_a_withdrawal(trial: Trial, participant_id: int) -> None:
+    path = f"/participants/{participant_id}/withdraw"
+    assert trial.call("POST", path, {"reason": "asked"}, role="admin").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "end",
+    [ended_by_the_app, ended_by_the_next_call, ended_by_a_jump, ended_by_the_beat, ended_by_a_withdrawal],
+)
+@pytest.mark.parametrize(("settings", "hours"), [((), 3), (("schedule.look_back_hours=1.5",), 1.5)])
+def test_however_a_window_ends_its_ingest_asks_for_the_whole_span(
+    new_trial: NewTrial, end: Callable[[Trial, int], None], settings: tuple[str, ...], hours: float
+) -> None:
+    trial = new_trial(*settings)
+    ann = trial.enrol("ann")
+    trial.age(trial.decide("ann")["rid"], 9)
+    end(trial, ann)
     (window,) = trial.rows(
         "SELECT d.act_gen_timestamp - w.query_start AS back, w.query_end - w.ended_at AS rest,"
         " w.state, j.kind, j.state AS job FROM windows w JOIN decisions d"
@@ -119,7 +147,7 @@ def test_a_stale_window_leaves_an_ingest_job_with_the_whole_span(trial: Trial) -
         trial.study_id,
     )
     assert window == {
-        "back": timedelta(hours=3),
+        "back": timedelta(hours=hours),
         "rest": timedelta(0),
         "state": "ended",
         "kind": "ingest",
@@ -190,7 +218,7 @@ def test_after_the_end_repeats_are_answered_and_nothing_new_is(new_trial: NewTri
     assert trial.decide("ann", decision_index=2) == last
     assert refusal(trial.actions("ann")) == (409, 211)
     assert refusal(trial.actions("ann", decision_index=3)) == (409, 211)
-    assert refusal(trial.end_window("ann", decision_index=3)) == (409, 301)
+    assert refusal(trial.end_window("ann", decision_index=3)) == (409, 302)
 
 
 def test_a_later_index_closes_the_open_window_and_records_the_gap(trial: Trial) -> None:
@@ -246,8 +274,19 @@ def test_ends_without_a_decision_are_refused(trial: Trial) -> None:
     assert refusal(trial.actions("ann")) == (404, 203)
     trial.enrol("ann")
     assert refusal(trial.end_window("ann")) == (409, 301)
+    assert refusal(trial.end_window("ann", decision_index=1)) == (409, 302)
     trial.decide("ann")
     assert refusal(trial.end_window("ann", decision_index=2)) == (409, 302)
+
+
+def test_an_index_that_was_missed_has_no_window_to_end_after_the_end_either(new_trial: NewTrial) -> None:
+    trial = new_trial("schedule.study_length=2")
+    ann = trial.enrol("ann")
+    trial.decide("ann", decision_index=2)
+    ended = trial.end("ann")
+    assert phase(trial, ann) == ("ENDED", 2)
+    assert refusal(trial.end_window("ann", decision_index=1)) == (409, 302)
+    assert trial.end("ann") == ended
 
 
 def test_an_end_without_an_open_window_gets_the_last_windows_job(trial: Trial) -> None:

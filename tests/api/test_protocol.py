@@ -263,7 +263,7 @@ def shifted(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def learn(trial: Trial) -> dict[str, Any]:
     """A refit that is run here; its job."""
-    job_id = trial.call("POST", "/update_parameters").get_json()["job_id"]
+    job_id = trial.call("POST", "/update_parameters", role="admin").get_json()["job_id"]
     refit.run(job_id)
     return dict(trial.call("GET", f"/jobs/{job_id}").get_json()["job"])
 
@@ -354,6 +354,17 @@ def test_a_file_becomes_the_next_version_at_the_command_line(trial: Trial, tmp_p
     told = trial.service.command(*words, admin, "--amendment", "--effective-at", "2199-01-01T00:00:00+0000")
     assert (told["act"], told["state"]) == ("protocol_version", "approved")
     assert [(one["version"], one["in_force"]) for one in listed(trial)] == [(1, True), (2, False)]
+
+
+@pytest.mark.parametrize("time", ["2030-06-01T08:00:00+2000", "9999-12-31T23:59:59-1200"])
+def test_a_time_that_the_database_cannot_give_back_is_refused_at_the_command_line(
+    trial: Trial, tmp_path: Path, time: str
+) -> None:
+    file = tmp_path / "next.json"
+    file.write_text(json.dumps({"protocol": "miwaves", "refit": {"nightly_hour": 5}}))
+    words = ("protocol", "change", trial.name, str(file), "--reason", WHY, "--account", f"admin@{trial.name}")
+    assert "must lie between" in output(trial, *words, "--effective-at", time)
+    assert len(listed(trial)) == 1
 
 
 def test_a_time_that_has_passed_means_at_once(trial: Trial) -> None:

@@ -19,6 +19,7 @@ from tests.local.families import eventually
 Call = Callable[[], TestResponse]
 MOVING = "SELECT FROM participants WHERE id = %(participant_id)s FOR NO KEY UPDATE"
 CORRECTING = "LOCK TABLE answers IN SHARE MODE"
+NOTING = "SELECT FROM studies WHERE id = %(participant_id)s FOR NO KEY UPDATE"
 WAITING = """
 WITH RECURSIVE waiting (pid) AS (
     SELECT %s
@@ -215,6 +216,22 @@ def test_a_call_that_waits_too_long_is_told_to_try_again(trial: Trial) -> None:
     assert (answer.status_code, answer.json["error_code"]) == (503, 907)
     assert "Retry-After" in answer.headers
     assert trial.decide("ann")["decision_index"] == 1
+
+
+def registration(trial: Trial, name: str) -> Call:
+    """A back end that wants to be the study's first client."""
+    body = {"api_user": f"{name}@{trial.name}", "api_pass": "a password", "study": trial.name}
+    return lambda: trial.service.call("POST", "/auth/register", body, caller=None)
+
+
+def test_of_clients_that_register_at_once_one_is_let_in(trial: Trial) -> None:
+    """The policy of the application under test is `first`; each has seen that there is none yet."""
+    trial.tamper("DELETE FROM clients WHERE study_id = %s AND role = 'client'", trial.study_id)
+    calls = [registration(trial, name) for name in ("one", "two", "three", "four")]
+    answers = meet(trial, trial.study_id, *calls, lock=NOTING)
+    assert sorted(answer.status_code for answer in answers) == [201, 403, 403, 403]
+    stored = trial.rows("SELECT FROM clients WHERE study_id = %s AND role = 'client'", trial.study_id)
+    assert len(stored) == 1
 
 
 @pytest.mark.parametrize("threads", [16])

@@ -24,6 +24,21 @@ def test_the_same_body_again_is_a_retry_for_an_hour(trial: Trial) -> None:
     assert codes(trial) == (409, 108)
 
 
+def test_a_closed_study_enrols_nobody_and_goes_on_answering_retries(trial: Trial) -> None:
+    ann = trial.enrol("ann")
+    assert trial.call("POST", "/study/close", {"reason": "a test"}, role="admin").status_code == 202
+    assert trial.enrol("ann") == ann
+    assert codes(trial, rl_end_date="2030-01-01") == (409, 108)
+    assert codes(trial, user_id="ben") == (409, 932)
+    assert codes(trial, user_id="cleo", timezone="Asia/Tokyo") == (409, 932)
+    assert len(trial.rows("SELECT FROM participants WHERE study_id = %s", trial.study_id)) == 1
+
+
+def test_a_paused_study_enrols(trial: Trial) -> None:
+    assert trial.call("POST", "/study/pause", {"reason": "a test"}, role="admin").status_code == 200
+    assert codes(trial) == (201, 0)
+
+
 def test_another_body_for_a_known_user_is_refused(trial: Trial) -> None:
     trial.enrol("ann")
     assert codes(trial, rl_end_date="2030-01-01") == (409, 108)

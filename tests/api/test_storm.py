@@ -66,5 +66,5 @@ def test_no_name_and_no_token_reaches_the_log(client: Remote, passable: Path) ->
 def test_thousands_of_duplicates_leave_one_decision_for_each_point(stack: Stack) -> None:
     played, wrong = storm.play(stack.env, stack.api_url, CALLS, THREADS, seed=20261121, step=lambda _: None)
     assert wrong == []
-    assert played.findings.calls > 0.8 * CALLS
+    assert played.findings.calls >= CALLS
     assert played.findings.given_up > 100

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from models import connections
 from models.participants import zones
 from models.session import transact
@@ -163,6 +165,29 @@ def test_times_without_an_offset_or_of_another_age_are_refused(trial: Trial) -> 
     for time in ("2026-06-01T08:00:00", old, far, "soon", "1704067200", "2026-06-01", 1704067200):
         answer = trial.actions("ann", decision_time=time)
         assert (answer.status_code, answer.json["error_code"]) == (422, 905)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("offset", ["+15:01", "-15:01", "+16:00", "-16:00", "+23:59"])
+def test_an_offset_of_no_place_is_refused_wherever_a_time_is_taken(trial: Trial, offset: str) -> None:
+    trial.enrol("ann")
+    time, document = f"2026-06-01T08:00:00{offset}", {"protocol": "miwaves", "refit": {"nightly_hour": 5}}
+    point = {"user_id": "ann", "decision_time": time}
+    version = {"document": document, "reason": "a test", "effective_at": time}
+    for answer, field in (
+        (trial.actions("ann", decision_time=time), "decision_time"),
+        (trial.call("POST", "/decision_points", point), "decision_time"),
+        (trial.call("PUT", "/study/protocol", version, role="admin"), "effective_at"),
+    ):
+        body: dict[str, Any] = answer.get_json()
+        assert (answer.status_code, body["error_code"]) == (422, 905)
+        assert [error["field"] for error in body["errors"]] == [field]
+
+
+@pytest.mark.parametrize(("offset", "minutes"), [("+15:00", 900), ("-15:00", -900)])
+def test_the_widest_offset_is_stored_as_it_is(trial: Trial, offset: str, minutes: int) -> None:
+    trial.enrol("ann")
+    row = stored(trial, trial.decide("ann", decision_time=f"2026-06-01T08:00:00{offset}")["rid"])
+    assert (row["utc_offset_minutes"], row["wall"]) == (minutes, "2026-06-01 08:00")
 
 
 def test_a_server_with_a_zone_of_its_own_answers_repeats_in_utc(deployment: Any) -> None:

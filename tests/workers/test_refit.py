@@ -30,7 +30,7 @@ def play(service: Service, people: int, points: int) -> list[list[dict[str, Any]
 
 def run(service: Service, path: str = "/update_parameters") -> dict[str, Any]:
     """Ask for a refit, run it here, and return the job."""
-    job_id = service.call("POST", path).get_json()["job_id"]
+    job_id = service.call("POST", path, caller="admin").get_json()["job_id"]
     refit.run(job_id)
     job: dict[str, Any] = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
     return job
@@ -83,10 +83,10 @@ def test_a_study_has_one_fit_at_a_time(service: Service) -> None:
     def claim(job_id: int) -> Job | None:
         return transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC)))
 
-    first = service.call("POST", "/update_parameters").get_json()["job_id"]
+    first = service.call("POST", "/update_parameters", caller="admin").get_json()["job_id"]
     claimed = claim(first)
     assert claimed is not None
-    second = service.call("POST", "/update_parameters").get_json()["job_id"]
+    second = service.call("POST", "/update_parameters", caller="admin").get_json()["job_id"]
     assert second != first
     refit.run(second)  # which finds that it must wait, and meets no error
     assert claim(second) is None
