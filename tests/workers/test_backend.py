@@ -43,11 +43,27 @@ def failure(url: str) -> BackEndFailed:
     return raised.value
 
 
-def drip(connection: socket.socket) -> None:
-    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+def drip(connection: socket.socket, head: bytes = HEAD) -> None:
+    connection.sendall(head + b"Content-Length: 1000\r\n\r\n")
     for _ in range(1000):
         connection.sendall(b" ")
         time.sleep(0.02)
+
+
+MOVED = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n"
+
+
+def moved_and_drips(connection: socket.socket) -> None:
+    drip(connection, MOVED)
+
+
+def moved_and_large(connection: socket.socket) -> None:
+    size = 2 * backend.LARGEST_ANSWER
+    connection.sendall(MOVED + f"Content-Length: {size}\r\n\r\n".encode() + b" " * size)
+
+
+def moved_to_no_address(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: \x80\r\nContent-Length: 2\r\n\r\n{}")
 
 
 def packed(connection: socket.socket) -> None:
@@ -71,6 +87,9 @@ def nothing(connection: socket.socket) -> None:
         (drip_head, True, "no answer: ReadTimeout"),
         (endless, False, "too large"),
         (packed, False, "too large"),
+        (moved_and_drips, True, "takes too long"),
+        (moved_and_large, False, "too large"),
+        (moved_to_no_address, False, "HTTP status 302"),
         (cut, True, "no answer"),
         (nothing, True, "no answer"),
     ],
