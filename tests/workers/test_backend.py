@@ -249,6 +249,27 @@ def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_ba
         assert outcome(studied, job_id)[0] == "done"
 
 
+def test_a_back_end_that_asks_for_peace_gets_it_from_all_who_wait(
+    studied: Service, back_end: BackEnd
+) -> None:
+    asked = []
+    for number in range(circuits.MOST_FAILURES + 2):
+        studied.enrol(f"p{number}")
+        asked.append(decide_and_end(studied, f"p{number}")[1])
+    back_end.status, back_end.headers = 429, {"Retry-After": "3000"}
+    for job_id in asked:
+        ingest.run(job_id)
+    assert len(back_end.asked) == circuits.MOST_FAILURES
+    now = datetime.now(UTC)
+    transact(lambda session: circuits.failed(session, 1, now, timedelta(seconds=10)))  # was sent before
+    until = circuit().retry_at
+    assert until is not None
+    assert timedelta(seconds=2900) < until - now <= timedelta(seconds=3000)
+    put_off = "SELECT count(*) FROM jobs WHERE reason = 'the circuit is open' AND run_after >= :until"
+    waiting = transact(lambda session: session.execute(text(put_off), {"until": until}).scalar())
+    assert waiting == 2
+
+
 def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answer(
     studied: Service, back_end: BackEnd
 ) -> None:
