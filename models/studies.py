@@ -18,7 +18,7 @@ class Study(Base):
     or rebuild of the statistics.
 
     A closed study is a paused one that never goes on, whose key is public. nightly_on: the last night, by the
-    study's own calendar, whose refit was asked for.
+    study's own calendar, whose refit was asked for; at first the day on which the study was made.
     """
 
     __tablename__ = "studies"

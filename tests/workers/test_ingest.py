@@ -193,6 +193,8 @@ def test_two_items_for_one_decision_fail_the_window(studied: Service, back_end: 
         (200, {"status": "fail", "message": "no such user"}, "failed", 316),
         (200, {"status": "failure"}, "failed", 316),
         (200, {"status": "success", "ema_data": {}}, "failed", 317),
+        (200, {"status": "success", "ema_data": []}, "failed", 317),
+        (200, {"status": "success", "ema_data": None}, "failed", 316),
         (200, {"status": "success", "ema_data": [1]}, "failed", 316),
         (200, {"status": "success"}, "failed", 316),
         (200, {"status": "error", "ema_data": {}}, "failed", 320),
