@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from api import serving
 from api.approval import Doing, Told, Who, dangerous
 from api.errors import Fault, Refusal
-from models import audit, decisions, jobs, participants, policies, refits, rows, studies, windows
+from models import audit, decisions, jobs, participants, policies, rebuilds, refits, rows, studies, windows
 from models.participants import ENDED, WITHDRAWN, Participant
 from models.studies import Study
 
@@ -67,6 +67,12 @@ def set_frozen(session: Session, who: Who, frozen: bool, reason: str, now: datet
     act = audit.FREEZE if frozen else audit.UNFREEZE
     _note(session, who, act, reason, before, {"learning_frozen": frozen})
     return [] if frozen else _refit(session, who.study_id, now)
+
+
+def rebuild_statistics(session: Session, who: Who, reason: str, now: datetime) -> list[Told]:
+    """Have the statistics made anew from the rows, and a policy from them."""
+    asked = rebuilds.request(session, who.study_id, now, reason, who.client_id, who.role)
+    return [Told(jobs.REFIT, asked.job_id)]
 
 
 def _note(

@@ -62,6 +62,16 @@ def resume_learning(study: str, account: str, reason: str) -> None:
     tell(study=study, learning_frozen=False, refit_job_id=_act(study, account, work)[0].job_id)
 
 
+@_command("rebuild-statistics")
+def rebuild_statistics(study: str, account: str, reason: str) -> None:
+    """Throw the statistics of STUDY away, and have them and a policy made anew from its rows."""
+
+    def work(session: Session, who: Who, now: datetime) -> list[Told]:
+        return acts.rebuild_statistics(session, who, reason, now)
+
+    tell(study=study, refit_job_id=_act(study, account, work)[0].job_id)
+
+
 @_command("withdraw")
 @click.argument("participant_id", type=int)
 def withdraw(study: str, participant_id: int, account: str, reason: str) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import click
 from sqlalchemy.orm import Session
@@ -141,6 +143,13 @@ def _url(_context: click.Context, _option: click.Parameter, value: str) -> str:
     return value
 
 
+def _token(given: str) -> bytes | None:
+    """What goes out in a header: whoever typed it hears of a wrong one now, and not each window later."""
+    if not re.fullmatch("[!-~]*", given):
+        raise click.ClickException("KAIROS_EMA_TOKEN must be printable ASCII without spaces or line breaks")
+    return given.encode() or None
+
+
 @commands.command("list")
 def list_studies() -> None:
     """List the studies of this deployment."""
@@ -199,13 +208,13 @@ def create(
     The back end's bearer token is read from the environment variable KAIROS_EMA_TOKEN.
     """
     made = _protocol(protocol_name, protocol_file, assignments)
-    token = os.environ.get("KAIROS_EMA_TOKEN")
     columns = {
         "name": name,
         "ema_url": ema_url,
-        "ema_token": token.encode() if token else None,
+        "ema_token": _token(os.environ.get("KAIROS_EMA_TOKEN", "")),
         "timezone": timezone,
         "ema_timezone": ema_timezone,
+        "nightly_on": datetime.now(ZoneInfo(timezone)).date(),
     }
 
     def add(session: Session) -> str:

@@ -18,6 +18,7 @@ class Answer(Base):
 
     source: `actions` (a later body of the same decision point) or `ema` (the study's back end).
     reward: the proximal outcome by these answers, where they may correct the one decided with; else None.
+    Of the back end's reports the latest one counts: one without a reward takes back what an earlier one said.
     """
 
     __tablename__ = "answers"
@@ -97,9 +98,17 @@ def add(
 
 
 def outcome(decision: Decision, found: list[Answer]) -> float | None:
-    """The proximal outcome reported at a decision point, by its answers `found`, oldest first."""
-    rewards = [decision.reward, *(answer.reward for answer in found)]
-    return next((reward for reward in reversed(rewards) if reward is not None), None)
+    """The proximal outcome reported at a decision point, by its answers `found`, oldest first.
+
+    A report without a reward leaves the one decided with; where there is none, it says nothing.
+    """
+    told = [reported(decision, answer.reward) for answer in found if answer.source == "ema"]
+    return next((reward for reward in reversed(told) if reward is not None), decision.reward)
+
+
+def reported(decision: Decision, reward: float | None) -> float | None:
+    """The outcome of a decision by one report of the back end, with its `reward`; None: it says nothing."""
+    return decision.reward if reward is None else reward
 
 
 def disagree(session: Session, found: Sequence[Mapping[str, Any]]) -> None:

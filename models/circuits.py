@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, func, update
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, case, func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -14,7 +14,8 @@ OPEN = "open"
 HALF_OPEN = "half_open"
 MOST_FAILURES = 5  # one after the other, then the circuit opens
 REASON = "the circuit is open"  # of jobs that were put off
-LONGEST_PAUSE = timedelta(minutes=15)
+NONE = timedelta()
+LONGEST_PAUSE = timedelta(minutes=15)  # where the back end asked for none
 LOOK_AGAIN = timedelta(seconds=15)
 PROBE = timedelta(minutes=2)  # how long the one that tries has for its answer
 
@@ -55,17 +56,20 @@ def wait_until(session: Session, circuit: Circuit | None, now: datetime) -> date
     return None
 
 
-def failed(session: Session, study_id: int, now: datetime, pause: timedelta) -> None:
-    """The back end did not answer; after too many times in a row it is left in peace, ever longer."""
+def failed(session: Session, study_id: int, now: datetime, pause: timedelta, asked: timedelta = NONE) -> None:
+    """The back end did not answer; after too many times in a row it is left in peace, ever longer, and for as
+    long as it `asked` for. Who was sent before the circuit opened ends no pause."""
     new = insert(Circuit).values(study_id=study_id, failures=1)
     counted = new.on_conflict_do_update(index_elements=["study_id"], set_={"failures": Circuit.failures + 1})
     failures = session.scalar(counted.returning(Circuit.failures)) or 0
     if failures >= MOST_FAILURES:
         longer = min(LONGEST_PAUSE, pause * 2.0 ** min(failures - MOST_FAILURES, 20))
+        pauses = case((Circuit.state == OPEN, Circuit.retry_at))
+        retry_at = func.greatest(pauses, now + max(longer, asked))
         session.execute(
             update(Circuit)
             .where(Circuit.study_id == study_id)
-            .values(state=OPEN, opened_at=func.coalesce(Circuit.opened_at, now), retry_at=now + longer)
+            .values(state=OPEN, opened_at=func.coalesce(Circuit.opened_at, now), retry_at=retry_at)
             .execution_options(synchronize_session=False)
         )
 

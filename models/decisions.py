@@ -82,8 +82,9 @@ SELECT row_to_json(point)::text FROM (SELECT c.role, c.disabled,
        d.act_gen_timestamp,
        (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers, e.reward,
                    e.feature_version, (
-                       SELECT json_build_array(a.item, a.reward) FROM answers a
-                       WHERE a.decision_id = e.id AND a.reward IS NOT NULL
+                       SELECT json_build_array(a.item, coalesce(a.reward, e.reward)) FROM answers a
+                       WHERE a.decision_id = e.id AND a.source = 'ema'
+                         AND coalesce(a.reward, e.reward) IS NOT NULL
                        ORDER BY a.version DESC LIMIT 1)) ORDER BY e.decision_index)
         FROM decisions e
         WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1
@@ -112,7 +113,7 @@ class Point(NamedTuple):
     `new_rid` (else None) is for the one to be stored: who has it can answer before the row is written.
     `earlier` holds
     [decision_index, evening, action, answers, reward, feature_version, told] of the points that the state
-    looks back on; `told` is [item, reward] of the latest answers with a reward that came since, or None.
+    looks back on; `told` is [item, reward] of the latest report of the back end that counts, or None.
     `sent` holds [act_gen_timestamp, decision_time, utc_offset_minutes] of the messages of `looks_back_days`
     days, None where they were not asked for. The arrays of the block come as `arrays.sent` reads them.
     """

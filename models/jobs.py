@@ -5,7 +5,7 @@ dead, so that its job was put back, cannot finish what somebody else has claimed
 """
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -32,6 +32,8 @@ QUEUED = "queued"
 RUNNING = "running"
 DONE = "done"
 FAILED = "failed"
+CLOCKS = timedelta(seconds=5)
+"""How far the clock of who claims may be behind that of who sent a job: its message is not in vain then."""
 LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -96,7 +98,7 @@ WHERE id = $1 AND state = 'running' AND attempts = $2 AND claimed_at = $5 RETURN
 )
 CLAIM = text("""
 UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = :now
-WHERE id = :job_id AND state = 'queued' AND run_after <= :now
+WHERE id = :job_id AND state = 'queued' AND run_after <= :latest
   AND (kind <> 'refit' OR NOT EXISTS (
       SELECT FROM jobs other
       WHERE other.study_id = jobs.study_id AND other.kind = 'refit' AND other.state = 'running'))
@@ -132,7 +134,8 @@ def of_window(session: Session, window_id: int) -> Job:
 
 def claim(session: Session, job_id: int, now: datetime) -> Job | None:
     """Take a queued job that is due; None where it is not, or where its study already has a fit running."""
-    return session.scalars(CLAIMED, {"job_id": job_id, "now": now}).one_or_none()
+    known = {"job_id": job_id, "now": now, "latest": now + CLOCKS}
+    return session.scalars(CLAIMED, known).one_or_none()
 
 
 def _leave(session: Session, job: Job, **columns: Any) -> None:
@@ -224,13 +227,22 @@ def join(queued: Job, job: Job, tries: int, run_after: datetime) -> None:
 
 
 def due(session: Session, kind: str, now: datetime, sent_before: datetime, limit: int) -> list[int]:
-    """Queued jobs of a kind that are due and were not sent since; they count as sent from now on."""
+    """Queued jobs of a kind that are due and were not sent since; they count as sent from now on.
+
+    Studies take turns, each with what waits longest: no number of one's jobs that come back keeps another's.
+    """
+    turn = func.row_number().over(partition_by=Job.study_id, order_by=(Job.run_after, Job.id)).label("turn")
+    turns = (
+        select(Job.id, turn)
+        .where(Job.state == QUEUED, Job.run_after <= now, Job.sent_at <= sent_before, Job.kind == kind)
+        .subquery()
+    )
     waiting = (
         select(Job.id)
-        .where(Job.state == QUEUED, Job.run_after <= now, Job.sent_at <= sent_before, Job.kind == kind)
-        .order_by(Job.id)
+        .join(turns, turns.c.id == Job.id)
+        .order_by(turns.c.turn, Job.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=Job)
     )
     sent = update(Job).where(Job.id.in_(waiting)).values(sent_at=now).returning(Job.id)
     return list(session.scalars(sent))

@@ -46,7 +46,8 @@ class Rows(NamedTuple):
 
 
 OUTCOME = """
-    coalesce((SELECT a.reward FROM answers a WHERE a.decision_id = o.id AND a.reward IS NOT NULL
+    coalesce((SELECT a.reward FROM answers a
+              WHERE a.decision_id = o.id AND a.source = 'ema' AND coalesce(a.reward, o.reward) IS NOT NULL
               ORDER BY a.version DESC LIMIT 1), o.reward)
 """
 RANDOMISED = """

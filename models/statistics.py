@@ -96,6 +96,15 @@ WHERE p.study_id = :study_id AND NOT EXISTS (SELECT FROM statistics s WHERE s.pa
   AND EXISTS (SELECT FROM learning_rows r WHERE r.participant_id = p.id AND r.row_seq <= :row_seq)
   AND (p.removed_row_seq IS NULL OR p.removed_row_seq > :row_seq)
 """
+MISPLACED = """
+SELECT s.participant_id FROM statistics s
+CROSS JOIN LATERAL (
+    SELECT max(decision_index) AS row_index, max(row_seq) AS row_seq FROM learning_rows
+    WHERE participant_id = s.participant_id AND row_seq <= s.row_seq) r
+WHERE s.study_id = :study_id AND s.feature_version = :feature_version
+  AND (s.row_index, s.row_seq) IS DISTINCT FROM (r.row_index, r.row_seq)
+LIMIT 1
+"""
 
 
 def corrections(session: Session, study_id: int) -> dict[int, int]:
@@ -202,6 +211,11 @@ def keep(
             "packed": [row.tobytes() for row in new.packed.astype("<f8")],
         },
     )
+
+
+def are_placed(session: Session, study_id: int, feature_version: str) -> bool:
+    """Whether all say of themselves truly how far they go: rows are looked for beyond that alone."""
+    return session.scalar(text(MISPLACED), {"study_id": study_id, "feature_version": feature_version}) is None
 
 
 def forget(session: Session, study_id: int) -> int:

@@ -14,10 +14,11 @@ from models.secrets import Encrypted
 
 
 class Study(Base):
-    """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row or removal.
+    """One trial. `policy_id` numbers the policy that serves, `row_seq` the last learning row, removal
+    or rebuild of the statistics.
 
     A closed study is a paused one that never goes on, whose key is public. nightly_on: the last night, by the
-    study's own calendar, whose refit was asked for.
+    study's own calendar, whose refit was asked for; at first the day on which the study was made.
     """
 
     __tablename__ = "studies"

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, Session
 from models import jobs
 from models.base import Base, Id, Instant, ParticipantId, StudyId
 from models.decisions import COLUMNS, Decision
-from models.jobs import Job
+from models.jobs import CLOCKS, Job
 from models.participants import COMPLETED_AWAITING_REVIEW, ENDED, Participant
 from models.session import Prepared
 from models.studies import Study
@@ -94,7 +94,7 @@ CLAIM = Prepared(
     f"""
 WITH job AS (
     UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = $2
-    WHERE id = $1 AND kind = 'ingest' AND state = 'queued' AND run_after <= $2
+    WHERE id = $1 AND kind = 'ingest' AND state = 'queued' AND run_after <= $3
     RETURNING {", ".join(CLAIMED)})
 SELECT {TARGET_COLUMNS}, job.*,
     w.id, w.query_start, w.query_end, p.user_id, s.ema_url, s.ema_token, coalesce(c.failures, 0)
@@ -182,7 +182,7 @@ def settle(session: Session, window_id: int, state: str, code: int | None, now: 
 def claim(session: Session, job_id: int, now: datetime) -> tuple[Job, Source, Target] | None:
     """Take a queued ingest that is due, with what it asks for and where that goes; None where it is not due.
     The job is of no session."""
-    row = CLAIM.row(session, (job_id, now))
+    row = CLAIM.row(session, (job_id, now, now + CLOCKS))
     if row is None:
         return None
     target, claimed = row[:TARGET_WIDTH], row[TARGET_WIDTH:]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from replay.study import Study
-from replay.trial import Row, reward
+from replay.trial import Row, reported, reward
 
 LONGEST_TRANSACTION = timedelta(seconds=60)
 CLOCKS = timedelta(seconds=5)
@@ -32,7 +32,7 @@ def possible(study: Study, decision: Row, at: datetime) -> list[Known]:
     perhaps = [row for row in versions if at - LONGEST_TRANSACTION <= row["created_at"] <= at + CLOCKS]
     before = [row for row in versions if row["created_at"] <= at]
     found = [_known(decision, before), _known(decision, surely)]
-    found += [_known(decision, [row]) for row in perhaps if row["reward"] is not None]
+    found += [_known(decision, [row]) for row in perhaps if reported(decision, row) is not None]
     return [one for place, one in enumerate(found) if one not in found[:place]]
 
 
@@ -42,6 +42,6 @@ def possible_rewards(study: Study, decision: Row, at: datetime) -> list[float | 
 
 
 def _known(decision: Row, versions: list[Row]) -> Known:
-    told = [row["item"] for row in versions if row["reward"] is not None]
+    told = [row["item"] for row in versions if reported(decision, row) is not None]
     comes_later = decision["reward"] is None and told
     return Known(told[-1] if comes_later else decision["answers"], reward(decision, versions))

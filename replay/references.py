@@ -1,5 +1,7 @@
 """What must hold between rows: protocols have their hashes, numbers no gap, everything has its decision."""
 
+from collections.abc import Iterator
+
 from algorithm.protocol import identity
 from replay.decisions import name
 from replay.knowledge import CLOCKS
@@ -99,8 +101,9 @@ def whole(study: Study, report: Report) -> None:
     report.compare(KIND, "the policy that serves", study.facts["policy_id"] in study.policies, True)
     versions = [row["version"] for row in sorted(study.tables["protocols"], key=lambda row: int(row["id"]))]
     report.compare("protocol", "numbers of versions", versions, list(range(1, len(versions) + 1)))
-    sequence = sorted([*(row["row_seq"] for row in study.tables["learning_rows"]), *study.removed.values()])
-    told = "row_seq of learning rows and removals"
+    rows = [row["row_seq"] for row in study.tables["learning_rows"]]
+    sequence = sorted([*rows, *study.removed.values(), *_rebuilds(study)])
+    told = "row_seq of learning rows, removals and rebuilds of the statistics"
     report.compare(KIND, told, sequence, list(range(1, study.facts["row_seq"] + 1)))
     removals = {
         act["participant_id"]: (act["after"] or {}).get("removed_row_seq")
@@ -109,6 +112,14 @@ def whole(study: Study, report: Report) -> None:
     }
     report.compare(KIND, "removals from learning, by the audit", study.removed, removals)
     _later_bodies(study, report)
+
+
+def _rebuilds(study: Study) -> Iterator[int]:
+    """The numbers that rebuilds of the statistics took among the learning rows, by the audit."""
+    for act in study.tables["audit"]:
+        taken = (act["after"] or {}).get("row_seq")
+        if act["act"] == "rebuild_statistics" and isinstance(taken, int):
+            yield taken
 
 
 def _later_bodies(study: Study, report: Report) -> None:

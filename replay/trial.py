@@ -85,9 +85,17 @@ def rows(raw: Raw, context: Context) -> Iterator[Row]:
 
 
 def reward(decision: Row, answers: list[Row]) -> float | None:
-    """What was reported at a decision point: by its latest version that counts, else as decided with."""
-    corrected = [answer["reward"] for answer in answers if answer["reward"] is not None]
-    found: float | None = corrected[-1] if corrected else decision["reward"]
+    """What was reported at a decision point: by the latest report that counts, else as decided with."""
+    told = [reported(decision, answer) for answer in answers]
+    return next((found for found in reversed(told) if found is not None), decision["reward"])
+
+
+def reported(decision: Row, answer: Row) -> float | None:
+    """What a version of the answers makes of the reward; None where it does not count: a later body of the
+    app never does, and a report without a reward takes back an earlier one's where another is left."""
+    if answer["source"] != "ema":
+        return None
+    found: float | None = decision["reward"] if answer["reward"] is None else answer["reward"]
     return found
 
 

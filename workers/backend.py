@@ -144,7 +144,11 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def _labelled(data: Any) -> list[dict[str, Any]]:
-    """All items of `ema_data`: a label means nothing and may come again, a field of an item may not."""
+    """All items of `ema_data`: a label means nothing and may come again, a field of an item may not. Where
+    there is none, some languages write an empty object as an empty list.
+    """
+    if data == []:
+        return []
     found = list(data.values()) if isinstance(data, dict | Repeating) else [data]
     if any(isinstance(item, Repeating) for item in found):
         raise BackEndFailed(UNREACHABLE, "a name stands twice in an item", soon=False)

@@ -108,20 +108,28 @@ def _keep(claimed: Claimed, reply: list[dict[str, Any]]) -> None:
 def _store(
     session: Session, claimed: Claimed, target: Target, reply: list[dict[str, Any]], now: datetime
 ) -> Requested | None:
-    """Store all that came and settle the window; the refit asked for, None where there is none."""
-    study_id = claimed.job.study_id
+    """Store all that came and settle the window; the refit asked for, None where there is none.
+
+    A reply without an item for the window may still correct what others learnt from.
+    """
     _answered(session, claimed, now)
     outcome = store.items_of(session, target, partial(_loaded, session), claimed.source.user_id, reply)
-    if outcome is not None:
-        _fail(session, claimed, outcome, now)
+    if outcome.lack is not None:
+        _fail(session, claimed, outcome.lack, now)
+    else:
+        windows.settle(session, claimed.source.window_id, windows.INGESTED, None, now)
+        jobs.finish(session, claimed.job, now)
+        log.info("window ingested", job_id=claimed.job.id, study_id=claimed.job.study_id)
+    if outcome.lack is not None and not outcome.changed:
         return None
-    windows.settle(session, claimed.source.window_id, windows.INGESTED, None, now)
-    jobs.finish(session, claimed.job, now)
-    log.info("window ingested", job_id=claimed.job.id, study_id=study_id)
-    refit = _loaded(session, target.protocol_id).refit
-    if refit.nightly_only:
+    return _refit(session, claimed.job.study_id, _loaded(session, target.protocol_id), now)
+
+
+def _refit(session: Session, study_id: int, in_force: Protocol, now: datetime) -> Requested | None:
+    """The study's next refit by its protocol; None where it learns by night alone."""
+    if in_force.refit.nightly_only:
         return None
-    pause = timedelta(minutes=refit.min_interval_minutes)
+    pause = timedelta(minutes=in_force.refit.min_interval_minutes)
     return refits.request(session, study_id, now, hyperparameters=False, pause=pause)
 
 
@@ -148,7 +156,8 @@ def _try_later(claimed: Claimed, failure: BackEndFailed, now: datetime, session:
 def _note(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
     """Let the study's circuit know whether its back end lives: to say `fail` is an answer too."""
     if failure.soon:
-        circuits.failed(session, claimed.job.study_id, now, timedelta(seconds=4 * settings().retry_seconds))
+        pause, asked = (timedelta(seconds=s) for s in (4 * settings().retry_seconds, failure.after))
+        circuits.failed(session, claimed.job.study_id, now, pause, asked)
         _probed(session, claimed, now)
     else:
         _answered(session, claimed, now)

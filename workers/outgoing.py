@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from models.deadline import Watch
@@ -43,7 +43,8 @@ def post(url: str, headers: Mapping[str, str], **content: Any) -> requests.Respo
     session = _session()
     asked = session.prepare_request(requests.Request("POST", url, dict(headers), **content))
     limits = (CONNECT_SECONDS, READ_SECONDS)
-    return session.send(asked, timeout=limits, allow_redirects=False, stream=True, proxies=session.proxies)
+    proxies = get_environ_proxies(url)  # none where no_proxy names the host
+    return session.send(asked, timeout=limits, allow_redirects=False, stream=True, proxies=proxies)
 
 
 def seconds_left(response: requests.Response) -> float:
@@ -99,13 +100,21 @@ def _session() -> requests.Session:
     """Connections that are kept between calls. No netrc file has a say in what is sent, and no answer: one
     participant's cookie would go out with the request for another, whose study may be another too.
     """
-    made = requests.Session()
+    made = _Session()
     made.trust_env = False
     made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    made.proxies.update(getproxies())
     for scheme in ("http://", "https://"):
         made.mount(scheme, _Adapter())
     return made
+
+
+class _Session(requests.Session):
+    """Sees no redirect in any answer: to prepare for following one, also where it is not to be followed,
+    requests reads the whole body, beyond every bound, and Location in whatever bytes it came.
+    """
+
+    def get_redirect_target(self, _resp: requests.Response) -> None:
+        """None."""
 
 
 class _Adapter(HTTPAdapter):

@@ -13,14 +13,15 @@ from algorithm.arrays import Ints
 from algorithm.protocols.design import Design
 from algorithm.rows import Rows
 from algorithm.statistics import Statistics, Stored, arrange, stored
-from models import rows, statistics, studies
+from models import audit, jobs, rebuilds, rows, statistics, studies
 from models.incidents import RED, Condition, Kind
 from models.session import transact
 from models.statistics import Kept, Members
-from workers.app import log
+from workers.app import log, send
 from workers.watch import record
 
 PART = 500
+DIFFER = "statistics are not what their rows give"
 
 
 class Vanished(Exception):
@@ -84,21 +85,30 @@ def anew(design: Design, found: rows.Rows) -> Kept:
 
 
 def compare(study_id: int, now: datetime) -> None:
-    """Make every participant's statistics anew; where one differs, all are thrown away and made again.
+    """Make every participant's statistics anew; where one differs, all are thrown away and made again, and
+    the policy with them.
 
     They come from the same rows by the same arithmetic, so they are equal to the last bit or wrong. It is an
     incident: policies may have been made of them.
     """
     kept, row_seq, design = transact(partial(_kept, study_id=study_id))
-    number = len(kept.participants)
-    starts = range(0, number, PART)
-    parts = (kept.take(slice(start, start + PART)) for start in starts)
-    differs = any(not _equal(part, _again(study_id, part, row_seq, design)) for part in parts)
+    number, features = len(kept.participants), design.feature_version
+    differs = not transact(lambda session: statistics.are_placed(session, study_id, features))
+    parts = (kept.take(slice(start, start + PART)) for start in range(0, number, PART))
+    differs = differs or any(not _equal(part, _again(study_id, part, row_seq, design)) for part in parts)
     found = [Condition(Kind.STATISTICS_DIFFER, RED, {"participants": number})] if differs else []
     record(study_id, [Kind.STATISTICS_DIFFER], found, now)
     if differs:  # written down first: who dies in between finds it again
-        transact(partial(statistics.forget, study_id=study_id))
+        _rebuild(study_id, now)
         log.error("statistics thrown away", study_id=study_id, participants=number)
+
+
+def _rebuild(study_id: int, now: datetime) -> None:
+    refit = transact(
+        lambda session: rebuilds.request(session, study_id, now, DIFFER, client_id=None, role=audit.SERVICE)
+    )
+    if not refit.joined:
+        send(jobs.REFIT, refit.job_id)
 
 
 def _again(study_id: int, part: Kept, row_seq: int, design: Design) -> Kept:

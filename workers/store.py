@@ -21,6 +21,13 @@ TWO_ITEMS = 318
 UNKNOWN_RID = 319
 
 
+class Outcome(NamedTuple):
+    """What came of a reply: what the window lacks (None: nothing), and whether any outcome is another now."""
+
+    lack: BackEndFailed | None
+    changed: bool
+
+
 class Sent(NamedTuple):
     """An item, and all that was sent with it: the answers are read once its decision is known."""
 
@@ -39,6 +46,7 @@ class Reception:
         self.zone = target.zone
         self.protocols = protocols
         self.bad: list[BadItem] = []
+        self.changed = False
         self.disagreements: list[tuple[int | None, Difference]] = []
 
     def read(self, reply: list[dict[str, Any]], user_id: str) -> dict[int, list[Sent]]:
@@ -91,13 +99,14 @@ class Reception:
         if items.tells_outcome(item, decision, self.zone, protocol.schedule.outcome_lag):
             reward = protocol.design.reward(content, protocol.state)
         stored = answers.add(self.session, self.study_id, decision.id, earlier, "ema", content, reward)
-        before = answers.outcome(decision, earlier)
-        if stored and reward not in {None, before}:
+        before, after = answers.outcome(decision, earlier), answers.reported(decision, reward)
+        if stored and after not in {None, before}:
+            self.changed = True
             participants.corrected(self.session, self.participant_id)
             if before is not None:
-                self._note_correction(decision, before, reward)
+                self._note_correction(decision, before, after)
 
-    def _note_correction(self, decision: Decision, before: float, reward: float | None) -> None:
+    def _note_correction(self, decision: Decision, before: float, after: float | None) -> None:
         audit.note(
             self.session,
             self.study_id,
@@ -106,7 +115,7 @@ class Reception:
             "the study's back end reports another outcome",
             self.participant_id,
             {"rid": decision.id, "outcome": before},
-            {"rid": decision.id, "outcome": reward, "source": "ema"},
+            {"rid": decision.id, "outcome": after, "source": "ema"},
             audit.SERVICE,
         )
 
@@ -137,8 +146,8 @@ def items_of(
     protocols: Callable[[int], Protocol],
     user_id: str,
     reply: list[dict[str, Any]],
-) -> BackEndFailed | None:
-    """Store a reply to the query for the window of a decision; what the window lacks, or None.
+) -> Outcome:
+    """Store a reply to the query for the window of a decision.
 
     protocols: a version by its id."""
     reception = Reception(session, target, protocols)
@@ -149,7 +158,7 @@ def items_of(
         if rid not in known:
             reception.strange(rid)
     reception.close()
-    return _lack(counts.get(target.decision.id, 0), reception.bad)
+    return Outcome(_lack(counts.get(target.decision.id, 0), reception.bad), reception.changed)
 
 
 def _known(

@@ -136,7 +136,7 @@ def _nightly(study_id: int, now: datetime, session: Session) -> Night | None:
     local = now.astimezone(ZoneInfo(study.timezone))
     night = local.date() if local.hour >= rule["nightly_hour"] else local.date() - timedelta(days=1)
     before, study.nightly_on = study.nightly_on, max(night, study.nightly_on or night)
-    if before is None or before >= night:  # a new study has nothing to learn from yet
+    if before is None or before >= night:  # None: made before the column was, and not seen to since
         return None
     week = night - timedelta(days=(night.weekday() - rule["weekly_day"]) % 7)
     refit = refits.request(session, study.id, now, hyperparameters=before < week)

@@ -64,6 +64,17 @@ def test_failures_are_sentences(deployment: Deployment, words: tuple[str, ...], 
     assert told in said
 
 
+@pytest.mark.parametrize("token", ["abc\n", "abc\r\n", "two words", " ", "t\u00f6ken", "\u20ac", "a\x7f"])
+def test_a_token_that_no_header_can_hold_makes_no_study(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("KAIROS_EMA_TOKEN", token)
+    said = sentence(deployment.service, "study", "create", "without a token", *URL)
+    assert "printable ASCII" in said
+    names = [study["study"] for study in deployment.service.command("study", "list")["studies"]]
+    assert "without a token" not in names
+
+
 def test_a_name_is_given_once(trial: Trial) -> None:
     assert "there is a study" in sentence(trial.service, "study", "create", trial.name, *URL)
     words = ("client", "create", f"admin@{trial.name}", "--study", trial.name, "--role", "admin")

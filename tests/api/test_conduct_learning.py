@@ -169,6 +169,30 @@ def test_data_that_are_removed_leave_the_next_policy_and_no_earlier_one(
     assert not report.first, "\n".join(report.lines())
 
 
+def test_statistics_are_rebuilt_at_will_and_the_policy_with_them(
+    learning: tuple[Trial, list[int]], tmp_path: Path
+) -> None:
+    trial, _ = learning
+    words = ("--account", f"admin@{trial.name}", "--reason", "a test")
+    told = trial.service.command("study", "rebuild-statistics", trial.name, *words)
+    assert trial.rows("SELECT FROM statistics WHERE study_id = %s", trial.study_id) == []
+    assert fit(trial, told["refit_job_id"])["result"] == {"policy_id": 2}  # without a single new row
+    assert fit(trial)["result"]["policy_id"] == 2
+    query = "SELECT DISTINCT statistics_hash, mean FROM policies WHERE study_id = %s AND policy_id > 0"
+    assert len(trial.rows(query, trial.study_id)) == 1
+    (act,) = trial.call("GET", "/audit?act=rebuild_statistics", role="admin").get_json()["audit"]
+    assert (act["role"], act["reason"]) == ("operator", "a test")
+    assert act["after"] == {
+        "row_seq": act["before"]["row_seq"] + 1,
+        "participants": 3,
+        "refit_job_id": told["refit_job_id"],
+    }
+    live(trial, 1, "ann")
+    assert fit(trial)["result"] == {"policy_id": 3}
+    report = replayed(trial, tmp_path / "out")
+    assert not report.first, "\n".join(report.lines())
+
+
 def test_a_removal_that_nobody_noted_diverges(learning: tuple[Trial, list[int]], tmp_path: Path) -> None:
     trial, (ann, *_) = learning
     trial.tamper("UPDATE participants SET removed_row_seq = 9 WHERE id = %s", ann)

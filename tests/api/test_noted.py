@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "study resume": ("resume", ("{study}", *ADMIN)),
     "study freeze-learning": ("freeze_learning", ("{study}", *ADMIN)),
     "study resume-learning": ("resume_learning", ("{study}", *ADMIN)),
+    "study rebuild-statistics": ("rebuild_statistics", ("{study}", *ADMIN)),
     "study withdraw": ("withdraw", ("{study}", "{participant}", *ADMIN)),
     "study remove-from-learning": ("remove_from_learning", ("{study}", "{participant}", *ADMIN)),
     "study activate-policy": ("activate", ("{study}", "{policy}", *ADMIN)),

@@ -23,7 +23,14 @@ def versions(*stored: tuple[timedelta, float | None], first: float | None = 0.0)
         {"id": 1, "participant_id": 1, "decision_index": 1, "reward": first, "answers": {}}
     ]
     tables["answers"] = [
-        {"decision_id": 1, "version": at, "reward": reward, "created_at": AT - ago, "item": {"seen": reward}}
+        {
+            "decision_id": 1,
+            "version": at,
+            "source": "ema",
+            "reward": reward,
+            "created_at": AT - ago,
+            "item": {"seen": reward},
+        }
         for at, (ago, reward) in enumerate(stored, 1)
     ]
     return Study(tables, {}, AT)
@@ -37,7 +44,13 @@ def known(*stored: tuple[timedelta, float | None]) -> list[float | None]:
 def test_the_latest_version_that_was_surely_stored_counts() -> None:
     hour = timedelta(hours=1)
     assert known() == [0.0]
-    assert known((3 * hour, 2.0), (2 * hour, 3.0), (hour, None)) == [3.0]
+    assert known((3 * hour, 2.0), (2 * hour, 3.0)) == [3.0]
+
+
+def test_a_report_without_a_reward_takes_back_what_an_earlier_one_said() -> None:
+    hour, moment = timedelta(hours=1), timedelta(seconds=2)
+    assert known((2 * hour, 3.0), (hour, None)) == [0.0]
+    assert known((2 * hour, 3.0), (moment, None)) == [0.0, 3.0]
 
 
 def test_a_later_version_was_not_known() -> None:

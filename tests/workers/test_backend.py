@@ -43,11 +43,27 @@ def failure(url: str) -> BackEndFailed:
     return raised.value
 
 
-def drip(connection: socket.socket) -> None:
-    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+def drip(connection: socket.socket, head: bytes = HEAD) -> None:
+    connection.sendall(head + b"Content-Length: 1000\r\n\r\n")
     for _ in range(1000):
         connection.sendall(b" ")
         time.sleep(0.02)
+
+
+MOVED = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n"
+
+
+def moved_and_drips(connection: socket.socket) -> None:
+    drip(connection, MOVED)
+
+
+def moved_and_large(connection: socket.socket) -> None:
+    size = 2 * backend.LARGEST_ANSWER
+    connection.sendall(MOVED + f"Content-Length: {size}\r\n\r\n".encode() + b" " * size)
+
+
+def moved_to_no_address(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: \x80\r\nContent-Length: 2\r\n\r\n{}")
 
 
 def packed(connection: socket.socket) -> None:
@@ -71,6 +87,9 @@ def nothing(connection: socket.socket) -> None:
         (drip_head, True, "no answer: ReadTimeout"),
         (endless, False, "too large"),
         (packed, False, "too large"),
+        (moved_and_drips, True, "takes too long"),
+        (moved_and_large, False, "too large"),
+        (moved_to_no_address, False, "HTTP status 302"),
         (cut, True, "no answer"),
         (nothing, True, "no answer"),
     ],
@@ -228,6 +247,27 @@ def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_ba
         back_end.has({**item(decided), "user_id": name})
         ingest.run(job_id)
         assert outcome(studied, job_id)[0] == "done"
+
+
+def test_a_back_end_that_asks_for_peace_gets_it_from_all_who_wait(
+    studied: Service, back_end: BackEnd
+) -> None:
+    asked = []
+    for number in range(circuits.MOST_FAILURES + 2):
+        studied.enrol(f"p{number}")
+        asked.append(decide_and_end(studied, f"p{number}")[1])
+    back_end.status, back_end.headers = 429, {"Retry-After": "3000"}
+    for job_id in asked:
+        ingest.run(job_id)
+    assert len(back_end.asked) == circuits.MOST_FAILURES
+    now = datetime.now(UTC)
+    transact(lambda session: circuits.failed(session, 1, now, timedelta(seconds=10)))  # was sent before
+    until = circuit().retry_at
+    assert until is not None
+    assert timedelta(seconds=2900) < until - now <= timedelta(seconds=3000)
+    put_off = "SELECT count(*) FROM jobs WHERE reason = 'the circuit is open' AND run_after >= :until"
+    waiting = transact(lambda session: session.execute(text(put_off), {"until": until}).scalar())
+    assert waiting == 2
 
 
 def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answer(

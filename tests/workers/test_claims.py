@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from local.state import CLONE
-from models import jobs, locks
+from models import jobs, locks, windows
 from models.jobs import Job, LostClaim
 from models.session import transact
 from tests.local.families import eventually
@@ -28,6 +29,19 @@ def claimed(service: Service) -> Job:
     job = transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC)))
     assert job is not None
     return job
+
+
+@pytest.mark.parametrize("claim", [jobs.claim, windows.claim])
+def test_a_worker_whose_clock_is_a_little_behind_takes_what_it_is_sent(
+    service: Service, claim: Callable[[Session, int, datetime], object]
+) -> None:
+    service.enrol("ann")
+    service.decide("ann")
+    job_id = service.end("ann").get_json()["job_id"]
+    due = transact(lambda session: session.get_one(Job, job_id).run_after)
+    too_soon, behind = due - 2 * jobs.CLOCKS, due - jobs.CLOCKS / 2
+    assert transact(lambda session: claim(session, job_id, too_soon)) is None
+    assert transact(lambda session: claim(session, job_id, behind)) is not None
 
 
 def shown(service: Service) -> tuple[str, int | None]:

@@ -113,8 +113,7 @@ def test_statistics_that_their_rows_do_not_give(place: Place) -> None:
     place.tamper("UPDATE statistics SET c = c + 1e-12 WHERE participant_id = 2")
     compare()
     assert found(place, Kind.STATISTICS_DIFFER) == ("red", {"participants": 2})
-    play(place.service, people=1, points=1)
-    fit(place.service)
+    assert fit(place.service)["policy_id"] == 2
     next_night(place, compare)
     assert place.is_green(Kind.STATISTICS_DIFFER)
     assert place.told() == [("statistics_differ", "opened"), ("statistics_differ", "resolved")]

@@ -28,6 +28,15 @@ def asked(now: datetime) -> Night | None:
     return transact(partial(_nightly, 1, now))
 
 
+def made_on(day: date) -> None:
+    """Let the study have been made on this day."""
+
+    def work(session: Session) -> None:
+        studies.by_id(session, 1).nightly_on = day
+
+    transact(work)
+
+
 def finish() -> bool:
     """Have the queued refit done; whether it was to fit hyper-parameters."""
 
@@ -52,7 +61,8 @@ def new_york(bare_service: Service) -> Service:
 def test_each_night_asks_once_over_a_year_of_local_nights() -> None:
     zone = ZoneInfo("America/New_York")
     now = datetime(2026, 1, 1, 6, 30, tzinfo=UTC)
-    assert asked(now) is None  # a new study
+    made_on(date(2025, 12, 31))
+    assert asked(now) is None  # it has nothing to learn from yet
     nights, weekly = [], []
     while now < datetime(2027, 1, 1, tzinfo=UTC):
         now += timedelta(minutes=30)
@@ -71,6 +81,7 @@ def test_each_night_asks_once_over_a_year_of_local_nights() -> None:
 @pytest.mark.usefixtures("new_york")
 def test_an_outage_is_made_up_for_once_with_the_week_that_it_swallowed() -> None:
     start = datetime(2026, 6, 4, 12, 0, tzinfo=UTC)  # a Thursday
+    made_on(start.date())
     assert asked(start) is None
     assert asked(start + timedelta(days=6)) is not None  # a Monday lies between
     assert finish()
@@ -80,9 +91,14 @@ def test_an_outage_is_made_up_for_once_with_the_week_that_it_swallowed() -> None
 
 
 @pytest.mark.usefixtures("new_york")
+def test_a_beat_that_is_away_when_a_study_is_made_makes_up_for_its_first_nights() -> None:
+    assert asked(datetime.now(UTC) + timedelta(days=3)) is not None
+
+
+@pytest.mark.usefixtures("new_york")
 def test_beats_that_ask_at_once_are_answered_once() -> None:
     start = datetime(2026, 6, 4, 12, 0, tzinfo=UTC)
-    asked(start)
+    made_on(start.date())
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda _: asked(start + timedelta(days=1)), range(8)))
     assert sum(one is not None for one in told) == 1
@@ -109,6 +125,7 @@ def test_a_night_in_which_the_clocks_change_comes_once_and_in_time(
     made = ("study", "create", "trial", "--ema-url", "http://127.0.0.1:9/", "--timezone", zone)
     bare_service.command(*made, "--set", f"refit.nightly_hour={hour}")
     expected = datetime.fromisoformat(f"{utc}+00:00")
+    made_on((expected - timedelta(hours=36 + hour)).astimezone(ZoneInfo(zone)).date())
     nights = []
     for step in range(-36 * 6, 36 * 6):
         now = expected + timedelta(minutes=10 * step)

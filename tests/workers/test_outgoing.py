@@ -1,10 +1,12 @@
-"""Calls to servers of others: what is carried from one to the next, and to which address they go."""
+"""Calls to servers of others: what is carried from one to the next, to which address and by which way."""
 
 import socket
 from typing import Any
 
 import pytest
+from requests.exceptions import ProxyError
 
+from local.ports import free_port
 from settings import settings
 from tests.workers.receivers import hook
 from workers import outgoing
@@ -22,9 +24,24 @@ def test_no_cookie_of_one_answer_goes_out_with_another_request() -> None:
 
 
 @pytest.mark.usefixtures("service")
+def test_hosts_that_no_proxy_names_are_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    with hook() as receiver:
+        with pytest.raises(ProxyError):
+            outgoing.post(receiver.url, {}, json={})
+        monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+        outgoing.post(receiver.url, {}, json={}).close()
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("proxied", [False, True], ids=["no proxy", "a proxy for others"])
 def test_a_name_that_is_resolved_to_another_address_the_second_time_gets_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, proxied: bool
 ) -> None:
+    if proxied:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv("no_proxy", "rebound.example")
     resolve, checked = socket.getaddrinfo, list[str]()
 
     def rebound(host: str, port: int, *rest: Any, **more: Any) -> Any:

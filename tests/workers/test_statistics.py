@@ -1,7 +1,7 @@
 """The stored statistics are what their rows give, to the last bit, whatever happened to them."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from algorithm import learner, protocol
 from algorithm.rows import Rows
-from models import policies, rows, statistics, studies
+from models import jobs, policies, rows, statistics, studies
 from models.policies import Policy
 from models.session import transact
 from tests.service import Service
@@ -112,19 +112,65 @@ def test_whoever_has_rows_and_no_statistics_is_looked_at_again(service: Service)
     assert fit(service).statistics_hash == from_all_rows().statistics_hash
 
 
-@pytest.mark.parametrize("damage", ["c = c + 1e-12", "row_count = row_count + 1"])
+DAMAGES = ["c = c + 1e-12", *(f"{one} = {one} + 1" for one in ("row_count", "row_index", "row_seq"))]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "row_seq = row_seq - 1"])
 def test_the_nightly_comparison_finds_one_wrong_number(service: Service, damage: str) -> None:
     play(service, people=3, points=4)
     fit(service)
     compare(STUDY, datetime.now(UTC))
     assert len(kept().participants) == 3
-    transact(
-        lambda session: session.execute(text(f"UPDATE statistics SET {damage} WHERE participant_id = 2"))
-    )
+    spoil(damage)
     compare(STUDY, datetime.now(UTC))
     assert len(kept().participants) == 0
-    play(service, people=1, points=1)
     assert fit(service).statistics_hash == from_all_rows().statistics_hash
+
+
+def spoil(damage: str) -> None:
+    statement = text(f"UPDATE statistics SET {damage} WHERE participant_id = 2")
+    transact(lambda session: session.execute(statement))
+
+
+def learnt_wrongly(service: Service) -> Policy:
+    """A policy of statistics that somebody altered, which the comparison has found since."""
+    play(service, people=3, points=4)
+    fit(service)
+    spoil("row_count = row_count + 7")
+    play(service, people=1, points=1)
+    wrong = fit(service)
+    assert wrong.statistics_hash != from_all_rows().statistics_hash
+    compare(STUDY, datetime.now(UTC))
+    return wrong
+
+
+def test_a_policy_of_wrong_statistics_is_replaced_once_without_a_new_row(service: Service) -> None:
+    wrong = learnt_wrongly(service)
+    asked = transact(lambda session: jobs.queued_refit(session, STUDY))
+    assert asked is not None
+    refit.run(asked.id)
+    policy = fit(service)
+    assert policy.policy_id == wrong.policy_id + 1
+    assert policy.statistics_hash == from_all_rows().statistics_hash
+
+
+def test_a_policy_of_wrong_statistics_is_replaced_though_the_first_fit_comes_to_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = learnt_wrongly(service)
+    job_id = service.call("POST", "/update_parameters").get_json()["job_id"]
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "gate", refused)
+        refit.run(job_id)
+    assert service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "failed"
+    assert len(kept().participants) == 3
+    policy = fit(service)
+    assert policy.policy_id == wrong.policy_id + 1
+    assert policy.statistics_hash == from_all_rows().statistics_hash
+
+
+def refused(*_: Any) -> NoReturn:
+    raise learner.Refused("a test")
 
 
 def test_blocks_of_policies_that_never_served_are_pruned(service: Service) -> None:

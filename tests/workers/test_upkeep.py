@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from models import jobs, refits
 from models.jobs import INGEST, Job
@@ -70,6 +71,31 @@ def test_what_was_put_back_is_sent_once_though_the_queue_is_not_empty() -> None:
     for _ in range(2):
         upkeep.sweep()
         assert _messages() == 2
+
+
+def test_studies_take_turns_at_being_sent(bare_service: Service) -> None:
+    """However many windows of one wait for its back end, and came first."""
+    now = datetime.now(UTC)
+    for name in ("dead", "well"):
+        bare_service.study(name)
+
+    def wait(session: Session, study_id: int, seconds: int) -> int:
+        since = now - timedelta(seconds=seconds)
+        job = Job(study_id=study_id, kind=INGEST, run_after=since, sent_at=jobs.LONG_AGO)
+        session.add(job)
+        session.flush()
+        return job.id
+
+    def sent(session: Session) -> set[int]:
+        return set(jobs.due(session, INGEST, now, now - timedelta(seconds=60), limit=3))
+
+    late = [transact(partial(wait, study_id=1, seconds=1)) for _ in range(5)]
+    early = [transact(partial(wait, study_id=1, seconds=9)) for _ in range(2)]
+    other = transact(partial(wait, study_id=2, seconds=0))
+    assert transact(sent) == {*early, other}
+    assert transact(sent) == set(late[:3])
+    assert transact(sent) == set(late[3:])
+    assert transact(sent) == set()
 
 
 def test_requests_that_keep_coming_do_not_hide_a_fit_that_kills_its_worker(service: Service) -> None:
