@@ -106,10 +106,10 @@ def test_a_rejected_or_expired_proposal_never_happens(trial: Trial) -> None:
 
 
 def test_what_has_become_impossible_is_refused_when_it_is_approved(trial: Trial) -> None:
+    ann = trial.enrol("ann")
     first, second = proposed(trial), proposed(trial, reason="once more")
     post(trial, f"/proposals/{first}/approve", role="another")
     assert post(trial, f"/proposals/{second}/approve", role="another")[1]["error_code"] == 932
-    ann = trial.enrol("ann")
     path = f"/participants/{ann}/remove_from_learning"
     one, two = (proposed(trial, path, reason) for reason in ("a test", "once more"))
     post(trial, f"/proposals/{one}/approve", role="another")

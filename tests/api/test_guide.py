@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from api import auth
+from api.clients import Newcomer
 from models import clients
 from models.session import transact
 from tests.api.trial import Trial
@@ -60,7 +61,8 @@ def send(trial: Trial, call: Shown) -> None:
 
 def test_the_calls_of_the_guide_go_as_it_shows(new_trial: Callable[..., Trial]) -> None:
     trial, other = new_trial(), new_trial("protocol=oralytics")
-    login, register, *day, point = calls()
+    newcomer, login, register, *day, point = calls()
+    assert set(newcomer.body) == set(Newcomer.model_fields)
     assert [call.path for call in day] == ["/actions", "/end_decision_window"]
     password_hash = auth.hashed(login.body["api_pass"])
     transact(

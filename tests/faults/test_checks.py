@@ -152,7 +152,6 @@ def test_a_storm_as_planned_is_right() -> None:
         {"failed": Counter(error=10)},
         {"failed": Counter(error=60)},
         {"asked": 0, "failed": Counter()},
-        {"met": Counter({"HTTP 200": 80})},
     ],
 )
 def test_a_storm_that_was_none_is_wrong(changed: dict[str, Any]) -> None:
@@ -163,11 +162,13 @@ def test_a_storm_without_kills_is_none() -> None:
     assert premise.wrong(replace(PLAYED, kills=[]), replace(PLAN, kills=0)) == ["nothing was killed"]
 
 
-def test_kills_that_met_idle_workers_alone_were_no_storm_where_there_were_many() -> None:
-    spared = replace(PLAYED, put_back=0)
-    assert premise.spared([spared, spared], replace(PLAN, kills=premise.ENOUGH)) != []
-    assert premise.spared([spared, PLAYED], replace(PLAN, kills=premise.ENOUGH)) == []
-    assert premise.spared([spared, spared], replace(PLAN, kills=premise.ENOUGH - 1)) == []
+def test_kills_that_interrupted_nothing_were_no_storm_where_there_were_many() -> None:
+    idle, unheard = replace(PLAYED, put_back=0), replace(PLAYED, met=Counter({"HTTP 200": 80}))
+    many, few = replace(PLAN, kills=premise.ENOUGH), replace(PLAN, kills=premise.ENOUGH - 1)
+    assert len(premise.spared([idle, idle], many)) == 1
+    assert len(premise.spared([unheard, PLAYED], many)) == 1
+    assert premise.spared([idle, PLAYED], many) == []
+    assert premise.spared([idle, unheard], few) == []
 
 
 def test_a_poison_may_kill_once_more_for_each_death_of_the_database() -> None:
