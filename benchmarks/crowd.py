@@ -44,16 +44,16 @@ WHERE study_id = :study_id AND EXISTS (
     SELECT FROM decisions d WHERE d.participant_id = p.id AND d.decision_index = p.decision_index + 1)
 """
 NEW_OUTCOMES = """
-WITH some AS (
+WITH chosen AS (
     SELECT d.id, d.study_id, d.participant_id, d.reward, a.version, a.reward AS corrected
     FROM decisions d
     LEFT JOIN LATERAL (
         SELECT version, reward FROM answers WHERE decision_id = d.id ORDER BY version DESC LIMIT 1) a ON true
     WHERE d.study_id = :study_id AND d.decision_index = 2 ORDER BY d.id LIMIT :people),
 counted AS (
-    UPDATE participants SET corrections = corrections + 1 WHERE id IN (SELECT participant_id FROM some))
+    UPDATE participants SET corrections = corrections + 1 WHERE id IN (SELECT participant_id FROM chosen))
 INSERT INTO answers (study_id, decision_id, version, source, item, reward)
-SELECT study_id, id, coalesce(version, 0) + 1, 'ema', '{}', 3 - coalesce(corrected, reward) FROM some
+SELECT study_id, id, coalesce(version, 0) + 1, 'ema', '{}', 3 - coalesce(corrected, reward) FROM chosen
 """
 
 
