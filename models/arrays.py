@@ -1,11 +1,14 @@
 """Arrays as they are stored, and as they come from the database."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+FLOAT8 = 701
+"""The number of the type double precision in PostgreSQL."""
 _HEAD = 20  # int32: dimensions (1), flags, the elements' type, how many they are, the first one's index
 _LENGTH = 4  # int32 in front of each element
 _SENT = np.dtype(">f8")
@@ -47,3 +50,30 @@ def sent(array: str) -> Array:
     if len(data) != _HEAD + count * apart:
         raise ValueError("an element is null")
     return np.ndarray(count, _SENT, data, _HEAD + _LENGTH, apart).astype(np.float64)
+
+
+@functools.lru_cache(maxsize=8)
+def binary(count: int) -> np.dtype[np.void]:
+    """A double precision[] of `count` elements in PostgreSQL's binary format: its head, then
+    each element after its length."""
+    element = np.dtype([("length", ">i4"), ("value", _SENT)])
+    return np.dtype([("head", ">i4", (5,)), ("elements", element, (count,))])
+
+
+def fill(column: NDArray[np.void], values: Array) -> None:
+    """Write `values` (m, count) into m arrays of `binary(count)`."""
+    column["head"] = (1, 0, FLOAT8, values.shape[1], 1)
+    column["elements"]["length"] = _SENT.itemsize
+    column["elements"]["value"] = values
+
+
+def received(rows: Sequence[memoryview], count: int) -> Array:
+    """m arrays of `count` elements as `array_send` gives them, as (m, count).
+
+    Raises ValueError where one has not so many, or a null.
+    """
+    whole = np.frombuffer(b"".join(rows), binary(count))
+    heads, lengths = whole["head"], whole["elements"]["length"]
+    if len(whole) != len(rows) or (heads[:, 3] != count).any() or (lengths != _SENT.itemsize).any():
+        raise ValueError(f"not {count} numbers each")
+    return whole["elements"]["value"].astype(np.float64)

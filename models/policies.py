@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from models import studies
-from models.arrays import Array, pack, places
+from models.arrays import Array, binary, fill, pack, places, received
 from models.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
 
 
@@ -69,6 +69,8 @@ class Population(NamedTuple):
     covariance: Array
 
 
+COPY_BEGINS = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, nothing more in the head
+COPY_ENDS = b"\xff\xff"
 BLOCK_COLUMNS = ("study_id", "policy_id", "participant_id", "mean", "covariance")
 
 
@@ -141,21 +143,35 @@ def add(
 
 
 def _add_blocks(session: Session, policy: Policy, means: Array, covariances: Array) -> None:
-    """By COPY: as INSERT, the blocks of ten thousand participants would take the database seconds."""
-    lines = "".join(
-        f"{policy.study_id}\t{policy.policy_id}\t{participant}\t{_literal(mean)}\t{_literal(packed)}\n"
-        for participant, mean, packed in zip(
-            policy.participants, means.tolist(), pack(covariances).tolist(), strict=True
-        )
-    )
+    """By COPY, in binary: as INSERT, the blocks of ten thousand participants would take the database seconds,
+    as text a third of one, in which decisions wait for a processor.
+    """
+    packed = pack(covariances)
+    rows = np.zeros(len(means), _copied(means.shape[1], packed.shape[1]))
+    rows["columns"] = len(BLOCK_COLUMNS)
+    for name in BLOCK_COLUMNS:
+        rows[name]["length"] = rows.dtype[name]["value"].itemsize
+    rows["study_id"]["value"], rows["policy_id"]["value"] = policy.study_id, policy.policy_id
+    rows["participant_id"]["value"] = policy.participants
+    fill(rows["mean"]["value"], means)
+    fill(rows["covariance"]["value"], packed)
     driver: Any = session.connection().connection
+    columns = ", ".join(BLOCK_COLUMNS)
     with closing(driver.cursor()) as cursor:
-        cursor.copy_from(io.StringIO(lines), PolicyBlock.__tablename__, columns=BLOCK_COLUMNS)
+        cursor.copy_expert(
+            f"COPY {PolicyBlock.__tablename__} ({columns}) FROM STDIN (FORMAT binary)",
+            io.BytesIO(COPY_BEGINS + rows.tobytes() + COPY_ENDS),
+        )
 
 
-def _literal(values: list[float]) -> str:
-    """A PostgreSQL array, each number so that it comes back to the last bit."""
-    return "{" + ",".join(map(repr, values)) + "}"
+def _copied(q: int, packed: int) -> np.dtype[np.void]:
+    """A row of `policy_blocks` in COPY's binary format: how many columns, then each with its length."""
+    kinds = (">i8", ">i4", ">i8", binary(q), binary(packed))
+    columns = [
+        (name, np.dtype([("length", ">i4"), ("value", kind)]))
+        for name, kind in zip(BLOCK_COLUMNS, kinds, strict=True)
+    ]
+    return np.dtype([("columns", ">i2"), *columns])
 
 
 def numbered(session: Session, study_id: int, policy_id: int) -> Policy | None:
@@ -230,17 +246,21 @@ def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[A
     means = np.tile(np.array(policy.advantage_mean), (len(participants), 1))
     covariances = np.tile(np.array(policy.advantage_covariance).reshape(q, q), (len(participants), 1, 1))
     found = session.execute(
-        select(PolicyBlock.participant_id, PolicyBlock.mean, PolicyBlock.covariance).where(
+        select(
+            PolicyBlock.participant_id,
+            *(func.array_send(column) for column in (PolicyBlock.mean, PolicyBlock.covariance)),
+        ).where(
             PolicyBlock.study_id == policy.study_id,
             PolicyBlock.policy_id == policy.policy_id,
             PolicyBlock.participant_id.in_(participants),
         )
     ).all()
     if found:
+        known, own_means, own_covariances = zip(*found, strict=True)
         place = {participant: row for row, participant in enumerate(participants)}
-        those = [place[row.participant_id] for row in found]
-        means[those] = np.array([row.mean for row in found])
-        covariances[those] = np.array([row.covariance for row in found])[:, places(q)]
+        those = [place[participant] for participant in known]
+        means[those] = received(own_means, q)
+        covariances[those] = received(own_covariances, q * (q + 1) // 2)[:, places(q)]
     return means, covariances
 
 

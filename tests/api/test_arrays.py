@@ -42,6 +42,29 @@ def test_what_is_no_list_of_numbers_is_refused(ask: Ask, damaged: str) -> None:
         arrays.sent(ask(SENT, damaged))
 
 
+@settings(max_examples=30)
+@given(numbers=some.lists(some.lists(some.floats(), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_several_arrays_are_received_to_the_bit_and_sent_back_as_they_came(
+    ask: Ask, numbers: list[list[float]]
+) -> None:
+    rows = [ask("SELECT array_send(CAST(:value AS float8[]))", one) for one in numbers]
+    found = arrays.received(rows, 3)
+    assert (
+        found.tobytes()
+        == np.array([ask("SELECT CAST(:value AS float8[])", one) for one in numbers]).tobytes()
+    )
+    column = np.zeros(len(rows), arrays.binary(3))
+    arrays.fill(column, found)
+    assert column.tobytes() == b"".join(map(bytes, rows))
+
+
+@pytest.mark.parametrize("damaged", ["{}", "{1,2}", "{1,2,NULL}", "{1,2,3,4}", "{{1,2,3},{4,5,6}}"])
+def test_an_array_of_another_length_is_refused_among_others(ask: Ask, damaged: str) -> None:
+    statement = "SELECT array_send(CAST(:value AS float8[]))"
+    with pytest.raises(ValueError, match=r"."):
+        arrays.received([ask(statement, "{1,2,3}"), ask(statement, damaged)], 3)
+
+
 def test_a_packed_matrix_is_unpacked() -> None:
     whole = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]])
     (packed,) = arrays.pack(whole[None])
