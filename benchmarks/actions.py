@@ -18,9 +18,9 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, text
@@ -36,6 +36,7 @@ from local.state import CLONE
 
 PEOPLE = 2000
 BIG = 10_000
+PATIENCE = 10  # the niceness of workers
 NEW = 200  # of them have new rows in each fit: as many as meet two points a day within fifteen minutes
 ANSWERS = {
     "finished_ema": True,
@@ -200,18 +201,34 @@ def _compare(made: Bench, calls: int, rounds: int, concurrency: int) -> None:
 
 
 def _beside_a_fit(made: Bench, calls: int, rounds: int, concurrency: int) -> None:
-    alone, beside = list[Load](), list[Load]()
-    for _ in tqdm(range(rounds), desc=f"{concurrency} at a time beside a fit", file=sys.stderr):
-        alone.append(made.load("/actions", calls, concurrency))
-        with made.fitting():
-            beside.append(made.load("/actions", calls, concurrency))
-    base = [load.percentile(0.99) for load in alone]
+    company: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        "alone": nullcontext,
+        f"while {BIG:,} participants are fitted": made.fitting,
+        "while every core runs an empty loop, as nice as a fit": loops,
+    }
+    loads: dict[str, list[Load]] = {name: [] for name in company}
+    for name in tqdm([*company] * rounds, desc=f"{concurrency} at a time beside a fit", file=sys.stderr):
+        with company[name]():
+            loads[name].append(made.load("/actions", calls, concurrency))
+    base = [load.percentile(0.99) for load in loads["alone"]]
     _head(f"/actions, {concurrency} at a time", "p99 to alone")
-    for name, loads in (("alone", alone), (f"while {BIG:,} participants are fitted", beside)):
-        slow = statistics.median(
-            load.percentile(0.99) / before for load, before in zip(loads, base, strict=True)
-        )
-        _row(name, loads, f"{slow:.2f}")
+    for name, found in loads.items():
+        ratios = (load.percentile(0.99) / before for load, before in zip(found, base, strict=True))
+        _row(name, found, f"{statistics.median(ratios):.2f}")
+
+
+@contextmanager
+def loops() -> Iterator[None]:
+    """Work of no kind on every processor: what the kernel alone makes calls wait beside others."""
+    command = ["nice", "-n", str(PATIENCE), sys.executable, "-c", "while True: pass"]
+    running = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def _head(first: str, last: str) -> None:
