@@ -117,8 +117,13 @@ class Bench:
                 names = ("--queues", queues, "--hostname", f"{number}@bench")
                 command = ("celery", "--app", app, "worker", *names, *ALONE, "--concurrency", str(processes))
                 both.enter_context(self.running(*command))
-            until(lambda: len(sender().control.ping(timeout=1) or ()) == len(WORKERS))
+            until(lambda: self.answering() == len(WORKERS))
             yield
+
+    def answering(self) -> int:
+        """How many workers do, asked over a connection of its own."""
+        with Celery(broker=self.env["BROKER_URL"], set_as_current=False) as app:
+            return len(app.control.ping(timeout=1) or ())
 
     @contextmanager
     def back_end(self) -> Iterator[None]:
