@@ -1,12 +1,15 @@
 """Arrays as they are stored, and as they come from the database."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+COPY_BEGINS = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, nothing more in the head
+COPY_ENDS = b"\xff\xff"
 FLOAT8 = 701
 """The number of the type double precision in PostgreSQL."""
 _HEAD = 20  # int32: dimensions (1), flags, the elements' type, how many they are, the first one's index
@@ -65,6 +68,17 @@ def fill(column: NDArray[np.void], values: Array) -> None:
     column["head"] = (1, 0, FLOAT8, values.shape[1], 1)
     column["elements"]["length"] = _SENT.itemsize
     column["elements"]["value"] = values
+
+
+def copied(columns: Mapping[str, Any], count: int) -> NDArray[np.void]:
+    """`count` rows for COPY in binary, between COPY_BEGINS and COPY_ENDS: how many columns, then each value
+    of the type given for it, after its length. The values are to be filled in."""
+    each = [(name, np.dtype([("length", ">i4"), ("value", kind)])) for name, kind in columns.items()]
+    rows = np.zeros(count, [("columns", ">i2"), *each])
+    rows["columns"] = len(columns)
+    for name, column in each:
+        rows[name]["length"] = column["value"].itemsize
+    return rows
 
 
 def received(rows: Sequence[memoryview], count: int) -> Array:

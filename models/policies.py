@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from models import studies
-from models.arrays import Array, binary, fill, pack, places, received
+from models.arrays import COPY_BEGINS, COPY_ENDS, Array, binary, copied, fill, pack, places, received
 from models.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
 
 
@@ -69,8 +69,6 @@ class Population(NamedTuple):
     covariance: Array
 
 
-COPY_BEGINS = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, nothing more in the head
-COPY_ENDS = b"\xff\xff"
 BLOCK_COLUMNS = ("study_id", "policy_id", "participant_id", "mean", "covariance")
 
 
@@ -147,31 +145,16 @@ def _add_blocks(session: Session, policy: Policy, means: Array, covariances: Arr
     as text a third of one, in which decisions wait for a processor.
     """
     packed = pack(covariances)
-    rows = np.zeros(len(means), _copied(means.shape[1], packed.shape[1]))
-    rows["columns"] = len(BLOCK_COLUMNS)
-    for name in BLOCK_COLUMNS:
-        rows[name]["length"] = rows.dtype[name]["value"].itemsize
+    kinds = (">i8", ">i4", ">i8", binary(means.shape[1]), binary(packed.shape[1]))
+    rows = copied(dict(zip(BLOCK_COLUMNS, kinds, strict=True)), len(means))
     rows["study_id"]["value"], rows["policy_id"]["value"] = policy.study_id, policy.policy_id
     rows["participant_id"]["value"] = policy.participants
     fill(rows["mean"]["value"], means)
     fill(rows["covariance"]["value"], packed)
     driver: Any = session.connection().connection
-    columns = ", ".join(BLOCK_COLUMNS)
+    statement = f"COPY {PolicyBlock.__tablename__} ({', '.join(BLOCK_COLUMNS)}) FROM STDIN (FORMAT binary)"
     with closing(driver.cursor()) as cursor:
-        cursor.copy_expert(
-            f"COPY {PolicyBlock.__tablename__} ({columns}) FROM STDIN (FORMAT binary)",
-            io.BytesIO(COPY_BEGINS + rows.tobytes() + COPY_ENDS),
-        )
-
-
-def _copied(q: int, packed: int) -> np.dtype[np.void]:
-    """A row of `policy_blocks` in COPY's binary format: how many columns, then each with its length."""
-    kinds = (">i8", ">i4", ">i8", binary(q), binary(packed))
-    columns = [
-        (name, np.dtype([("length", ">i4"), ("value", kind)]))
-        for name, kind in zip(BLOCK_COLUMNS, kinds, strict=True)
-    ]
-    return np.dtype([("columns", ">i2"), *columns])
+        cursor.copy_expert(statement, io.BytesIO(COPY_BEGINS + rows.tobytes() + COPY_ENDS))
 
 
 def numbered(session: Session, study_id: int, policy_id: int) -> Policy | None:
