@@ -33,10 +33,10 @@ from local.ports import free_port
 from local.process import Process
 from local.stack import Stack, answers, environment, python
 from local.state import CLONE
+from workers.app import PATIENCE
 
 PEOPLE = 2000
 BIG = 10_000
-PATIENCE = 10  # the niceness of workers
 NEW = 200  # of them have new rows in each fit: as many as meet two points a day within fifteen minutes
 ANSWERS = {
     "finished_ema": True,

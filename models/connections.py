@@ -19,6 +19,8 @@ from sqlalchemy.orm import Session
 from models.deadline import Watch
 from settings import settings
 
+APPLICATION = "kairos"
+"""As which the server knows the service's connections."""
 # A host that vanished says nothing: whoever waits for it, and whoever holds locks for it, finds out within a
 # minute. On a Unix socket, whose other end cannot vanish, this changes nothing.
 KEEPALIVE: dict[str, Any] = {
@@ -114,7 +116,7 @@ def engine() -> Engine:
         pool_reset_on_return=None,
         hide_parameters=True,  # they name persons, and errors are logged
         connect_args={
-            **{"connect_timeout": 2, "application_name": "kairos", "options": options},
+            **{"connect_timeout": 2, "application_name": APPLICATION, "options": options},
             **KEEPALIVE,
         },
     )

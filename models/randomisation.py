@@ -13,11 +13,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, CreatedAt, Floats
+from models.connections import APPLICATION
 from models.decisions import Decision
 
 ALL = "all"
 WHOLE = 2**53
-APPLICATION = "kairos"  # as the service's connections name themselves
 PgActivity = table("pg_stat_activity", *map(column, ("pid", "datname", "application_name", "xact_start")))
 
 

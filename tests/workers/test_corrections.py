@@ -31,14 +31,20 @@ def fit_what_was_asked_for() -> None:
     refit.run(asked.id)
 
 
+def corrected_second(service: Service, back_end: BackEnd) -> dict[str, Any]:
+    """The second of two decisions, whose outcome a report that was finished in time has corrected."""
+    service.enrol("ann")
+    decide_and_end(service)
+    decided, job_id = decide_and_end(service)
+    back_end.has(item(decided, **IN_TIME))
+    ingest.run(job_id)
+    return decided
+
+
 def test_a_correction_of_an_answer_given_in_time_changes_the_outcome_alone(
     studied: Service, back_end: BackEnd
 ) -> None:
-    studied.enrol("ann")
-    decide_and_end(studied)
-    decided, job_id = decide_and_end(studied)
-    back_end.has(item(decided, **IN_TIME))
-    ingest.run(job_id)
+    decided = corrected_second(studied, back_end)
     corrected = studied.call("GET", "/decisions", caller="researcher").get_json()["decisions"][-1]
     assert corrected["state"] == decided["state"]
     third = studied.decide("ann").get_json()
@@ -49,11 +55,7 @@ def test_a_report_that_is_taken_back_leaves_the_outcome_decided_with(
     studied: Service, back_end: BackEnd, tmp_path: Path
 ) -> None:
     """Finished before the draw by the first report, after it by the second."""
-    studied.enrol("ann")
-    decide_and_end(studied)
-    decided, job_id = decide_and_end(studied)
-    back_end.has(item(decided, **IN_TIME))
-    ingest.run(job_id)
+    decided = corrected_second(studied, back_end)
     fit_what_was_asked_for()
     learnt = "SELECT decision_index, outcome FROM learning_rows ORDER BY row_seq"
     assert rows(learnt) == [(1, 3.0)]
