@@ -107,6 +107,7 @@ def engine() -> Engine:
         "-c statement_timeout=30s -c lock_timeout=3s -c idle_in_transaction_session_timeout=60s "
         "-c timezone=UTC "  # what is read back must equal, as text too, what was answered first
         "-c plan_cache_mode=force_generic_plan "  # prepared statements are planned once
+        "-c max_parallel_workers_per_gather=0 "  # a fit has one processor of the server's, not all of them
         f"{KEEPALIVE_OF_SERVER}"
     )
     made = create_engine(

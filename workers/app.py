@@ -2,7 +2,6 @@
 
 import logging.config
 import math
-import os
 import time
 from typing import Any
 
@@ -22,8 +21,8 @@ from structlog.contextvars import bind_contextvars, clear_contextvars, get_conte
 
 import logs
 from settings import settings
+from workers import niceness
 
-PATIENCE = 10
 CHATTER = ("celery.worker.strategy", "celery.app.trace")  # a line of their own for what ours tells better
 IDS = {"kairos.notify": "notification_id", "kairos.fit_part": "part_id"}
 app = Celery("kairos", include=["workers.tasks"])
@@ -48,8 +47,8 @@ def log_lines(**_: Any) -> None:
 
 @worker_process_init.connect
 def begin_anew(**_: Any) -> None:
-    """A fit may take every idle processor, and none that a decision needs."""
-    os.nice(PATIENCE)
+    """A child of the worker's begins: it gives way to the API."""
+    niceness.give_way()
 
 
 @task_prerun.connect

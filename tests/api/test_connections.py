@@ -56,6 +56,16 @@ def test_where_one_connection_is_broken_the_others_are_not_tried(
         assert link not in several
 
 
+def test_no_statement_takes_more_than_one_of_the_servers_processors(several: list[Link]) -> None:
+    def plan(session: Session, *allowed: str) -> str:
+        for setting in ("parallel_setup_cost = 0", "min_parallel_table_scan_size = 0", *allowed):
+            session.execute(text(f"SET LOCAL {setting}"))
+        return "\n".join(session.scalars(text("EXPLAIN SELECT count(*) FROM decisions")))
+
+    assert "Gather" not in transact(plan)
+    assert "Gather" in transact(lambda session: plan(session, "max_parallel_workers_per_gather = 2"))
+
+
 def test_a_race_that_is_lost_after_long_work_is_run_again(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

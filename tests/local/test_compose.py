@@ -56,6 +56,11 @@ def test_the_services_are_the_ones_of_the_stack() -> None:
     assert set(SERVICES) == {"db", "broker", *OURS}
 
 
+def test_the_worker_gives_way_to_all_others() -> None:
+    shares = {name: service.get("cpu_shares", 1024) for name, service in SERVICES.items()}
+    assert [name for name, share in shares.items() if share < 1024] == ["worker"]
+
+
 @pytest.mark.parametrize(
     ("name", "command"),
     [
