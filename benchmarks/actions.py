@@ -33,7 +33,6 @@ from local.ports import free_port
 from local.process import Process
 from local.stack import Stack, answers, environment, python
 from local.state import CLONE
-from workers.niceness import NICENESS
 
 PEOPLE = 2000
 BIG = 10_000
@@ -46,6 +45,14 @@ ANSWERS = {
 }
 SETTINGS = "--set schedule.study_length=1000 --set refit.min_interval_minutes=0"
 KINDS = ("no-op", "floor", "/actions")
+LOOP = """
+import os
+from workers import niceness
+niceness.take_long_turns(os.nice(niceness.NICENESS))
+niceness.lower_session(os.getpid())
+while True:
+    pass
+"""
 
 
 class Bench:
@@ -205,7 +212,7 @@ def _beside_a_fit(made: Bench, calls: int, rounds: int, concurrency: int) -> Non
     company: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "alone": nullcontext,
         f"while {BIG:,} participants are fitted": made.fitting,
-        "while every core runs an empty loop, as nice as a fit": loops,
+        "while every core runs an empty loop, which gives way as a fit does": loops,
     }
     loads: dict[str, list[Load]] = {name: [] for name in company}
     for name in tqdm([*company] * rounds, desc=f"{concurrency} at a time beside a fit", file=sys.stderr):
@@ -220,11 +227,12 @@ def _beside_a_fit(made: Bench, calls: int, rounds: int, concurrency: int) -> Non
 
 @contextmanager
 def loops() -> Iterator[None]:
-    """Work of no kind on every processor: what the kernel alone makes calls wait beside others."""
-    command = ["nice", "-n", str(NICENESS), sys.executable, "-c", "while True: pass"]
-    running = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    """Work of no kind on every processor, which gives way as a fit does: what calls wait beside anything."""
+    command = [sys.executable, "-c", LOOP]
+    count = os.cpu_count() or 1
+    running = [subprocess.Popen(command, cwd=CLONE, start_new_session=True) for _ in range(count)]
     try:
-        time.sleep(0.5)
+        time.sleep(2)
         yield
     finally:
         for process in running:
