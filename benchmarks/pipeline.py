@@ -31,7 +31,7 @@ from tqdm import tqdm
 from benchmarks import crowd
 from local.embedded import Embedded
 from local.ports import free_port
-from local.stack import MIGRATE, environment, python
+from local.stack import MIGRATE, environment, python, worker_answers
 from local.state import CLONE
 
 SIZES = (120, 10_000)
@@ -117,13 +117,8 @@ class Bench:
                 names = ("--queues", queues, "--hostname", f"{number}@bench")
                 command = ("celery", "--app", app, "worker", *names, *ALONE, "--concurrency", str(processes))
                 both.enter_context(self.running(*command))
-            until(lambda: self.answering() == len(WORKERS))
+            until(lambda: worker_answers(self.env["BROKER_URL"], len(WORKERS)))
             yield
-
-    def answering(self) -> int:
-        """How many workers do, asked over a connection of its own."""
-        with Celery(broker=self.env["BROKER_URL"], set_as_current=False) as app:
-            return len(app.control.ping(timeout=1) or ())
 
     @contextmanager
     def back_end(self) -> Iterator[None]:

@@ -184,14 +184,14 @@ def _end_of(log: Path) -> str:
         return written.read().decode(errors="replace")
 
 
-def worker_answers(broker_url: str) -> bool:
-    """Whether a worker of this broker answers within a second."""
+def worker_answers(broker_url: str, number: int = 1) -> bool:
+    """Whether so many workers of this broker answer within a second."""
     from celery import Celery  # here, because it takes half a second that a wrong command line need not wait
     from kombu.exceptions import OperationalError
     from redis.exceptions import RedisError
 
     with Celery(broker=broker_url, set_as_current=False) as app:
         try:
-            return bool(app.control.ping(timeout=1, limit=1))
+            return len(app.control.ping(timeout=1, limit=number) or ()) == number
         except (OperationalError, RedisError, OSError):
             return False
