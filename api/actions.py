@@ -219,7 +219,7 @@ def _randomise(
         "answers": given,
         "reward": reward,
         "evening": when.evening,
-        "decision_time": when.local,
+        "decision_time": when.local.astimezone(UTC),
         "utc_offset_minutes": when.utc_offset_minutes,
         "act_gen_timestamp": now,
     }

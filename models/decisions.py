@@ -3,10 +3,10 @@
 The two statements at the top are the hot path. They go through the driver as text, without the ORM.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import orjson
 from sqlalchemy import BigInteger, CheckConstraint, Index, SmallInteger, UniqueConstraint, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -69,44 +69,40 @@ SENT = """
               AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
        END
 """
+# Joins where a SELECT within the list of columns would read better: the server walks through a statement that
+# has one of these, each time it runs.
 POINT = """
-SELECT row_to_json(point)::text FROM (SELECT c.role, c.disabled,
-       EXISTS (SELECT FROM revoked_tokens r WHERE r.jti = $3) AS revoked,
-       s.paused, s.policy_id AS current_policy_id,
-       v.id AS protocol_id, v.looks_back_days,
-       p.id AS participant_id, p.phase, p.decision_index AS closed_index, p.timezone,
-       p.rl_start_date, p.rl_end_date, p.morning_notification_time_start AS mornings,
-       p.evening_notification_time_start AS evenings,
-       i.index AS decision_index,
-       CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END AS new_rid,
-       d.act_gen_timestamp,
-       (SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers, e.reward,
-                   e.feature_version, (
-                       SELECT json_build_array(a.item, coalesce(a.reward, e.reward)) FROM answers a
-                       WHERE a.decision_id = e.id AND a.source = 'ema'
-                         AND coalesce(a.reward, e.reward) IS NOT NULL
-                       ORDER BY a.version DESC LIMIT 1)) ORDER BY e.decision_index)
-        FROM decisions e
-        WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1
-       ) AS earlier,
-       {sent} AS sent,
-       encode(array_send(b.mean), 'hex') AS block_mean,
-       encode(array_send(b.covariance), 'hex') AS block_covariance
+SELECT json_build_array(c.role, c.disabled, r.jti IS NOT NULL, s.paused, s.policy_id, v.id, v.looks_back_days,
+       p.id, p.phase, p.decision_index, p.timezone, p.rl_start_date, p.rl_end_date,
+       p.morning_notification_time_start, p.evening_notification_time_start, i.index,
+       CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END, d.act_gen_timestamp, h.earlier,
+       {sent},
+       encode(array_send(b.mean), 'hex'), encode(array_send(b.covariance), 'hex'))::text
 FROM clients c
 JOIN studies s ON s.id = c.study_id
 JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
 JOIN participants p ON p.study_id = s.id AND p.user_id = $4
 CROSS JOIN LATERAL (SELECT coalesce($5, p.decision_index + 1) AS index) i
 LEFT JOIN decisions d ON d.participant_id = p.id AND d.decision_index = i.index
+LEFT JOIN revoked_tokens r ON r.jti = $3
 LEFT JOIN policy_blocks b
        ON b.study_id = s.id AND b.policy_id = s.policy_id AND b.participant_id = p.id
-WHERE c.id = $2 AND c.study_id = $1) point
+CROSS JOIN LATERAL (
+    SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers, e.reward,
+               e.feature_version, t.told) ORDER BY e.decision_index) AS earlier
+    FROM decisions e
+    LEFT JOIN LATERAL (
+        SELECT json_build_array(a.item, coalesce(a.reward, e.reward)) AS told FROM answers a
+        WHERE a.decision_id = e.id AND a.source = 'ema' AND coalesce(a.reward, e.reward) IS NOT NULL
+        ORDER BY a.version DESC LIMIT 1) t ON true
+    WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1) h
+WHERE c.id = $2 AND c.study_id = $1
 """
 
 
 class Point(NamedTuple):
-    """All that one decision needs, read by one statement, as one JSON object: the driver takes a microsecond
-    for each column.
+    """All that one decision needs, read by one statement, in its order, as one JSON array: the driver takes a
+    microsecond for each column.
 
     Dates and instants are ISO texts. `decision_index` is the point asked for (the next one where none was
     named); `act_gen_timestamp` is of the stored decision of that index, None where there is none yet, and
@@ -151,7 +147,7 @@ WITH moved AS (
     UPDATE participants SET phase = $1, timezone = $2 WHERE id = $3
 )
 INSERT INTO decisions ({", ".join(COLUMNS)}) OVERRIDING SYSTEM VALUE
-VALUES ({", ".join(f"${place}" for place in range(4, 4 + len(COLUMNS)))})
+SELECT {", ".join(COLUMNS)} FROM json_populate_record(NULL::decisions, $4)
 """
 READ_POINT = Prepared("read_point", POINT.format(sent="NULL"))
 READ_POINT_WITH_SENT = Prepared("read_point_with_sent", POINT.format(sent=SENT))
@@ -173,14 +169,17 @@ def point(
     """
     statement = READ_POINT_WITH_SENT if with_sent else READ_POINT
     row = statement.row(session, (study_id, client_id, jti, user_id, decision_index))
-    return Point(**json.loads(row[0])) if row else None
+    return Point(*orjson.loads(row[0])) if row else None
 
 
 def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> None:
-    """Store a decision, at the latest with COMMIT; its participant goes on in `phase` and `timezone`."""
-    stored = {**values, "answers": json.dumps(values["answers"])}
-    moved = (phase, timezone, values["participant_id"])
-    ADD_DECISION.later(session, (*moved, *(stored[name] for name in COLUMNS)))
+    """Store a decision, at the latest with COMMIT; its participant goes on in `phase` and `timezone`.
+
+    `values` has all columns. They go as one JSON object, as the point comes: numbers must be finite, and
+    instants whole minutes from UTC.
+    """
+    record = orjson.dumps(values).decode()
+    ADD_DECISION.later(session, (phase, timezone, values["participant_id"], record))
 
 
 def at(session: Session, participant_id: int, decision_index: int) -> Decision | None:

@@ -95,8 +95,10 @@ def _finish(link: Link) -> None:
 PLAIN: dict[type, Callable[[Any], str]] = {
     type(None): lambda _none: "NULL",
     bool: str,
-    int: str,
-    float: "'{!r}'".format,  # as text, which PostgreSQL reads to the bit, with what is not finite
+    # as texts, of which PostgreSQL makes what the statement has there; a number it would first read as one of
+    # another type
+    int: "'{}'".format,
+    float: "'{!r}'".format,  # to the bit, with what is not finite
     datetime: "'{}'".format,
 }
 

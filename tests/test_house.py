@@ -13,7 +13,7 @@ LAYERS = ("algorithm", "analysis", "api", "models", "replay", "workers")
 PROGRAMS = (*LAYERS, "local", "rehearsal", "migrations")
 MAY_IMPORT = {
     "algorithm": {"algorithm", "numpy", "scipy"},
-    "models": {"models", "chain", "settings", "sqlalchemy", "numpy", "psycopg2", "cryptography"},
+    "models": {"models", "chain", "settings", "sqlalchemy", "numpy", "psycopg2", "cryptography", "orjson"},
     "replay": {"replay", "algorithm", "chain", "numpy", "pyarrow", "pydantic"},
     "api": {
         *("api", "models", "algorithm", "replay", "chain", "settings", "version", "logs"),
