@@ -18,7 +18,7 @@ timeout = 30
 graceful_timeout = 10
 keepalive = 30
 control_socket_disable = True  # it would be one socket in the home folder for every service of this user
-accesslog = None  # the application logs one line per request, without the path
+logger_class = "api.server.ErrorLog"  # the application logs one line per request, without the path
 logconfig_dict = logs.standard({}, ("gunicorn.error",))
 
 LONGEST_TRANSACTION_SECONDS = 8.0

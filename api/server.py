@@ -1,9 +1,10 @@
-"""The server's answer to what is no HTTP request: in the shape of all errors, and no log line quotes it."""
+"""What the server itself answers and logs: errors in the shape of all, and no line that quotes a request."""
 
 import uuid
 from http import HTTPStatus
 from typing import Any
 
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.errors import (  # type: ignore[import-untyped]
     InvalidResponseHeader,
     InvalidResponseHeaderName,
@@ -17,6 +18,13 @@ from api.errors import Failure, Fault
 from logs import where
 
 log = get_logger()
+
+
+class ErrorLog(Logger):  # type: ignore[misc]
+    """gunicorn's log without its lines of requests, each of which it makes before it finds that nobody reads
+    it."""
+
+    access_log_enabled = False
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # the package has no types

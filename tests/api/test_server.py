@@ -6,7 +6,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from gunicorn.config import Config  # type: ignore[import-untyped]
 
+import logs
+from api.server import ErrorLog
 from local.stack import Stack
 
 NAME = "somebody-s-name"
@@ -107,3 +110,9 @@ def test_the_log_does_not_quote_it(stack: Stack, passable: Path) -> None:
     written = log.read_text()
     assert request_id in written
     assert NAME not in written
+
+
+def test_the_server_makes_no_line_of_a_request_for_nobody() -> None:
+    settings = Config()
+    settings.set("logconfig_dict", logs.standard({}, ("gunicorn.error",)))
+    ErrorLog(settings).access(None, None, {}, None)  # anything it looked at is not there
