@@ -1,11 +1,13 @@
 """What one decision costs the database."""
 
+import json
 from typing import Any
 
 import pytest
 from psycopg2.extensions import cursor
 
 from models.connections import lent
+from models.decisions import Decision
 from tests.service import Service
 
 
@@ -41,3 +43,5 @@ def test_a_decision_is_two_statements_between_begin_and_commit(
     assert second.startswith("EXECUTE add_decision (")
     assert second.endswith(");COMMIT")
     assert (first + second).count("EXECUTE") == 2
+    record = json.loads(second[second.index("{") : second.rindex("}") + 1])
+    assert sorted(record) == sorted(Decision.__table__.columns.keys())  # what is missing would be null
