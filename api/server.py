@@ -20,14 +20,14 @@ from logs import where
 log = get_logger()
 
 
-class ErrorLog(Logger):  # type: ignore[misc]
+class ErrorLog(Logger):  # type: ignore[misc]  # the package has no types
     """gunicorn's log without its lines of requests, each of which it makes before it finds that nobody reads
     it."""
 
     access_log_enabled = False
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]  # the package has no types
+class Worker(ThreadWorker):  # type: ignore[misc]
     """gunicorn's worker of threads, which by itself answers with HTML and logs addresses and URLs."""
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:

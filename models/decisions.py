@@ -175,8 +175,8 @@ def point(
 def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> None:
     """Store a decision, at the latest with COMMIT; its participant goes on in `phase` and `timezone`.
 
-    `values` has all columns. They go as one JSON object, as the point comes: numbers must be finite, and
-    instants whole minutes from UTC.
+    `values` has all columns, as they go into one JSON object: numbers that are finite (others would be null),
+    and instants in UTC (of other offsets it keeps whole minutes alone).
     """
     record = orjson.dumps(values).decode()
     ADD_DECISION.later(session, (phase, timezone, values["participant_id"], record))

@@ -33,11 +33,9 @@ else:
         print(Path(file).read_text().strip() if Path(file).exists() else "")
 """
 
-by_sessions = pytest.mark.skipif(not SHARES.exists(), reason="this kernel does not share by sessions")
-
-
 SHELL = ["sh", "-c", '"$@"; exit $?', "sh"]
 """Waits for what it starts, as a shell in which somebody starts a worker."""
+by_sessions = pytest.mark.skipif(not SHARES.exists(), reason="this kernel does not share by sessions")
 
 
 def begun(*, own_session: bool) -> str:
