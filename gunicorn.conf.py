@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import logs
-from models import connections
+from models.core import connections
 from settings import settings
 
 bind = settings().api_bind

@@ -39,7 +39,7 @@ def _listed(text: object) -> object:
 
 def _signing_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     if not keys or min(map(len, keys)) < 32:
-        raise ValueError("needs keys of at least 32 characters: `python -m api.secrets new` makes one")
+        raise ValueError("needs keys of at least 32 characters: `python -m api.core.keys new` makes one")
     return keys
 
 
@@ -51,7 +51,7 @@ def _secrets_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
         keys = ()
     if not keys:
         raise ValueError(
-            "needs Fernet keys, which encrypt stored secrets: `python -m api.secrets new` makes one"
+            "needs Fernet keys, which encrypt stored secrets: `python -m api.core.keys new` makes one"
         )
     return keys
 
@@ -144,7 +144,7 @@ class Settings(BaseSettings):
             )
         if self.registration == "token" and len(self.registration_secret) < 32:
             raise ValueError(
-                "KAIROS_REGISTRATION_SECRET needs 32 characters: `python -m api.secrets new` makes one"
+                "KAIROS_REGISTRATION_SECRET needs 32 characters: `python -m api.core.keys new` makes one"
             )
 
     def _can_notify(self) -> None:
@@ -160,11 +160,11 @@ class Settings(BaseSettings):
             raise ValueError("KAIROS_TLS_TERMINATED=true must declare that TLS ends before this service")
         if any(_typed(key) for key in self.signing_keys):
             raise ValueError(
-                "KAIROS_SIGNING_KEYS has a key that is not random: `python -m api.secrets new` makes one"
+                "KAIROS_SIGNING_KEYS has a key that is not random: `python -m api.core.keys new` makes one"
             )
         if self.registration == "token" and _typed(self.registration_secret):
             raise ValueError(
-                "KAIROS_REGISTRATION_SECRET is not random: `python -m api.secrets new` makes one"
+                "KAIROS_REGISTRATION_SECRET is not random: `python -m api.core.keys new` makes one"
             )
         if self.webhook_url and not self.webhook_url.startswith("https://"):
             raise ValueError("KAIROS_WEBHOOK_URL must be an https:// URL in production")

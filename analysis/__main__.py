@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from analysis import lifejacket, report, results, vw
-from analysis.export import BadExport, Export
+from analysis.export_reader import BadExport, Export
+from analysis.long_table import load
 from analysis.randomisation import Balance, Count, two_sided
-from analysis.trial import load
 from analysis.wcls import Estimate
 
 Command = Callable[[argparse.Namespace], Iterable[str]]

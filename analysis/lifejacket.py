@@ -5,7 +5,7 @@ A policy is the vector beta = [tp ; upper triangle of S^-1 / m] of the populatio
 
     sum_i g_i - J_i tp + Sigma^-1 (mu - tp) = 0        Sigma^-1 + sum_i J_i - S^-1 = 0
 
-(`algorithm/posterior.py`), and a participant's probability of a message follows from beta and that
+(`algorithm/trial/posterior.py`), and a participant's probability of a message follows from beta and that
 participant's own rows. Sigma_u and the noise variance are taken as they stood in each policy, without the
 uncertainty of their own estimation, and so are the probabilities within a participant's own rows. Each policy
 has the prior, and each decision the allocation, of its own version of the protocol. The inference is
@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from algorithm.arrays import Floats, Ints
-from algorithm.posterior import factor
-from algorithm.protocol import Protocol
-from algorithm.protocols.design import Design
+from algorithm.core.arrays import Floats, Ints
+from algorithm.trial.designs.design import Design
+from algorithm.trial.posterior import factor
+from algorithm.trial.protocol import Protocol
 from analysis import policies, slots
-from analysis.export import BadExport, Export
-from analysis.own_rows import OwnRows, own_rows
+from analysis.export_reader import BadExport, Export
+from analysis.learning_rows import OwnRows, own_rows
+from analysis.long_table import Trial, design_matrix, independent, load
 from analysis.results import controls_matrix
-from analysis.trial import Trial, design_matrix, independent, load
 
 FUNCTIONS = Path(__file__).parent / "bundle"
 SETTINGS = {

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algorithm.arrays import Floats, Ints
+from algorithm.core.arrays import Floats, Ints
 from analysis.wcls import Estimate, estimate
 
 FOLDS = 5

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algorithm.allocation import probabilities
-from algorithm.arrays import Floats, Ints
-from algorithm.protocol import Protocol
-from algorithm.protocol import load as load_protocol
-from analysis.export import BadExport, Export
-from analysis.trial import Trial
+from algorithm.core.arrays import Floats, Ints
+from algorithm.trial.allocation import probabilities
+from algorithm.trial.protocol import Protocol
+from algorithm.trial.protocol import load as load_protocol
+from analysis.export_reader import BadExport, Export
+from analysis.long_table import Trial
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from algorithm.arrays import Floats
+from algorithm.core.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)

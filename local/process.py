@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from local.account import Account
+    from local.os_user import Account
 
 
 def always() -> bool:

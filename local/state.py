@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local.account import succeeds
 from local.errors import StackError
+from local.os_user import succeeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from local.account import Account
+    from local.os_user import Account
 
 CLONE = Path(__file__).resolve().parents[1]
 # A socket's path has at most 103 bytes on macOS and 107 on Linux, and PostgreSQL adds a name of 14.

@@ -1,53 +1,17 @@
-"""Tables, and the queries on them as functions whose first argument is a session. Nothing here commits."""
+"""Tables, and the queries on them as functions whose first argument is a session. Nothing here commits.
 
-from models import (
-    answers,
-    audit,
-    circuits,
-    clients,
-    decisions,
-    figures,
-    heartbeats,
-    incidents,
-    jobs,
-    keys,
-    notifications,
-    observations,
-    participants,
-    parts,
-    policies,
-    proposals,
-    randomisation,
-    rows,
-    statistics,
-    studies,
-    windows,
-)
-from models.base import Base
+Importing this package declares every table: a table's file is found by itself.
+"""
+
+import importlib
+import pkgutil
+
+from models.core.base import Base
+
+# every file: migrations, grants and exports are held against the metadata, in which no table may be missing
+for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
 
 metadata = Base.metadata
 
-__all__ = [
-    "answers",
-    "audit",
-    "circuits",
-    "clients",
-    "decisions",
-    "figures",
-    "heartbeats",
-    "incidents",
-    "jobs",
-    "keys",
-    "metadata",
-    "notifications",
-    "observations",
-    "participants",
-    "parts",
-    "policies",
-    "proposals",
-    "randomisation",
-    "rows",
-    "statistics",
-    "studies",
-    "windows",
-]
+__all__ = ["metadata"]

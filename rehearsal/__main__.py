@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rehearsal import brushing, recorded, summary, synthetic
+from rehearsal import miwaves_people, oralytics_people, recorded_people, summary
 from rehearsal.backend import Backend, EmaServer, Faults
 from rehearsal.checks import FARTHEST_Z, Ledger, check_prior, z_score
 from rehearsal.client import ApiError, Client, Unreachable
@@ -26,8 +26,8 @@ from rehearsal.progress import progress
 START_SECONDS = 10.0
 PARTICIPANTS = 16
 SYNTHETIC: dict[str, Callable[[int, int, int], Sequence[Person | Brusher]]] = {
-    "miwaves": synthetic.people,
-    "oralytics": brushing.people,
+    "miwaves": miwaves_people.people,
+    "oralytics": oralytics_people.people,
 }
 MAY_EXIST = {403, 409}  # registering is over, or an account of this name is there
 
@@ -60,8 +60,8 @@ def _rehearse(options: argparse.Namespace) -> int:
 
 def _recorded(options: argparse.Namespace) -> list[Person] | None:
     try:
-        return recorded.people(options.recorded) if options.recorded else None
-    except recorded.FileError as error:
+        return recorded_people.people(options.recorded) if options.recorded else None
+    except recorded_people.FileError as error:
         raise CannotStart(str(error)) from None
 
 

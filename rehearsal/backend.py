@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from rehearsal.messages import Brushing, Decision, Enrolment, Survey
+from rehearsal.contract import Brushing, Decision, Enrolment, Survey
 
 TOLERANCE = timedelta(seconds=1)
 LARGEST_BODY = 64 * 1024

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 
-from rehearsal import brushing
-from rehearsal.messages import Brushing, Decision, Policy, Survey
+from rehearsal import oralytics_people
+from rehearsal.contract import Brushing, Decision, Policy, Survey
 from rehearsal.people import Brusher, Person, Point
 
 LOWEST, HIGHEST = 0.2, 0.8  # bounds of the randomisation probability in the protocol that is played
@@ -75,7 +75,7 @@ class Played:
         """The state of the next point."""
         if isinstance(self.person, Brusher):
             actions = {index: decision.action for index, decision in self.decisions.items()}
-            return brushing.expected_state(self.brushing, actions, point)
+            return oralytics_people.expected_state(self.brushing, actions, point)
         return expected_state(self.surveys, point)
 
 

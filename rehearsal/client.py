@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import requests
 from pydantic import TypeAdapter, ValidationError
 
-from rehearsal.messages import (
+from rehearsal.contract import (
     Accepted,
     Decision,
     Done,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from zoneinfo import ZoneInfo
 
-from rehearsal.messages import Brushing, Enrolment, Survey
+from rehearsal.contract import Brushing, Enrolment, Survey
 
 NOTHING = Survey(finished_ema=False, app_use_flag=False)
 """The answers of a point before which nothing is known to have happened."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rehearsal.backend import Backend
 from rehearsal.checks import Distinct, Ledger, Played, check_decision
 from rehearsal.client import ApiError, Client
-from rehearsal.messages import Brushing, Decision, Job, StudyReport, Survey
+from rehearsal.contract import Brushing, Decision, Job, StudyReport, Survey
 from rehearsal.people import Brusher, Person, Point
 
 REPEATED = 0.05  # of the calls are made twice: at once, or after the window's end

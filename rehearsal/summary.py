@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rehearsal.checks import FARTHEST_Z, Ledger, z_score
-from rehearsal.messages import Decision, Policy, StudyReport
+from rehearsal.contract import Decision, Policy, StudyReport
 from rehearsal.play import Rehearsal
 
 MIWAVES_STATES = 8

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from replay.checks import replay
-from replay.folder import Unreadable
+from replay.format.reading import Unreadable
 
 
 def _hexadecimal(text: str) -> bytes:

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import chain
-from replay import decisions, fits, folder, manifest, references, reports, rows
-from replay.folder import Manifest, Unreadable
-from replay.report import Report
-from replay.study import TABLES, Study
-from replay.trial import Row
-from replay.writing import MANIFEST, sha256
+import audit_chain
+from replay import decisions, fits, integrity, learning_rows, manifest, reported
+from replay.findings import Report
+from replay.format import reading
+from replay.format.long_table import Row
+from replay.format.reading import Manifest, Unreadable
+from replay.format.writing import MANIFEST, sha256
+from replay.tables import TABLES, Study
 
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
@@ -24,12 +25,12 @@ def replay(path: Path, key: bytes | None = None, anchor: str | None = None) -> R
     service told it when it wrote the export.
     """
     report = Report()
-    with folder.opened(path) as opened:
-        facts = folder.manifest(opened)
+    with reading.opened(path) as opened:
+        facts = reading.manifest(opened)
         if anchor is not None:
             report.compare("checksum", MANIFEST, sha256(opened / MANIFEST), anchor)
-        folder.check_files(opened, facts, report)
-        tables = {name: folder.table(opened, name, facts, report) for name in facts.tables}
+        reading.check_files(opened, facts, report)
+        tables = {name: reading.table(opened, name, facts, report) for name in facts.tables}
     _need(tables)
     try:
         study = Study(tables, facts.study.model_dump(), _as_of(facts))
@@ -64,18 +65,18 @@ def _whole(study: Study, long: list[Row], key: bytes | None, report: Report, fac
         manifest.check(study, facts, report)
         hashes = {str(version["id"]): version["hash"] for version in study.tables["protocols"]}
         report.compare("protocol", "the manifest's hashes", facts.protocol_hashes, hashes)
-    references.whole(study, report)
+    integrity.whole(study, report)
     fits.check(study, report)
     some(study, key, report)
     fits.faults(study, report)
-    rows.complete(study, report)
-    reports.long_table(study, long, report)
+    learning_rows.complete(study, report)
+    reported.long_table(study, long, report)
 
 
 def _chain(study: Study, facts: Manifest, report: Report) -> None:
     """The audit's rows follow each other, from the hash of the study's key on."""
     rows = study.tables["audit"]
-    for fault in chain.check(rows, facts.study_key_sha256):
+    for fault in audit_chain.check(rows, facts.study_key_sha256):
         report.diverge("audit", fault, "a chain with a fault", "a whole chain")
     report.held["audit"] += len(rows)
 
@@ -83,10 +84,10 @@ def _chain(study: Study, facts: Manifest, report: Report) -> None:
 def some(study: Study, key: bytes | None, report: Report) -> None:
     """The checks that need not all participants: each decision, its answers and its learning rows."""
     with _usable(report):
-        references.check(study, report)
-        reports.check(study, report)
+        integrity.check(study, report)
+        reported.check(study, report)
         decisions.check(study, report, key)
-        rows.check(study, report)
+        learning_rows.check(study, report)
 
 
 def _need(tables: Mapping[str, list[Row]]) -> None:

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from algorithm import draw, ladder
-from algorithm.arrays import Floats
-from algorithm.envelope import Sent, forbids, local_time
-from algorithm.ladder import Block, Choice, Level, Rung
-from algorithm.protocol import Protocol
-from algorithm.protocols.design import Point, State
-from replay.knowledge import CLOCKS, Known, possible
-from replay.report import Report
-from replay.study import BLOCK, POPULATION, Source, Study, population
-from replay.trial import Row
+from algorithm.core.arrays import Floats
+from algorithm.trial import draw, ladder
+from algorithm.trial.designs.design import Point, State
+from algorithm.trial.envelope import Sent, forbids, local_time
+from algorithm.trial.ladder import Block, Choice, Level, Rung
+from algorithm.trial.protocol import Protocol
+from replay.findings import Report
+from replay.format.long_table import Row
+from replay.known_when import CLOCKS, Known, possible
+from replay.tables import BLOCK, POPULATION, Source, Study, population
 
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError)
 """What the computation of a state meets in stored points that are not as they were written."""

@@ -4,18 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algorithm import learner
-from algorithm.arrays import Floats, Ints
-from algorithm.ladder import Block
-from algorithm.learner import Fit, NothingToLearn, Refused
-from algorithm.posterior import Hyperparameters
-from algorithm.protocol import Protocol
-from algorithm.rows import BadRows, Rows
-from replay import searches
-from replay.report import Report
-from replay.rows import is_learnt_from
-from replay.study import BLOCK, POPULATION, Source, Study, floats, population, unpacked
-from replay.trial import Row
+from algorithm.core.arrays import Floats, Ints
+from algorithm.trial import learner
+from algorithm.trial.ladder import Block
+from algorithm.trial.learner import Fit, NothingToLearn, Refused
+from algorithm.trial.learning_rows import BadRows, Rows
+from algorithm.trial.posterior import Hyperparameters
+from algorithm.trial.protocol import Protocol
+from replay import hyperparameters
+from replay.findings import Report
+from replay.format.long_table import Row
+from replay.learning_rows import is_learnt_from
+from replay.tables import BLOCK, POPULATION, Source, Study, floats, population, unpacked
 
 TOLERANCE = 1e-9
 ACTIVATING = {"rollback", "activate"}  # acts of the audit
@@ -127,7 +127,7 @@ def _policy(
         report.diverge("posterior", name(policy), "a policy", f"{type(error).__name__}: {error}")
         return None
     replayed = Replayed(policy, fitted, members.tolist())
-    searches.check(study, policy, protocol, rows, len(members), report)
+    hyperparameters.check(study, policy, protocol, rows, len(members), report)
     _reported(study, replayed, known, protocol, report)
     return replayed
 
@@ -149,7 +149,7 @@ def _reported(
     damaged = any(source[1] == before.row["policy_id"] for source in study.sound)
     if stored != found and damaged:
         return
-    report.close("fit report", f"{where}, largest_change", stored, found, searches.TOLERANCE)
+    report.close("fit report", f"{where}, largest_change", stored, found, hyperparameters.TOLERANCE)
 
 
 def _served_before(study: Study, policy: Row) -> int:

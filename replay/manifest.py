@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from replay.findings import Report
 from replay.fits import ACTIVATING
-from replay.folder import Manifest
-from replay.report import Report
-from replay.study import Study
-from replay.trial import Row
+from replay.format.long_table import Row
+from replay.format.reading import Manifest
+from replay.tables import Study
 
 CHANGING = ("paused", "learning_frozen", "closed_at")
 IN_FORCE = {"protocol_version", "protocol_in_force"}  # acts of the audit

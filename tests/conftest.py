@@ -1,11 +1,11 @@
 """Real servers for the tests: PostgreSQL, the broker and, where a test asks for it, the whole stack."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 from uuid import uuid4
 
 import hypothesis
@@ -16,10 +16,11 @@ from local.ports import free_port
 from local.process import Process
 from local.stack import MIGRATE, Stack, environment, python
 from local.state import CLONE
-from tests.service import Service, running
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from settings import settings as service_settings
+from tests.support.backend import BackEnd, serving
+from tests.support.service import Service, running
+from tests.support.study import Trial, begin
+from tests.support.watched import Place, watched
 
 MIGRATED = "migrated"  # nobody connects to it, so that it can be copied
 SHARED = "shared"
@@ -110,3 +111,65 @@ def service(bare_service: Service) -> Service:
     """The same with one study, `trial`, and an account of each role."""
     bare_service.study()
     return bare_service
+
+
+class Deployment(NamedTuple):
+    """The application in this process and the address of its database."""
+
+    service: Service
+    database_url: str
+
+
+@pytest.fixture(scope="module")
+def deployment(embedded: Embedded, migrated: str, broker_url: str) -> Iterator[Deployment]:
+    """The service in this process, on a database that the tests of one file share."""
+    name = f"file_{uuid4().hex}"
+    embedded.postgres.create_database(name, template=migrated)
+    url = embedded.database_url(name)
+    with running(environment(embedded.state, url, broker_url, free_port())) as service:
+        yield Deployment(service, url)
+    embedded.postgres.drop_database(name)
+
+
+@pytest.fixture
+def two_persons(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The rule of production: a dangerous act needs a second admin."""
+    monkeypatch.setenv("KAIROS_TWO_PERSON", "true")
+    service_settings.cache_clear()
+    yield
+    service_settings.cache_clear()
+
+
+@pytest.fixture
+def new_trial(deployment: Deployment) -> Callable[..., Trial]:
+    """Begins a study; its arguments are protocol settings (schedule.study_length=2) and `timezone`."""
+    return partial(begin, *deployment)
+
+
+@pytest.fixture
+def trial(new_trial: Callable[..., Trial]) -> Trial:
+    """A study of the test's own."""
+    return new_trial()
+
+
+@pytest.fixture
+def back_end() -> Iterator[BackEnd]:
+    """A study's back end."""
+    with serving() as served:
+        yield served
+
+
+@pytest.fixture
+def studied(bare_service: Service, back_end: BackEnd) -> Service:
+    """The service with a study that asks this back end, and refits as often as there is something new."""
+    bare_service.study("trial", "refit.min_interval_minutes=0", ema_url=back_end.url)
+    return bare_service
+
+
+@pytest.fixture
+def place(embedded: Embedded, fresh_database: str, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A study whose incidents are told. A test that is marked `provokes(Kind...)` must have provoked it."""
+    with watched(embedded, fresh_database) as made:
+        yield made
+        for mark in request.node.iter_markers("provokes"):
+            assert set(mark.args) <= {kind for kind, _ in made.told()}

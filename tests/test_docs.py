@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from algorithm import protocol
-from algorithm.protocols import DESIGNS
-from api import audit, clients, proposals, protocols, roles, secrets, studies
-from api.errors import Fault
+from algorithm.trial import protocol
+from algorithm.trial.designs import DESIGNS
+from api.core import accounts, keys, roles
+from api.core.errors import Fault
+from api.oversight import audit, proposals
+from api.trial import protocols, studies
 from docs import generate
-from models.roles import SERVICE
+from models.core.grants import SERVICE
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,7 +37,7 @@ def test_the_file_of_a_protocol_is_what_the_defaults_of_the_code_mean(name: str)
 def test_every_command_is_told_to_the_operator() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     groups = (
-        *(clients.commands, protocols.commands, roles.commands, secrets.commands, studies.commands),
+        *(accounts.commands, protocols.commands, roles.commands, keys.commands, studies.commands),
         *(audit.commands, proposals.commands),
     )
     commands = [f"{group.name} {name}" for group in groups for name in group.commands]
@@ -57,7 +59,7 @@ def test_the_rights_of_the_services_role_are_told_table_by_table() -> None:
 
 def test_every_code_of_the_workers_is_explained() -> None:
     """Every whole number from 300 to 399 in the workers' source."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "workers").glob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "workers").rglob("*.py")]
     numbers = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     used = {value for value in numbers if isinstance(value, int) and 300 <= value < 400}
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", generate.errors_md(), flags=re.MULTILINE)}

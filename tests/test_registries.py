@@ -14,11 +14,11 @@ from sqlalchemy import create_engine, inspect
 
 import models
 from api.app import DOMAINS
-from api.queue import TASKS
+from api.core.broker import TASKS
 from local.stack import WORKER
-from models.incidents import Kind
+from models.oversight.incidents import Kind
 from settings import Settings
-from tests.service import Service
+from tests.support.service import Service
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = {
@@ -30,7 +30,7 @@ PUBLIC = {
     "/healthcheck",
 }
 DOCUMENTATION = {"/openapi.json", "/docs", "/docs/start.js", "/docs/<path:name>"}
-OPERATORS = {"/metrics"}  # with a rule of its own: tests/api/test_metrics.py
+OPERATORS = {"/metrics"}  # with a rule of its own: tests/api/core/test_metrics.py
 SETTING = re.compile(r"(KAIROS|REHEARSAL)_[A-Z_]+|DATABASE_URL|BROKER_URL|PG_BIN|FLOWER_BASIC_AUTH")
 
 
@@ -88,7 +88,10 @@ def test_every_setting_is_in_the_readmes_table_and_no_other() -> None:
 def _named_in_the_code() -> set[str]:
     """Every string of the programs that is the name of a setting."""
     folders = ("api", "workers", "models", "local", "rehearsal")
-    files = [ROOT / "celeryconfig.py", *(path for folder in folders for path in (ROOT / folder).glob("*.py"))]
+    files = [
+        ROOT / "celeryconfig.py",
+        *(path for folder in folders for path in (ROOT / folder).rglob("*.py")),
+    ]
     nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return {name for name in strings if SETTING.fullmatch(name)}
@@ -98,7 +101,7 @@ def test_every_kind_of_incident_is_explained_and_provoked() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     section = page.partition("## Incidents")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE) == list(Kind)
-    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "workers").glob("test_*.py")]
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
     provoked = re.findall(r"mark\.provokes\(Kind\.(\w+)\)", "".join(tests))
     assert set(provoked) == set(Kind.__members__)
 

@@ -8,11 +8,11 @@ import psycopg2
 from celery.beat import PersistentScheduler
 from sqlalchemy.exc import DBAPIError
 
-from models import connections, heartbeats, locks
-from models.locks import Holder
-from models.session import transact
+from models.core import connections, heartbeats, locks
+from models.core.locks import Holder
+from models.core.session import transact
 from settings import settings
-from workers import sentry
+from workers.oversight import sentry
 
 WAIT_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0

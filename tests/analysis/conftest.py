@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.export import Export
+from analysis.export_reader import Export
 from tests.analysis import synthetic
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analysis import lifejacket
-from analysis.export import Export
+from analysis.export_reader import Export
 
 
 def arguments(found: lifejacket.Bundle, written: Path) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from algorithm import learner, testbed
-from algorithm.arrays import Floats
-from algorithm.ladder import Block, randomise
-from algorithm.protocol import Protocol, load
-from algorithm.rows import Rows
+from algorithm.core.arrays import Floats
+from algorithm.trial import learner, testbed
+from algorithm.trial.ladder import Block, randomise
+from algorithm.trial.learning_rows import Rows
+from algorithm.trial.protocol import Protocol, load
 
 MIWAVES = {"protocol": "miwaves", "hyperparameters": {"rule": "fixed"}}
 TRIAL_KINDS = {

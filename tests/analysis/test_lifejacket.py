@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from algorithm.protocol import load
-from analysis import lifejacket, results, slots, trial
-from analysis.export import BadExport, Export
+from algorithm.trial.protocol import load
+from analysis import lifejacket, long_table, results, slots
+from analysis.export_reader import BadExport, Export
 from tests.analysis import synthetic
 from tests.analysis.apart import told_by
 
@@ -30,7 +30,7 @@ def told(small: Export, folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_its_whole_analysis_runs_with_every_check(small: Export, told: dict[str, Any]) -> None:
     """And says what `wcls` says before the correction for small samples."""
-    own = results.effects(trial.load(small), corrected=False).estimates[0]
+    own = results.effects(long_table.load(small), corrected=False).estimates[0]
     assert told["effect"] == pytest.approx(own.value, abs=1e-8)
     assert told["classical"] == pytest.approx(own.error, rel=1e-6)
     assert 0.3 < told["adjusted"] / told["classical"] < 3
@@ -51,13 +51,13 @@ def test_probabilities_of_a_larger_trial_follow_from_the_bundle(
     trial_export: Export, told: dict[str, Any]
 ) -> None:
     """Every decision of a MiWaves trial with gaps."""
-    assert told["rebuilt"] >= trial.load(trial_export).randomised.sum()
+    assert told["rebuilt"] >= long_table.load(trial_export).randomised.sum()
     assert told["largest_difference"] < 1e-9
 
 
 def test_what_counts_is_what_counts_for_wcls(trial_export: Export) -> None:
     found = lifejacket.bundle(trial_export, ["evening"])
-    assert found.columns["counted"].sum() == trial.load(trial_export).known.sum()
+    assert found.columns["counted"].sum() == long_table.load(trial_export).known.sum()
     assert len(found.moderators) == 2
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import results, trial
+from analysis import long_table, results
 from analysis.__main__ import main
-from analysis.export import Export
+from analysis.export_reader import Export
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -18,7 +18,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def test_wcls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "wcls", folder, "--moderator", "evening")
-    found = results.effects(trial.load(Export(folder)), ["evening"])
+    found = results.effects(long_table.load(Export(folder)), ["evening"])
     for estimate in found.estimates:
         assert f"{estimate.value:.4f}" in text
     assert "message x evening" in text
@@ -36,7 +36,7 @@ def test_a_numerator_by_state_needs_few_values(folder: Path, capsys: pytest.Capt
 
 def test_randomisation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "randomisation", folder)
-    found = results.randomisation_check(trial.load(Export(folder)))
+    found = results.randomisation_check(long_table.load(Export(folder)))
     assert set(found.groups) == {"by policy", "by time of day", "by state"}
     for name, (counts, _) in found.groups.items():
         assert name in text
@@ -48,7 +48,7 @@ def test_randomisation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_offpolicy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "offpolicy", folder, "0.5", "policy:3")
     assert text.count("SNIPS") == 2
-    one = results.other_value(Export(folder), trial.load(Export(folder)), "0.5")
+    one = results.other_value(Export(folder), long_table.load(Export(folder)), "0.5")
     assert f"{one.doubly_robust.value:.4f}" in text
     assert f"effective rows {one.effective_rows:.1f}" in text
 
@@ -66,7 +66,7 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, capsys: pytest.
 
 def test_days(folder: Path) -> None:
     """By hand, from the table itself."""
-    found = trial.load(Export(folder))
+    found = long_table.load(Export(folder))
     days = results.engagement(found)
     assert [day.day for day in days] == list(range(1, 9))
     first = found.column("study_day") == 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from algorithm.arrays import Floats, Ints
+from algorithm.core.arrays import Floats, Ints
 from analysis import offpolicy
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from algorithm.arrays import Floats
+from algorithm.core.arrays import Floats
 from analysis import randomisation
 
 

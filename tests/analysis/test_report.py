@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis import report, results, svg, trial
+from analysis import long_table, report, results, svg
 from analysis.__main__ import main
-from analysis.export import Export
+from analysis.export_reader import Export
 from tests.analysis.browser import Drawn, drawn, needs_browser
 
 
@@ -31,7 +31,7 @@ def test_the_page_has_every_part_and_loads_nothing(page: str) -> None:
 
 
 def test_the_tables_hold_the_numbers(page: str, trial_export: Export) -> None:
-    found = trial.load(trial_export)
+    found = long_table.load(trial_export)
     assert f"<td>{results.effects(found).estimates[0].value:.4g}</td>" in page
     for kind, count in found.missing().items():
         assert f"<td>{kind}</td><td>{count}</td>" in page

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import vowpalwabbit  # type: ignore[import-untyped]
 
-from analysis import trial, vw
-from analysis.export import Export
+from analysis import long_table, vw
+from analysis.export_reader import Export
 
 
 @pytest.fixture(scope="module")
-def found(trial_export: Export) -> trial.Trial:
-    return trial.load(trial_export)
+def found(trial_export: Export) -> long_table.Trial:
+    return long_table.load(trial_export)
 
 
-def test_each_line_gives_back_its_row(found: trial.Trial) -> None:
+def test_each_line_gives_back_its_row(found: long_table.Trial) -> None:
     events = [json.loads(line) for line in vw.lines(found)]
     assert len(events) == found.known.sum()
     rows = np.flatnonzero(found.known)
@@ -33,7 +33,9 @@ def test_each_line_gives_back_its_row(found: trial.Trial) -> None:
     assert len({event["EventId"] for event in events}) == len(events)
 
 
-def test_vowpal_wabbit_reads_every_line_as_a_labelled_decision(found: trial.Trial, tmp_path: Path) -> None:
+def test_vowpal_wabbit_reads_every_line_as_a_labelled_decision(
+    found: long_table.Trial, tmp_path: Path
+) -> None:
     """Its loss is its own estimate by inverse probabilities; for even odds that can be computed here too."""
     path = tmp_path / "decisions.dsjson"
     path.write_text("\n".join(vw.lines(found)) + "\n", encoding="utf-8")

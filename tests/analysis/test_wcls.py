@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm  # type: ignore[import-untyped]
 
-from algorithm.arrays import Bools, Floats, Ints
+from algorithm.core.arrays import Bools, Floats, Ints
 from analysis import wcls
 
 

@@ -5,7 +5,7 @@ from itertools import count
 
 from rehearsal.checks import Played, expected_state
 from rehearsal.client import ApiError, Client
-from rehearsal.messages import Accepted, Decision, EndedWindow, Enrolment, Job, Policy, StudyReport, Survey
+from rehearsal.contract import Accepted, Decision, EndedWindow, Enrolment, Job, Policy, StudyReport, Survey
 from rehearsal.people import Person, Point
 
 STATES = [f"{s1}{s2}{s3}" for s1 in "01" for s2 in "01" for s3 in "01"]

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from rehearsal.backend import MORE_FAULTS, Backend, EmaServer, Faults
-from rehearsal.messages import Decision, Enrolment, Survey
+from rehearsal.contract import Decision, Enrolment, Survey
 
 DAY = date(2026, 3, 2)
 AT = datetime(2026, 3, 2, 8, 0, 0, 123456, UTC)

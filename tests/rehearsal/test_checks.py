@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rehearsal.checks import Distinct, Ledger, Played, check_decision, check_prior, expected_state, z_score
-from rehearsal.messages import Decision, Enrolment, Policy, Survey
+from rehearsal.contract import Decision, Enrolment, Policy, Survey
 from rehearsal.people import NOTHING, Person, Point
 
 DAY = date(2026, 3, 2)

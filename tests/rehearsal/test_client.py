@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 
 from rehearsal.client import ApiError, Client, Unreachable
-from rehearsal.messages import Survey
+from rehearsal.contract import Survey
 from tests.rehearsal.scripted import Answer, Asked, Script
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=timezone(timedelta(hours=1)))

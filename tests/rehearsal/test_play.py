@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from rehearsal import synthetic
+from rehearsal import miwaves_people
 from rehearsal.backend import Backend
 from rehearsal.checks import Played
-from rehearsal.messages import Decision, EndedWindow, Job, StudyReport, Survey
+from rehearsal.contract import Decision, EndedWindow, Job, StudyReport, Survey
 from rehearsal.people import Person
 from rehearsal.play import ANSWERED, Rehearsal, check_report, is_settled
 from tests.rehearsal.pretend import Pretended, refusal
 
 POINTS = 30
-PEOPLE = synthetic.people(8, POINTS, 1)
+PEOPLE = miwaves_people.people(8, POINTS, 1)
 REPEATED_DECISION = "a repeat of /actions gets the same decision"
 REPEATED_END = "a repeat of /end_decision_window gets the same job"
 

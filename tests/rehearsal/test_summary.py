@@ -7,7 +7,7 @@ import pytest
 
 from rehearsal import summary
 from rehearsal.checks import Ledger
-from rehearsal.messages import Decision, Policy
+from rehearsal.contract import Decision, Policy
 
 DECISION = Decision(1, 1, 0, 0.25, 0, 1, datetime(2026, 3, 2, tzinfo=UTC), (0.0, 0.0, 0.0), "F0")
 

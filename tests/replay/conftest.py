@@ -9,16 +9,16 @@ import pytest
 from local.embedded import Embedded
 from local.ports import free_port
 from local.stack import environment
-from models import studies
-from models.session import transact
-from replay import folder as files
-from replay.report import Report
-from replay.trial import Row
-from tests.api.trial import Trial, begin
+from models.core import studies
+from models.core.session import transact
+from replay.findings import Report
+from replay.format import reading as files
+from replay.format.long_table import Row
 from tests.replay.course import play
 from tests.replay.rehearsed import SETTINGS
-from tests.service import running
-from tests.workers.backend import serving
+from tests.support.backend import serving
+from tests.support.service import running
+from tests.support.study import Trial, begin
 
 
 class Rehearsed(NamedTuple):

@@ -4,10 +4,10 @@ hyper-parameters, corrections, gaps, every rung of the ladder, and every act tha
 import random
 from datetime import UTC, datetime
 
-from tests.api.trial import Trial
 from tests.replay.rehearsed import LENGTH, Rehearsal
-from tests.workers.backend import BackEnd
-from workers import watch
+from tests.support.backend import BackEnd
+from tests.support.study import Trial
+from workers.oversight import watchdog
 
 AHEAD = 6  # hours from now that no wall clock of the trial's zones shows
 
@@ -37,7 +37,7 @@ def play(trial: Trial, back_end: BackEnd) -> None:
 
 def _watch(trial: Trial) -> None:
     """The watchdog records that decisions fell back; an admin has seen it."""
-    watch.run()
+    watchdog.run()
     (fallen,) = trial.rows("SELECT id FROM incidents WHERE kind = 'fallbacks'")
     assert trial.call("POST", f"/incidents/{fallen['id']}/acknowledge", role="admin").status_code == 200
 

@@ -8,11 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from replay import checks, folder, trial
-from replay.folder import Manifest
-from replay.report import Report
-from replay.study import Study
-from replay.trial import Row
+from replay import checks
+from replay.findings import Report
+from replay.format import long_table, reading
+from replay.format.long_table import Row
+from replay.format.reading import Manifest
+from replay.tables import Study
 from tests.replay.conftest import Rehearsed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
@@ -29,14 +30,14 @@ OPENED = {("decisions", "answers"), ("answers", "item"), ("policies", "report")}
 def diverged(rehearsed: Rehearsed, tables: dict[str, list[Row]], told: Manifest | None = None) -> Report:
     """The replay of tables in memory, with a long table that a careful forger has made to fit them, and with
     another manifest where one is given."""
-    facts = told or folder.manifest(rehearsed.folder)
+    facts = told or reading.manifest(rehearsed.folder)
     study = Study(tables, facts.study.model_dump(), checks._as_of(facts))
     report = Report()
     protocol = study.in_force()
     long = []
     if protocol is not None:
-        raw = trial.Raw(**{name: tables[name] for name in trial.Raw.__dataclass_fields__})
-        long = list(trial.rows(raw, trial.Context(protocol, study.as_of)))
+        raw = long_table.Raw(**{name: tables[name] for name in long_table.Raw.__dataclass_fields__})
+        long = list(long_table.rows(raw, long_table.Context(protocol, study.as_of)))
     checks.whole(study, long, rehearsed.key, report, facts)
     report.conclude()
     return report

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from algorithm.hyperparameters import LEAST_PARTICIPANTS
-from api import serving
-from tests.api.trial import Trial
-from tests.workers.backend import BackEnd
-from workers import ingest, refit
+from algorithm.trial.hyperparameters import LEAST_PARTICIPANTS
+from api.trial import serving
+from tests.support.backend import BackEnd
+from tests.support.study import Trial
+from workers.trial import ingest, refit
 
 PEOPLE = LEAST_PARTICIPANTS + 4
 LENGTH = 20

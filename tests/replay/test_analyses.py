@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import lifejacket, policies, results, trial
+from analysis import lifejacket, long_table, policies, results
 from analysis.__main__ import main
-from analysis.export import Export
+from analysis.export_reader import Export
 from tests.analysis.apart import told_by
 from tests.analysis.browser import Drawn, drawn, needs_browser
 from tests.replay.conftest import Rehearsed
@@ -23,7 +23,7 @@ def checked(rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory) -> d
 def test_lifejackets_input_checks_pass(rehearsed: Rehearsed, checked: dict[str, Any]) -> None:
     """With decisions before and after a removal, a rollback and another allocation; one wrong probability is
     refused."""
-    found = trial.load(Export(rehearsed.folder))
+    found = long_table.load(Export(rehearsed.folder))
     assert checked["estimates"] > 4
     assert len(checked["equations"]) == len({1, 2, 3, 4, 5, 6, 7} & set(found.column("policy_id").tolist()))
     assert max(checked["equations"]) < 1e-6
@@ -34,7 +34,7 @@ def test_what_no_policys_parameter_explains_is_a_constant(rehearsed: Rehearsed) 
     """Unavailable points, the rungs F1, F3, F4, and what an older policy decided after a rollback."""
     export = Export(rehearsed.folder)
     bundle = lifejacket.bundle(export, ["evening"])
-    found = trial.load(export)
+    found = long_table.load(export)
     explained = found.randomised & np.isin(found.table.list("fallback_level"), ["F0", "F2"])
     returned = rehearsed.trial.rows(
         "SELECT count(*) AS n FROM decisions d WHERE available AND policy_id < (SELECT max(policy_id)"
@@ -52,7 +52,7 @@ def test_who_was_removed_is_in_the_effect_and_in_no_later_policy(rehearsed: Rehe
     export, gone = Export(rehearsed.folder), act["participant_id"]
     bundle = lifejacket.bundle(export, [])
     updates = {number: bool(people[gone]) for number, people in bundle.update_arguments.items()}
-    used = sorted({int(one) for one in trial.load(export).column("policy_id") if one > 0})
+    used = sorted({int(one) for one in long_table.load(export).column("policy_id") if one > 0})
     assert updates == {number: used[number - 1] < 5 for number in range(1, len(used) + 1)}
     mine = bundle.columns["participant"] == gone
     assert bundle.columns["counted"][mine].sum() > 5
@@ -61,7 +61,7 @@ def test_who_was_removed_is_in_the_effect_and_in_no_later_policy(rehearsed: Rehe
 def test_every_probability_follows_from_the_policy_that_decided(rehearsed: Rehearsed) -> None:
     """Under the last version of the protocol, whose allocation is another."""
     export = Export(rehearsed.folder)
-    found, (*_, latest) = trial.load(export), policies.versions(export)
+    found, (*_, latest) = long_table.load(export), policies.versions(export)
     own = np.isin(found.table.list("fallback_level"), ["F0"]) & (found.column("protocol_id") == latest)
     for number in (5, 6, 7):
         rows = own & (found.column("policy_id") == number)
@@ -76,7 +76,7 @@ def test_a_browser_draws_the_report(rehearsed: Rehearsed, tmp_path: Path) -> Non
     assert main(["report", str(rehearsed.folder), str(out)]) == 0
     text = out.read_text(encoding="utf-8")
     assert drawn(out, tmp_path) == Drawn(text.count("<circle"), 4)
-    found = trial.load(Export(rehearsed.folder))
+    found = long_table.load(Export(rehearsed.folder))
     assert f"<td>{results.effects(found).estimates[0].value:.4g}</td>" in text
     for kind, count in found.missing().items():
         assert f"<td>{kind}</td><td>{count}</td>" in text

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from replay import checks, folder, writing
-from replay.folder import Manifest, Unreadable
-from replay.kinds import Column
-from replay.report import Report
-from replay.trial import Row
+from replay import checks
+from replay.findings import Report
+from replay.format import reading, writing
+from replay.format.columns import Column
+from replay.format.long_table import Row
+from replay.format.reading import Manifest, Unreadable
 from tests.replay.conftest import Rehearsed
 from tests.replay.forging import altered, is_alterable
 
@@ -25,13 +26,13 @@ def cells(facts: Manifest) -> Iterator[tuple[str, Column]]:
 def test_a_cell_altered_in_one_file_is_found_even_with_new_checksums(
     rehearsed: Rehearsed, tmp_path: Path
 ) -> None:
-    facts = folder.manifest(rehearsed.folder)
+    facts = reading.manifest(rehearsed.folder)
     chance = random.Random(3)
     found = 0
     for table, column in cells(facts):
         for suffix in ("csv", "parquet"):
             shutil.copy(rehearsed.folder / f"{table}.{suffix}", tmp_path)
-        rows = folder.table(tmp_path, table, facts, Report())
+        rows = reading.table(tmp_path, table, facts, Report())
         usable = [row for row in rows if is_alterable(row[column.name])]
         if not usable:
             continue
@@ -44,7 +45,7 @@ def test_a_cell_altered_in_one_file_is_found_even_with_new_checksums(
         shutil.move(other / f"{table}.{suffix}", tmp_path / f"{table}.{suffix}")
         shutil.rmtree(other)
         report = Report()
-        folder.table(tmp_path, table, facts, report)
+        reading.table(tmp_path, table, facts, report)
         assert "parquet" in report.first, (table, column.name, suffix)
         found += 1
     assert found > 150
@@ -89,8 +90,8 @@ def test_what_nothing_is_computed_from_is_safe_under_the_checksum_in_the_audit(
 ) -> None:
     target = tmp_path / "export"
     shutil.copytree(rehearsed.folder, target)
-    facts = folder.manifest(target)
-    rows = folder.table(target, table, facts, Report())
+    facts = reading.manifest(target)
+    rows = reading.table(target, table, facts, Report())
     column = next(name for name, kind in facts.tables[table].columns if kind == "instant")
     rows[0][column] = altered(rows[0][column], random.Random(1))
     written(target, table, facts, rows)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithm.protocol import default_document
-from replay import folder, trial
-from replay.kinds import KINDS, Column, decode, encode
-from replay.report import Report
-from replay.writing import DICTIONARY, TableWriter, seal
+from algorithm.trial.protocol import default_document
+from replay.findings import Report
+from replay.format import long_table, reading
+from replay.format.columns import KINDS, Column, decode, encode
+from replay.format.writing import DICTIONARY, TableWriter, seal
 from tests.replay.conftest import Rehearsed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_values_survive_both_files_exactly(tmp_path: Path, kind: str) -> None:
     told = {"format": "kairos-export-1", "study": study, "as_of": "x", "code_version": "x"}
     seal(tmp_path, told | facts | {"protocol_hashes": {}, "study_key_sha256": "x", "study_key": None})
     report = Report()
-    rows = folder.table(tmp_path, "table", folder.manifest(tmp_path), report)
+    rows = reading.table(tmp_path, "table", reading.manifest(tmp_path), report)
     assert [repr(row["value"]) for row in rows] == [repr(value) for value in VALUES[kind]]
     assert not report.first
 
@@ -59,22 +59,22 @@ def test_every_float_is_read_as_it_was_written(value: float) -> None:
 
 @pytest.mark.parametrize("name", ["miwaves", "oralytics"])
 def test_the_page_tells_every_column_of_the_long_table(name: str) -> None:
-    for column in trial.columns(default_document(name)):
+    for column in long_table.columns(default_document(name)):
         known = "state_<name>" if column.name.startswith("state_") else column.name
         assert f"`{known}`" in PAGE or known == "message_notification_click_time", column.name
         assert column.meaning
 
 
 def test_the_page_tells_every_reason_kind_and_table(rehearsed: Rehearsed) -> None:
-    facts = folder.manifest(rehearsed.folder)
-    for told in (*trial.MISSING, *facts.tables):
+    facts = reading.manifest(rehearsed.folder)
+    for told in (*long_table.MISSING, *facts.tables):
         assert f"`{told}`" in PAGE or f"| {told} " in PAGE, told
     assert [name for name in KINDS if name not in PAGE] == []
 
 
 def test_the_dictionary_has_every_column_of_every_table(rehearsed: Rehearsed) -> None:
-    facts = folder.manifest(rehearsed.folder)
-    rows = folder.table(rehearsed.folder, "dictionary", facts, Report())
+    facts = reading.manifest(rehearsed.folder)
+    rows = reading.table(rehearsed.folder, "dictionary", facts, Report())
     told = [(row["table"], row["column"], row["kind"]) for row in rows]
     assert told == [(name, *column) for name, table in facts.tables.items() for column in table.columns]
     assert [row for row in rows if not row["meaning"]] == []

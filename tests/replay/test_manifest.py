@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from replay import checks, folder, manifest
-from replay.folder import Manifest, Unreadable
-from replay.kinds import KINDS
-from replay.report import Report
-from replay.study import Study
-from replay.trial import Row
+from replay import checks, manifest
+from replay.findings import Report
+from replay.format import reading
+from replay.format.columns import KINDS
+from replay.format.long_table import Row
+from replay.format.reading import Manifest, Unreadable
+from replay.tables import Study
 from tests.replay.conftest import Rehearsed
 from tests.replay.forging import NEVER, SOMETIMES, altered, diverged, listed
 
@@ -66,18 +67,18 @@ def test_every_number_of_a_file_or_table_is_checked(rehearsed: Rehearsed) -> Non
         for file in facts["files"]:
             forged = with_another(forged, ("files", file, name))
         report = Report()
-        folder.check_files(rehearsed.folder, Manifest.model_validate(forged), report)
+        reading.check_files(rehearsed.folder, Manifest.model_validate(forged), report)
         assert report.diverged["checksum"] == len(facts["files"])
     for table in facts["tables"]:
         forged = with_another(facts, ("tables", table, "rows"))
         report = Report()
-        folder.table(rehearsed.folder, table, Manifest.model_validate(forged), report)
+        reading.table(rehearsed.folder, table, Manifest.model_validate(forged), report)
         assert report.first["checksum"].where == f"{table}, rows"
 
 
 def test_the_kind_of_every_column_is_checked(rehearsed: Rehearsed, tables: dict[str, list[Row]]) -> None:
     facts = told(rehearsed.folder)
-    honest = folder.manifest(rehearsed.folder)
+    honest = reading.manifest(rehearsed.folder)
     study = Study(tables, honest.study.model_dump(), checks._as_of(honest))
     for table, section in facts["tables"].items():
         for number, (_, kind) in enumerate(section["columns"]):
@@ -104,15 +105,15 @@ def test_what_cannot_be_read_is_told(rehearsed: Rehearsed, tmp_path: Path, path:
 
 def read(manifest_folder: Path, tables_folder: Path, names: tuple[str, ...]) -> None:
     """Read tables as the manifest of another folder tells them."""
-    facts = folder.manifest(manifest_folder)
+    facts = reading.manifest(manifest_folder)
     for name in names:
-        folder.table(tables_folder, name, facts, Report())
+        reading.table(tables_folder, name, facts, Report())
 
 
 def test_a_revealed_key_is_compared_with_the_one_that_is_given(
     rehearsed: Rehearsed, tables: dict[str, list[Row]]
 ) -> None:
-    facts = folder.manifest(rehearsed.folder).model_copy(update={"study_key": rehearsed.key.hex()})
+    facts = reading.manifest(rehearsed.folder).model_copy(update={"study_key": rehearsed.key.hex()})
     assert diverged(rehearsed, tables, facts).first == {}
     facts = facts.model_copy(update={"study_key": OTHER_KEY})
     assert "seed" in diverged(rehearsed, tables, facts).first

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from models import studies
-from models.session import transact
+from models.core import studies
+from models.core.session import transact
 from replay.__main__ import main
 from replay.checks import replay
-from replay.folder import Unreadable
-from replay.writing import pack
+from replay.format.reading import Unreadable
+from replay.format.writing import pack
 from tests.replay.conftest import Rehearsed
-from workers import sample
+from workers.oversight import replay_sample
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,6 +117,6 @@ def test_a_wrong_key_diverges(rehearsed: Rehearsed) -> None:
 
 def test_the_nightly_sample_replays_recent_decisions_from_the_database(rehearsed: Rehearsed) -> None:
     study = transact(lambda session: studies.by_id(session, rehearsed.trial.study_id))
-    report = sample.replay(study, datetime.now(UTC) - timedelta(hours=1))
+    report = replay_sample.replay(study, datetime.now(UTC) - timedelta(hours=1))
     assert set(report.first) <= {"fallback", "probability"}  # blocks were spoilt on purpose
     assert report.held["seed"] > 100

@@ -6,11 +6,12 @@ import random
 
 import pytest
 
-from models import exports
-from replay import checks, folder, reports
-from replay.report import Report
-from replay.study import Study
-from replay.trial import Row
+from models.research import exports
+from replay import checks, reported
+from replay.findings import Report
+from replay.format import reading
+from replay.format.long_table import Row
+from replay.tables import Study
 from tests.replay.conftest import Rehearsed
 from tests.replay.forging import ALL, NEVER, SOMETIMES, alter, diverged, found_in, listed, paths
 
@@ -108,7 +109,7 @@ def test_a_row_taken_away_is_found(rehearsed: Rehearsed, tables: dict[str, list[
 def test_a_number_altered_in_the_long_table_is_found(
     rehearsed: Rehearsed, tables: dict[str, list[Row]]
 ) -> None:
-    facts = folder.manifest(rehearsed.folder)
+    facts = reading.manifest(rehearsed.folder)
     study = Study(tables, facts.study.model_dump(), checks._as_of(facts))
     for column, kind in facts.tables["trial"].columns:
         if kind == "text":
@@ -117,5 +118,5 @@ def test_a_number_altered_in_the_long_table_is_found(
         if not alter(long, column, random.Random(1)):
             continue
         report = Report()
-        reports.long_table(study, long, report)
+        reported.long_table(study, long, report)
         assert set(report.first) == {"trial table"}, column

@@ -1,0 +1,84 @@
+"""Sends job ids to the broker. The job is in the database: a lost message costs time, not work.
+
+A thread of each process does the sending, so that no answer ever waits for a broker that is away or hangs.
+"""
+
+import functools
+import threading
+from queue import SimpleQueue
+from typing import Any
+
+from celery import Celery
+from kombu import Connection
+from kombu.exceptions import ChannelError, KombuError
+from redis.exceptions import RedisError
+from structlog import get_logger
+from structlog.contextvars import bind_contextvars, get_contextvars
+
+from models.core.jobs import INGEST, REFIT
+from models.research.exports import EXPORT
+
+TASKS = {INGEST: "kairos.ingest", REFIT: "kairos.refit", EXPORT: "kairos.export"}
+Sent = tuple[str, int, str | None]  # kind and id of a job, and the request that made it
+AWAY = (KombuError, RedisError, OSError)
+log = get_logger()
+
+
+@functools.cache
+def producer() -> Celery:
+    """A Celery application that only sends, and gives up soon."""
+    app = Celery("kairos-api")
+    app.config_from_object("celeryconfig")
+    app.conf.broker_transport_options |= {"socket_timeout": 1, "max_retries": 0}
+    return app
+
+
+def send(kind: str, job_id: int) -> None:
+    """Have the workers told of a committed job, soon. Where that fails the sweep sends the id later."""
+    bind_contextvars(job_id=job_id)  # for the line of the request
+    _outbox().put((kind, job_id, get_contextvars().get("request_id")))
+
+
+@functools.cache
+def _outbox() -> SimpleQueue[Sent]:
+    outbox: SimpleQueue[Sent] = SimpleQueue()
+    threading.Thread(target=_carry, args=(outbox,), daemon=True).start()
+    return outbox
+
+
+def _carry(outbox: SimpleQueue[Sent]) -> None:
+    while True:
+        kind, job_id, request_id = outbox.get()
+        try:
+            producer().send_task(TASKS[kind], [job_id], headers={"request_id": request_id})
+        except Exception as error:  # nothing may end this thread
+            log.warning("not sent", error=type(error).__name__, job_id=job_id, dropped=_drop(outbox))
+
+
+def lengths() -> dict[str, int] | None:
+    """How many messages lie in each queue, or None where the broker does not answer."""
+    app = producer()
+    queues = {route["queue"] for route in app.conf.task_routes.values()}
+    try:
+        with app.connection() as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
+            return {queue: _length(connection, queue) for queue in sorted(queues)}
+    except AWAY:
+        return None
+
+
+def _length(connection: Connection, queue: str) -> int:
+    try:
+        channel: Any = connection.default_channel
+        return int(channel.queue_declare(queue, passive=True).message_count)
+    except ChannelError:  # Redis has no empty lists
+        return 0
+
+
+def _drop(outbox: SimpleQueue[Sent]) -> int:
+    """Forget what has gathered while the broker did not answer: the sweep knows it; how many ids it was."""
+    dropped = 0
+    while not outbox.empty():
+        outbox.get()
+        dropped += 1
+    return dropped

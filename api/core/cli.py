@@ -1,0 +1,54 @@
+"""What all commands of the service share: a JSON object where they succeed, a sentence where they do not."""
+
+import json
+from typing import Any
+
+import click
+from cryptography.fernet import InvalidToken
+from flask.cli import AppGroup
+from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
+
+from api.core.errors import Refusal
+from api.core.fields import LONGEST_NAME
+
+
+class Command(click.Command):
+    """A command whose foreseeable failures are sentences."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it. Raises ClickException in place of what the database or the encryption raise."""
+        try:
+            return super().invoke(ctx)
+        except Refusal as refusal:
+            keys = ", ".join(error.field for error in refusal.errors or ())
+            raise click.ClickException(f"{refusal.message} {keys}".strip()) from None
+        except ProgrammingError as error:
+            raise click.ClickException(f"{_first_line(error)} (is the database migrated?)") from None
+        except SQLAlchemyError as error:
+            raise click.ClickException(f"the database cannot be used: {_first_line(error)}") from None
+        except InvalidToken:
+            raise click.ClickException("a stored secret is under none of the KAIROS_SECRETS_KEYS") from None
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    """What the driver says, without the statement and its values."""
+    said = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+    return said.strip().partition("\n")[0]
+
+
+class Commands(AppGroup):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+def tell(**answer: Any) -> None:
+    """Print the answer of a command."""
+    click.echo(json.dumps(answer))
+
+
+def name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Check a name as the API does, so that whatever is created here can be used there."""
+    if not value.isprintable() or not 1 <= len(value) <= LONGEST_NAME:
+        raise click.BadParameter(f"must be 1 to {LONGEST_NAME} printable characters")
+    return value

@@ -1,0 +1,85 @@
+"""Field types that several bodies share, with the error code that each field carries."""
+
+import re
+from datetime import date, datetime, timedelta
+from functools import cache
+from typing import Annotated, Any
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic.fields import FieldInfo
+
+from api.core.errors import BY_CODE, Fault
+
+LONGEST_NAME = 128
+SHORTEST_PASSWORD = 8  # of a new account: who has a shorter one already goes on logging in
+ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+ISO_INSTANT = re.compile(rf"{ISO_DAY.pattern}[Tt ].+")
+WIDEST_OFFSET = timedelta(hours=15)  # no place is further from UTC; from 16 hours on PostgreSQL takes none
+NO_PLACES = {"Factory", "localtime"}  # in the folder of zones, but on each machine another one or none
+
+
+def coded(fault: Fault, **constraints: Any) -> Any:
+    """A field whose violation answers with `fault`."""
+    return Field(json_schema_extra={"x-error-code": fault.code}, **constraints)
+
+
+def code_of(field: FieldInfo | None) -> Fault:
+    """What a violation of `field` answers with."""
+    extra = field.json_schema_extra if field else None
+    code = extra.get("x-error-code") if isinstance(extra, dict) else None
+    return BY_CODE[code] if isinstance(code, int) else Fault.FIELD
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("only printable characters")
+    return text
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones() - NO_PLACES)
+
+
+def zone(name: str) -> str:
+    """The name of a time zone. Raises ValueError."""
+    if name not in _zones():
+        raise ValueError("not an IANA time zone")
+    return name
+
+
+def _written(form: re.Pattern[str], name: str) -> BeforeValidator:
+    """Text of this form alone: a number, in quotes too, would be read as seconds since 1970."""
+
+    def check(given: Any) -> Any:
+        if isinstance(given, str) and form.fullmatch(given):
+            return given
+        raise ValueError(f"must be written as {name}")
+
+    return BeforeValidator(check)
+
+
+def instant(given: datetime) -> datetime:
+    """A time with an offset that the database can hold and give back. Raises ValueError."""
+    if not 1970 <= given.year < 2200:
+        raise ValueError("the year must lie between 1970 and 2199")
+    if abs(given.utcoffset() or timedelta()) > WIDEST_OFFSET:
+        raise ValueError("the offset must lie between -15:00 and +15:00")
+    return given
+
+
+Printable = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)]
+NewPassword = Annotated[
+    str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_NAME), AfterValidator(_printable)
+]
+Sentence = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
+DecisionIndex = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Day = Annotated[date, Field(strict=False), _written(ISO_DAY, "YYYY-MM-DD")]
+Instant = Annotated[
+    AwareDatetime,
+    Field(strict=False),
+    _written(ISO_INSTANT, "YYYY-MM-DDTHH:MM:SS with an offset"),
+    AfterValidator(instant),
+]
+Zone = Annotated[str, AfterValidator(zone)]

@@ -1,0 +1,127 @@
+"""The conduct of a trial: what its admins do to it while it runs, each time with a reason that is kept."""
+
+from datetime import UTC, datetime
+
+from api.core.auth import Caller
+from api.core.endpoint import Domain, Reply, StrictBody
+from api.core.errors import Fault
+from api.core.fields import Sentence, coded
+from api.oversight import acts
+from api.oversight.proposing import Proposed, propose, send, who
+from models.core import audit
+from models.core.session import transact
+from models.trial.participants import WITHDRAWN
+
+domain = Domain("conduct")
+OF_ADMINS = {"admin"}
+
+
+class Reason(StrictBody):
+    """Why. Kept for good: it must not name the participant."""
+
+    reason: Sentence = coded(Fault.FIELD, examples=["asked by telephone to leave the study"])
+
+
+class Withdrawn(Reply):
+    """The participant is out of the trial; what was decided until now stays."""
+
+    participant_id: int
+    phase: str
+
+
+class Paused(Reply):
+    """Whether new decisions are made in the study."""
+
+    paused: bool
+
+
+class Frozen(Reply):
+    """Whether new policies may serve in the study; `refit_job_id`: the fit that learning resumes with."""
+
+    learning_frozen: bool
+    refit_job_id: int | None
+
+
+@domain.operation(
+    "POST",
+    "/participants/<int:participant_id>/withdraw",
+    roles=OF_ADMINS,
+    faults=(Fault.UNKNOWN, Fault.PARTICIPANT_ENDED),
+)
+def withdraw(participant_id: int, body: Reason, caller: Caller) -> Withdrawn:
+    """Take a participant out of the trial: an open window is closed and ingested, no decision follows.
+
+    Repeats of earlier calls are still answered as they were. Withdrawing twice changes nothing. Whether the
+    participant's data leave learning is a rule of the protocol (withdrawal.data).
+    """
+    now = datetime.now(UTC)
+    told = transact(lambda session: acts.withdraw(session, who(caller), participant_id, body.reason, now))
+    send(told)
+    return Withdrawn(participant_id=participant_id, phase=WITHDRAWN)
+
+
+@domain.operation("POST", "/study/pause", roles=OF_ADMINS, faults=(Fault.STUDY_CLOSED,))
+def pause(body: Reason, caller: Caller) -> Paused:
+    """Make no new decisions in your study. Repeats, ends of windows and ingest go on."""
+    transact(lambda session: acts.set_paused(session, who(caller), True, body.reason))
+    return Paused(paused=True)
+
+
+@domain.operation("POST", "/study/resume", roles=OF_ADMINS, faults=(Fault.STUDY_CLOSED,))
+def resume(body: Reason, caller: Caller) -> Paused:
+    """Make decisions again."""
+    transact(lambda session: acts.set_paused(session, who(caller), False, body.reason))
+    return Paused(paused=False)
+
+
+@domain.operation("POST", "/study/freeze_learning", roles=OF_ADMINS)
+def freeze_learning(body: Reason, caller: Caller) -> Frozen:
+    """Let the policy that serves go on serving: refits end with a note and change nothing."""
+    return _frozen(caller, body, frozen=True)
+
+
+@domain.operation("POST", "/study/resume_learning", roles=OF_ADMINS)
+def resume_learning(body: Reason, caller: Caller) -> Frozen:
+    """Learn again, beginning with a refit from everything that has gathered."""
+    return _frozen(caller, body, frozen=False)
+
+
+def _frozen(caller: Caller, body: Reason, frozen: bool) -> Frozen:
+    now = datetime.now(UTC)
+    told = transact(lambda session: acts.set_frozen(session, who(caller), frozen, body.reason, now))
+    send(told)
+    return Frozen(learning_frozen=frozen, refit_job_id=told[0].job_id if told else None)
+
+
+@domain.operation(
+    "POST",
+    "/participants/<int:participant_id>/remove_from_learning",
+    roles=OF_ADMINS,
+    status=202,
+    faults=(Fault.UNKNOWN, Fault.REMOVED_ALREADY),
+)
+def remove_from_learning(participant_id: int, body: Reason, caller: Caller) -> Proposed:
+    """Propose that no later policy is fitted from a participant's data. Policies that exist are not touched.
+
+    When it happens a refit is requested at once; from its policy on the participant gets the population's
+    posterior. It cannot be undone.
+    """
+    return propose(caller, audit.REMOVE, {"participant_id": participant_id}, body.reason)
+
+
+@domain.operation(
+    "POST",
+    "/policies/<int:policy_id>/activate",
+    roles=OF_ADMINS,
+    status=202,
+    faults=(Fault.UNKNOWN, Fault.POLICY_PRUNED, Fault.POLICY_OF_OTHERS, Fault.STUDY_CLOSED),
+)
+def activate_policy(policy_id: int, body: Reason, caller: Caller) -> Proposed:
+    """Propose that a policy serves from the next decision on, and learning is frozen until it is resumed."""
+    return propose(caller, audit.ROLLBACK, {"policy_id": policy_id}, body.reason)
+
+
+@domain.operation("POST", "/study/close", roles=OF_ADMINS, status=202, faults=(Fault.STUDY_CLOSED,))
+def close_study(body: Reason, caller: Caller) -> Proposed:
+    """Propose to end your study for good: no decision follows, and the key of the draws becomes public."""
+    return propose(caller, audit.CLOSE, {}, body.reason)

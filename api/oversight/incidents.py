@@ -1,0 +1,93 @@
+"""Incidents: what the watchdog found, for who runs a trial."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from api.core.auth import Caller
+from api.core.endpoint import Domain, Query, Reply
+from api.core.errors import Fault, Refusal
+from models.core import audit
+from models.core.session import transact
+from models.oversight import incidents
+from models.oversight.incidents import Incident
+
+domain = Domain("incidents")
+
+
+class IncidentQuery(Query):
+    """Which incidents to list: open or over, of one level, after the last id of the page before."""
+
+    open: bool | None = None
+    level: Literal["red", "yellow", "green"] | None = None
+    after: int = Field(default=0, ge=0, le=2**63 - 1)
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class IncidentSeen(BaseModel):
+    """An incident: what held from first_at to last_at, seen `count` times. Green is over.
+
+    study_id is null where it concerns the whole deployment. acknowledged_by is the id of an account.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    incident_id: int = Field(validation_alias="id")
+    study_id: int | None
+    kind: str
+    level: Literal["red", "yellow", "green"]
+    detail: dict[str, float]
+    first_at: datetime
+    last_at: datetime
+    count: int
+    resolved_at: datetime | None
+    acknowledged_by: int | None
+    acknowledged_at: datetime | None
+
+
+class IncidentPage(Reply):
+    """Incidents by id."""
+
+    incidents: list[IncidentSeen]
+
+
+class IncidentReply(Reply):
+    """One incident."""
+
+    incident: IncidentSeen
+
+
+@domain.operation("GET", "/incidents", roles={"researcher", "admin"})
+def list_incidents(query: IncidentQuery, caller: Caller) -> IncidentPage:
+    """Incidents of your study and of the deployment. The next page begins after this one's last id."""
+    found = transact(
+        lambda session: incidents.listed(
+            session, caller.study_id, query.open, query.level, query.after, query.limit
+        )
+    )
+    return IncidentPage(incidents=[IncidentSeen.model_validate(incident) for incident in found])
+
+
+@domain.operation(
+    "POST", "/incidents/<int:incident_id>/acknowledge", roles={"admin"}, faults=(Fault.UNKNOWN,)
+)
+def acknowledge_incident(incident_id: int, caller: Caller) -> IncidentReply:
+    """Note that you have seen to an incident: it is not notified again, unless it turns from yellow to red.
+
+    Who was first stays.
+    """
+    found = transact(lambda session: _acknowledge(session, caller, incident_id, datetime.now(UTC)))
+    return IncidentReply(incident=IncidentSeen.model_validate(found))
+
+
+def _acknowledge(session: Session, caller: Caller, incident_id: int, now: datetime) -> Incident:
+    study_id, client_id = caller.study_id, caller.client_id
+    incident = incidents.acknowledge(session, study_id, incident_id, client_id, now)
+    if incident is None:
+        raise Refusal(Fault.UNKNOWN)
+    if incident.acknowledged_at == now:
+        after = {"incident_id": incident.id, "kind": incident.kind, "level": incident.level}
+        audit.note(session, study_id, client_id, audit.ACKNOWLEDGE, "seen to", after=after)
+    return incident

@@ -1,0 +1,228 @@
+"""Participants enter the trial here, and can be looked at by their opaque id."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from algorithm.trial.decision_time import study_day
+from algorithm.trial.protocol import Schedule
+from api.core.auth import Caller
+from api.core.endpoint import Body, Domain, Query, Reply
+from api.core.errors import Fault, FieldError, Refusal
+from api.core.fields import Day, Printable, Zone, coded
+from api.trial import serving
+from models.core import studies
+from models.core.session import transact
+from models.trial import decisions, participants, windows
+from models.trial.participants import Participant
+
+SAME_CALL = timedelta(hours=1)
+domain = Domain("participants")
+
+
+def _clock(hhmm: int) -> int:
+    if not 0 <= hhmm <= 2359 or hhmm % 100 > 59:
+        raise ValueError("not a time HHMM")
+    return hhmm
+
+
+WeekOfTimes = Annotated[list[Annotated[int, AfterValidator(_clock)]], Field(min_length=7, max_length=7)]
+
+
+class Registration(Body):
+    """A participant as the study's app knows them. Dates are local; times HHMM, Monday first."""
+
+    user_id: Printable = coded(Fault.PARTICIPANT_USER, examples=["p-017"])
+    rl_start_date: Day = coded(Fault.PARTICIPANT_START)
+    rl_end_date: Day = coded(Fault.PARTICIPANT_END)
+    consent_start_date: Day = coded(Fault.CONSENT_START)
+    consent_end_date: Day = coded(Fault.CONSENT_END)
+    morning_notification_time_start: WeekOfTimes = coded(Fault.MORNINGS, examples=[[800] * 7])
+    evening_notification_time_start: WeekOfTimes = coded(Fault.EVENINGS, examples=[[1900] * 7])
+    timezone: Zone | None = coded(Fault.TIMEZONE, default=None)
+
+    def faults(self) -> list[tuple[Fault, str]]:
+        """What each field alone allows but all together do not, as (fault, field)."""
+        pairs = zip(self.morning_notification_time_start, self.evening_notification_time_start, strict=True)
+        inside = self.consent_start_date <= self.rl_start_date <= self.consent_end_date
+        broken = {
+            (Fault.CONSENT_END, "consent_end_date"): self.consent_end_date < self.consent_start_date,
+            (Fault.PARTICIPANT_START, "rl_start_date"): not inside,
+            (Fault.PARTICIPANT_END, "rl_end_date"): not (
+                self.rl_start_date <= self.rl_end_date <= self.consent_end_date
+            ),
+            (Fault.EVENINGS, "evening_notification_time_start"): any(late <= early for early, late in pairs),
+        }
+        return [found for found, is_broken in broken.items() if is_broken]
+
+
+class Registered(Reply):
+    """Who was added, and the opaque id that URLs and logs use."""
+
+    message: str
+    participant_id: int
+
+
+@domain.operation(
+    "POST",
+    "/register",
+    roles={"client", "admin"},
+    status=201,
+    faults=(Fault.PARTICIPANT_EXISTS, Fault.STUDY_CLOSED),
+)
+def register(body: Registration, caller: Caller) -> Registered:
+    """Enrol a participant.
+
+    The participant starts in phase REGISTERED at decision index 0. The same body again within the hour is
+    taken for a retry and answered as the first one was.
+    """
+    broken = body.faults()
+    if broken:
+        errors = [FieldError(field=field, message=fault.message) for fault, field in broken]
+        raise Refusal(broken[0][0], errors=errors)
+    participant_id = transact(lambda session: _enrol(session, caller.study_id, body))
+    return Registered(message=f"User {body.user_id} was added!", participant_id=participant_id)
+
+
+def _enrol(session: Session, study_id: int, body: Registration) -> int:
+    registration = body.model_dump(mode="json")
+    columns: dict[str, Any] = body.model_dump()
+    study = studies.by_id(session, study_id)
+    columns["timezone"] = body.timezone or study.timezone
+    added = None if study.closed_at else participants.enrol(session, study_id, registration, **columns)
+    return _known(session, study_id, registration) if added is None else added
+
+
+def _known(session: Session, study_id: int, registration: dict[str, Any]) -> int:
+    """Who was enrolled by the same call before; in a closed study nobody else is. Raises Refusal."""
+    known = participants.by_user(session, study_id, registration["user_id"])
+    if known is None:
+        raise Refusal(Fault.STUDY_CLOSED)
+    if known.registration != registration or datetime.now(UTC) - known.created_at >= SAME_CALL:
+        raise Refusal(Fault.PARTICIPANT_EXISTS)
+    return known.id
+
+
+class ParticipantQuery(Query):
+    """Which participants to list: the one whom the app calls `user_id`, or all after the last id before."""
+
+    user_id: Printable | None = None
+    after: int = Field(default=0, ge=0, le=2**63 - 1)
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class ParticipantSeen(BaseModel):
+    """How far a participant is. The app's name for the person is left out on purpose.
+
+    `decision_index` counts the decision points that are over; `study_day` is that of the point after them.
+    """
+
+    participant_id: int
+    phase: str
+    decision_index: int
+    study_day: int
+    timezone: str
+    rl_start_date: date
+    rl_end_date: date
+
+
+class ZoneSeen(BaseModel):
+    """A zone of a participant, from a decision point on (0: from enrolment on)."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    timezone: str
+    since: datetime
+    decision_index: int
+
+
+class PointOver(BaseModel):
+    """A decision point that is over, and what became of its survey data."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    window_id: int = Field(validation_alias="id")
+    decision_index: int
+    kind: str
+    state: str
+    code: int | None
+    ended_at: datetime
+    ingested_at: datetime | None
+
+
+class ParticipantInFull(ParticipantSeen):
+    """The same with the point that waits for its window's end, and the history."""
+
+    open_decision_index: int | None
+    zones: list[ZoneSeen]
+    windows: list[PointOver]
+
+
+class ParticipantReply(Reply):
+    """One participant."""
+
+    participant: ParticipantInFull
+
+
+class ParticipantPage(Reply):
+    """Participants by id."""
+
+    participants: list[ParticipantSeen]
+
+
+@domain.operation("GET", "/participants", roles={"researcher", "admin"})
+def list_participants(query: ParticipantQuery, caller: Caller) -> ParticipantPage:
+    """Participants of your study. The next page begins after this one's last participant_id."""
+    return ParticipantPage(participants=transact(lambda session: _page(session, caller.study_id, query)))
+
+
+def _page(session: Session, study_id: int, query: ParticipantQuery) -> list[ParticipantSeen]:
+    found = participants.listed(session, study_id, query.user_id, query.after, query.limit)
+    schedule = _schedule(session, study_id)
+    return [ParticipantSeen(**_progress(participant, schedule)) for participant in found]
+
+
+def _schedule(session: Session, study_id: int) -> Schedule:
+    version = studies.protocol(session, studies.by_id(session, study_id))
+    return serving.loaded(session, version.id).schedule
+
+
+def _progress(participant: Participant, schedule: Schedule) -> dict[str, Any]:
+    point = min(participant.decision_index + 1, schedule.study_length)
+    return {
+        "participant_id": participant.id,
+        "phase": participant.phase,
+        "decision_index": participant.decision_index,
+        "study_day": study_day(point, schedule.points_per_day),
+        "timezone": participant.timezone,
+        "rl_start_date": participant.rl_start_date,
+        "rl_end_date": participant.rl_end_date,
+    }
+
+
+@domain.operation(
+    "GET",
+    "/participants/<int:participant_id>",
+    roles={"researcher", "admin"},
+    faults=(Fault.UNKNOWN,),
+)
+def show_participant(participant_id: int, caller: Caller) -> ParticipantReply:
+    """One participant of your study: how far, where, and every decision point that is over."""
+    return ParticipantReply(
+        participant=transact(lambda session: _in_full(session, caller.study_id, participant_id))
+    )
+
+
+def _in_full(session: Session, study_id: int, participant_id: int) -> ParticipantInFull:
+    participant = participants.of_study(session, study_id, participant_id)
+    if participant is None:
+        raise Refusal(Fault.UNKNOWN)
+    current = participant.decision_index + 1
+    return ParticipantInFull(
+        **_progress(participant, _schedule(session, study_id)),
+        open_decision_index=current if decisions.at(session, participant_id, current) else None,
+        zones=[ZoneSeen.model_validate(zone) for zone in participants.zones(session, participant_id)],
+        windows=[PointOver.model_validate(w) for w in windows.of_participant(session, participant_id)],
+    )

@@ -1,0 +1,153 @@
+"""Policies: what was learnt, version by version, and the probabilities it stands for."""
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from algorithm.trial.ladder import Block, randomise
+from algorithm.trial.protocol import Protocol
+from api.core.auth import Caller
+from api.core.endpoint import Domain, Reply
+from api.core.errors import Fault, Refusal
+from api.trial import serving
+from models.core import pg_arrays
+from models.core.session import transact
+from models.trial import participants, policies
+from models.trial.policies import Policy
+
+domain = Domain("policies")
+
+
+class PolicySeen(BaseModel):
+    """A policy. `act_prob` is what a participant who was not in the fit would get, by state."""
+
+    policy_id: int
+    algorithm: str
+    rows: int
+    participants: int
+    noise_variance: float
+    act_prob: dict[str, float]
+    report: dict[str, Any]
+    protocol_hash: str
+    code_version: str
+    created_at: datetime
+
+
+class PolicyReply(Reply):
+    """One policy."""
+
+    policy: PolicySeen
+
+
+class BlockReply(Reply):
+    """What a policy serves one participant with: mean (q,), covariance (q, q) of the advantage's
+    coefficients, and act_prob by state.
+
+    `is_in_fit`: the posterior is the participant's own; else that of everybody who was not in the fit.
+    """
+
+    policy_id: int
+    participant_id: int
+    is_in_fit: bool
+    mean: list[float]
+    covariance: list[list[float]]
+    act_prob: dict[str, float]
+
+
+class PolicyList(Reply):
+    """All policies of the study, oldest first."""
+
+    policies: list[PolicySeen]
+
+
+@domain.operation("GET", "/policies", roles={"client", "researcher", "admin"})
+def list_policies(caller: Caller) -> PolicyList:
+    """Every policy of your study."""
+    return PolicyList(
+        policies=transact(
+            lambda session: [_seen(session, policy) for policy in policies.listed(session, caller.study_id)]
+        )
+    )
+
+
+@domain.operation(
+    "GET", "/policies/<int:policy_id>", roles={"client", "researcher", "admin"}, faults=(Fault.UNKNOWN,)
+)
+def show_policy(policy_id: int, caller: Caller) -> PolicyReply:
+    """One policy of your study."""
+    return PolicyReply(policy=transact(lambda session: _one(session, caller.study_id, policy_id)))
+
+
+@domain.operation(
+    "GET",
+    "/policies/<int:policy_id>/participants/<int:participant_id>",
+    roles={"researcher", "admin"},
+    faults=(Fault.UNKNOWN, Fault.POLICY_PRUNED),
+)
+def show_block(policy_id: int, participant_id: int, caller: Caller) -> BlockReply:
+    """What one policy of your study serves one participant with."""
+    return transact(lambda session: _served(session, caller.study_id, policy_id, participant_id))
+
+
+def _served(session: Session, study_id: int, policy_id: int, participant_id: int) -> BlockReply:
+    policy = policies.numbered(session, study_id, policy_id)
+    if policy is None or participants.of_study(session, study_id, participant_id) is None:
+        raise Refusal(Fault.UNKNOWN)
+    is_in_fit = participant_id in policy.participants
+    block = _own(session, policy, participant_id) if is_in_fit else _of_all(policy)
+    return BlockReply(
+        policy_id=policy_id,
+        participant_id=participant_id,
+        is_in_fit=is_in_fit,
+        mean=block.mean.tolist(),
+        covariance=block.covariance.tolist(),
+        act_prob=_act_prob(block, serving.loaded(session, policy.protocol_id)),
+    )
+
+
+def _own(session: Session, policy: Policy, participant_id: int) -> Block:
+    mean, covariance = policies.block(session, policy.study_id, policy.policy_id, participant_id)
+    if mean is None or covariance is None:
+        raise Refusal(Fault.POLICY_PRUNED)
+    means = pg_arrays.sent(mean)
+    return Block(means, pg_arrays.unpack(pg_arrays.sent(covariance), means.size))
+
+
+def _of_all(policy: Policy) -> Block:
+    mean = np.array(policy.advantage_mean)
+    return Block(mean, np.array(policy.advantage_covariance).reshape(mean.size, mean.size))
+
+
+def _one(session: Session, study_id: int, policy_id: int) -> PolicySeen:
+    policy = policies.numbered(session, study_id, policy_id)
+    if policy is None:
+        raise Refusal(Fault.UNKNOWN)
+    return _seen(session, policy)
+
+
+def _seen(session: Session, policy: Policy) -> PolicySeen:
+    protocol = serving.loaded(session, policy.protocol_id)
+    return PolicySeen(
+        policy_id=policy.policy_id,
+        algorithm=policy.algorithm,
+        rows=policy.row_count,
+        participants=len(policy.participants),
+        noise_variance=policy.noise_variance,
+        act_prob=_act_prob(_of_all(policy), protocol),
+        report=policy.report,
+        protocol_hash=policy.protocol_hash,
+        code_version=policy.code_version,
+        created_at=policy.created_at,
+    )
+
+
+def _act_prob(block: Block, protocol: Protocol) -> dict[str, float]:
+    return {
+        "".join(f"{value:g}" for value in state): randomise(
+            protocol.design.features(state), block, protocol
+        ).probability
+        for state in protocol.design.states()
+    }

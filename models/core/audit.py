@@ -1,0 +1,171 @@
+"""Audit: who did what to a study, when, why, and what it was before and after.
+
+Append-only, each row chained to the one before by its hash (audit_chain.py).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, select, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+import audit_chain
+from models.core import studies
+from models.core.base import Base, CreatedAt, Id, StudyId
+
+CREATE_STUDY = "create_study"
+PROTOCOL_VERSION = "protocol_version"
+PROTOCOL_IN_FORCE = "protocol_in_force"
+WITHDRAW = "withdraw"
+REMOVE = "remove_from_learning"
+PAUSE = "pause"
+RESUME = "resume"
+FREEZE = "freeze_learning"
+UNFREEZE = "resume_learning"
+ROLLBACK = "rollback"
+ACTIVATE = "activate"
+CLOSE = "close"
+REBUILD = "rebuild_statistics"
+PROPOSE, APPROVE, REJECT = "propose", "approve", "reject"
+CORRECT = "correct"
+RETRY_WINDOW = "retry_window"
+CREATE_ACCOUNT, CHANGE_ACCOUNT, RESET_PASSWORD = "create_account", "change_account", "reset_password"
+ROTATE_KEYS, GRANT = "rotate_keys", "grant"
+CONFIGURATION = "configuration"
+ACKNOWLEDGE = "acknowledge_incident"
+
+OPERATOR = "operator"
+SERVICE = "service"
+ROLES = ("client", "researcher", "admin", OPERATOR, SERVICE)
+
+
+class Act(Base):
+    """One act on a participant, or on the study as a whole where that is None.
+
+    client_id: the account that acted, or in whose name; None where there was none. role: the account's at the
+    time, `operator` for the command line, `service` for the service itself. before, after: what the act
+    changed. prev_hash: `hash` of the row `seq - 1`, of the first row the SHA-256 of the study's key.
+    """
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        UniqueConstraint("study_id", "seq"),
+        CheckConstraint(f"role IN {ROLES}", name="role"),
+        Index("ix_audit_study_id_id", "study_id", "id"),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    client_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("clients.id"))
+    role: Mapped[str]
+    participant_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("participants.id"))
+    act: Mapped[str]
+    reason: Mapped[str]
+    before: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    after: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    created_at: Mapped[CreatedAt]
+    prev_hash: Mapped[str]
+    hash: Mapped[str]
+
+
+class Head(NamedTuple):
+    """The last row of a chain; number 0 and the study key's SHA-256 where there is none."""
+
+    seq: int
+    hash: str
+
+
+LINK = """
+SELECT now() AS created_at, coalesce(last.seq, 0) AS seq, coalesce(last.hash, s.study_key_sha256) AS hash,
+       (SELECT c.role FROM clients c WHERE c.id = :client_id) AS role
+FROM studies s
+LEFT JOIN LATERAL (SELECT seq, hash FROM audit a WHERE a.study_id = s.id
+                   ORDER BY seq DESC LIMIT 1) last ON true
+WHERE s.id = :study_id
+"""
+
+
+def note(
+    session: Session,
+    study_id: int,
+    client_id: int | None,
+    act: str,
+    reason: str,
+    participant_id: int | None = None,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    role: str | None = None,
+) -> Act:
+    """Append who did what, and why, to the study's chain, under the study's lock.
+
+    role: that of the account where it is left out; who has no account must name one.
+    """
+    session.flush()
+    studies.take_turn(session, study_id)  # one at a time, each with the last row in sight: no forks
+    link = session.execute(text(LINK), {"study_id": study_id, "client_id": client_id}).one()
+    made: dict[str, Any] = {
+        "seq": link.seq + 1,
+        "created_at": link.created_at,
+        "client_id": client_id,
+        "role": role or link.role,
+        "participant_id": participant_id,
+        "act": act,
+        "reason": reason,
+        "before": None if before is None else dict(before),
+        "after": None if after is None else dict(after),
+        "prev_hash": link.hash,
+    }
+    row = Act(study_id=study_id, hash=audit_chain.digest(made), **made)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def note_everywhere(session: Session, act: str, after: Mapping[str, Any]) -> None:
+    """Append what was done to the deployment at the command line to the chain of each of its studies."""
+    for study_id in studies.ids(session):
+        note(session, study_id, None, act, "at the command line", after=after, role=OPERATOR)
+
+
+def last(session: Session, study_id: int, act: str) -> Act | None:
+    """The last row of this act in the study's chain, or None."""
+    query = select(Act).where(Act.study_id == study_id, Act.act == act).order_by(Act.seq.desc())
+    return session.scalars(query.limit(1)).one_or_none()
+
+
+def head(session: Session, study_id: int) -> Head:
+    """The last row of the study's chain."""
+    link = session.execute(text(LINK), {"study_id": study_id, "client_id": None}).one()
+    return Head(link.seq, link.hash)
+
+
+def faults(session: Session, study_id: int, anchor: audit_chain.Anchor | None = None) -> list[str]:
+    """What is wrong with the study's chain, row by row; nothing where it is whole."""
+    columns = [Act.__table__.c[name] for name in (*audit_chain.FIELDS, "hash")]
+    query = select(*columns).where(Act.study_id == study_id).order_by(Act.seq)
+    rows = [dict(row) for row in session.execute(query).mappings()]
+    return audit_chain.check(rows, studies.by_id(session, study_id).study_key_sha256, anchor)
+
+
+def listed(session: Session, study_id: int, act: str | None, after: int, limit: int) -> list[Act]:
+    """Rows of the study's chain in their order, from the one after `after`; `act` leaves only such."""
+    query = select(Act).where(Act.study_id == study_id, Act.seq > after)
+    if act is not None:
+        query = query.where(Act.act == act)
+    return list(session.scalars(query.order_by(Act.seq).limit(limit)))
+
+
+def published(head: Head, study_id: int, now: datetime) -> dict[str, Any]:
+    """What is told of a head, in the shape of a notification."""
+    return {
+        "incident_id": None,
+        "study_id": study_id,
+        "kind": "audit_head",
+        "change": "published",
+        "level": "green",
+        "detail": head._asdict(),
+        "at": now.isoformat(),
+    }

@@ -1,0 +1,112 @@
+"""Who may do what in the database: the owner everything, the service what it needs, a reader read.
+
+The owner runs the migrations and the operator's commands. The service's role has no UPDATE, DELETE or
+TRUNCATE on what is append-only, nor can it change a study's key. The reader sees no secret, even encrypted.
+"""
+
+from psycopg2.extensions import encrypt_password
+from sqlalchemy import Column, Table, text
+from sqlalchemy.orm import Session
+
+from models.core.base import Base
+from models.core.encryption import is_encrypted
+
+SERVICE = {
+    "answers": "INSERT",
+    "audit": "INSERT",
+    "circuits": "INSERT, UPDATE",
+    "clients": "INSERT",
+    "decisions": "INSERT",
+    "discrepancies": "INSERT",
+    "fit_parts": "INSERT, UPDATE, DELETE",
+    "heartbeats": "INSERT, UPDATE",
+    "idempotency_keys": "INSERT",
+    "incidents": "INSERT, UPDATE",
+    "jobs": "INSERT, UPDATE",
+    "learning_rows": "INSERT",
+    "notifications": "INSERT, UPDATE",
+    "participant_zones": "INSERT",
+    "participants": "INSERT, UPDATE",
+    "policies": "INSERT",
+    "policy_blocks": "INSERT, DELETE",
+    "proposals": "INSERT, UPDATE",
+    "protocols": "INSERT",
+    "randomisation_tests": "INSERT, UPDATE",
+    "revoked_tokens": "INSERT, DELETE",
+    "statistics": "INSERT, UPDATE, DELETE",
+    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen, closed_at, "
+    "nightly_on)",
+    "windows": "INSERT, UPDATE",
+}
+
+
+OWNED = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'studies'::regclass"
+FOUND = "SELECT rolsuper OR pg_has_role(oid, current_user, 'MEMBER') FROM pg_roles WHERE rolname = :role"
+
+
+class UnfitRole(ValueError):
+    """A role that cannot grant, or cannot be restricted: it does not exist, or is the owner's equal."""
+
+
+def is_secret(column: Column[object]) -> bool:
+    """Whether the column's values stay in the database: ciphertext and password hashes."""
+    return is_encrypted(column) or column.name == "password_hash"
+
+
+def make(session: Session, role: str, password: str) -> None:
+    """Let `role` log in with `password`, and create it where there is none. Raises UnfitRole.
+
+    Only what the server would store of the password is sent to it.
+    """
+    _check_owner(session)
+    if session.execute(text(FOUND), {"role": role}).one_or_none() is None:
+        session.execute(text(f"CREATE ROLE {_quoted(session, role)}"))
+    _check(session, role)
+    driver = session.connection().connection.driver_connection
+    stored = encrypt_password(password, role, driver, "scram-sha-256")
+    session.execute(text(f"ALTER ROLE {_quoted(session, role)} LOGIN PASSWORD :stored"), {"stored": stored})
+
+
+def grant_service(session: Session, role: str) -> int:
+    """Give `role` the rights of the API and the workers and no others; how many tables. Raises UnfitRole."""
+    rights = {name: f"SELECT, {more}" for name, more in SERVICE.items()} | {"alembic_version": "SELECT"}
+    count = _grant(session, role, rights)
+    session.execute(text(f"GRANT USAGE ON SEQUENCE decisions_id_seq TO {_quoted(session, role)}"))
+    return count
+
+
+def grant_reader(session: Session, role: str) -> int:
+    """Let `role` read everything but secrets, and nothing else; how many tables. Raises UnfitRole."""
+    return _grant(session, role, {table.name: _readable(table) for table in Base.metadata.sorted_tables})
+
+
+def _readable(table: Table) -> str:
+    columns = [column.name for column in table.columns if not is_secret(column)]
+    return "SELECT" if len(columns) == len(table.columns) else f"SELECT ({', '.join(columns)})"
+
+
+def _grant(session: Session, role: str, rights: dict[str, str]) -> int:
+    _check(session, role)
+    quoted = _quoted(session, role)
+    for table, right in rights.items():
+        session.execute(text(f"REVOKE ALL ON {table} FROM {quoted}"))
+        session.execute(text(f"GRANT {right} ON {table} TO {quoted}"))
+    return len(rights)
+
+
+def _quoted(session: Session, role: str) -> str:
+    return session.connection().dialect.identifier_preparer.quote(role)
+
+
+def _check_owner(session: Session) -> None:
+    if not session.scalar(text(OWNED)):  # the database would merely warn
+        raise UnfitRole("only the owner of the tables can grant rights on them: connect as the owner")
+
+
+def _check(session: Session, role: str) -> None:
+    _check_owner(session)
+    found = session.execute(text(FOUND), {"role": role}).one_or_none()
+    if found is None:
+        raise UnfitRole(f"there is no database role {role!r}: create it first")
+    if found[0]:
+        raise UnfitRole(f"the role {role!r} has all rights of the tables' owner: choose another one")

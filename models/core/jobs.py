@@ -1,0 +1,281 @@
+"""Jobs: work that must be done outside a request. The row is the truth; a message only carries its id.
+
+A job is claimed by a conditional UPDATE. `attempts` and `claimed_at` are the fence: a worker that was thought
+dead, so that its job was put back, cannot finish what somebody else has claimed since.
+"""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.core.base import Base, CreatedAt, Id, Instant, StudyId
+from models.core.session import Prepared
+
+INGEST = "ingest"
+REFIT = "refit"
+TRIES_SLOWLY = 30  # of an ingest that failed and wakes by itself, in all
+NIGHT = "night"
+QUEUED = "queued"
+RUNNING = "running"
+DONE = "done"
+FAILED = "failed"
+CLOCKS = timedelta(seconds=5)
+"""How far the clock of who claims may be behind that of who sent a job: its message is not in vain then."""
+LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+class Job(Base):
+    """One piece of work of a study. run_after: not before. sent_at: when its id last went to the broker.
+
+    attempts: claims ever made, with claimed_at the fence. tries: claims since it was last queued by hand,
+    which are bounded.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued', 'running', 'done', 'failed')", name="state"),
+        Index(
+            "ix_jobs_unfinished",
+            "state",
+            "run_after",
+            postgresql_where=text("state IN ('queued', 'running')"),
+        ),
+        Index(
+            "uq_jobs_queued_refit",
+            "study_id",
+            unique=True,
+            postgresql_where=text("kind = 'refit' AND state = 'queued'"),
+        ),
+        Index(
+            "uq_jobs_running_refit",
+            "study_id",
+            unique=True,
+            postgresql_where=text("kind = 'refit' AND state = 'running'"),
+        ),
+        Index("uq_jobs_window_id", "window_id", unique=True, postgresql_where=text("window_id IS NOT NULL")),
+        Index("ix_jobs_study_id_state", "study_id", "state"),
+        Index("ix_jobs_fits", "study_id", "finished_at", postgresql_where=text("kind = 'refit'")),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    kind: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=QUEUED)
+    window_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("windows.id"))
+    hyperparameters: Mapped[bool] = mapped_column(server_default="false")
+    requests: Mapped[int] = mapped_column(server_default="1")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    tries: Mapped[int] = mapped_column(server_default="0")
+    run_after: Mapped[Instant]
+    sent_at: Mapped[Instant]
+    claimed_at: Mapped[Instant | None]
+    finished_at: Mapped[Instant | None]
+    code: Mapped[int | None]
+    reason: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    created_at: Mapped[CreatedAt]
+
+
+FINISH = Prepared(
+    "finish_job",
+    """
+UPDATE jobs SET state = 'done', finished_at = $3, code = NULL, reason = NULL, result = $4
+WHERE id = $1 AND state = 'running' AND attempts = $2 AND claimed_at = $5 RETURNING id
+""",
+)
+CLAIM = text("""
+UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = :now
+WHERE id = :job_id AND state = 'queued' AND run_after <= :latest
+  AND (kind <> 'refit' OR NOT EXISTS (
+      SELECT FROM jobs other
+      WHERE other.study_id = jobs.study_id AND other.kind = 'refit' AND other.state = 'running'))
+RETURNING *
+""")
+CLAIMED = select(Job).from_statement(CLAIM).execution_options(populate_existing=True)
+
+
+class LostClaim(Exception):
+    """The job was put back and belongs to another worker: nothing of this attempt may be written."""
+
+
+def add_ingest(session: Session, study_id: int, window_id: int, now: datetime) -> Job:
+    """Queue the ingest of a window."""
+    job = Job(study_id=study_id, kind=INGEST, window_id=window_id, run_after=now, sent_at=now)
+    session.add(job)
+    session.flush()
+    return job
+
+
+def add_night(session: Session, study_id: int, now: datetime) -> Job:
+    """Queue what a study needs once a night."""
+    job = Job(study_id=study_id, kind=NIGHT, run_after=now, sent_at=now)
+    session.add(job)
+    session.flush()
+    return job
+
+
+def of_window(session: Session, window_id: int) -> Job:
+    """The ingest job of a window."""
+    return session.scalars(select(Job).where(Job.window_id == window_id)).one()
+
+
+def claim(session: Session, job_id: int, now: datetime) -> Job | None:
+    """Take a queued job that is due; None where it is not, or where its study already has a fit running."""
+    known = {"job_id": job_id, "now": now, "latest": now + CLOCKS}
+    return session.scalars(CLAIMED, known).one_or_none()
+
+
+def _leave(session: Session, job: Job, **columns: Any) -> None:
+    kept = session.scalar(
+        update(Job)
+        .where(
+            Job.id == job.id,
+            Job.state == RUNNING,
+            Job.attempts == job.attempts,
+            Job.claimed_at == job.claimed_at,  # two claims have one number where a crash took the first one
+        )
+        .values(**columns)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    _check(job, kept)
+
+
+def _check(job: Job, kept: Any) -> None:
+    if kept is None:
+        raise LostClaim(f"job {job.id} was put back after attempt {job.attempts}")
+
+
+def hold(session: Session, job: Job) -> None:
+    """Keep the claimed job from being put back before the transaction ends. Raises LostClaim."""
+    _leave(session, job, state=RUNNING)
+
+
+def go_on(session: Session, job: Job, now: datetime, **columns: Any) -> None:
+    """The claim of a long job lives on from `now`, and the fence goes with it. Raises LostClaim."""
+    _leave(session, job, state=RUNNING, claimed_at=now, **columns)
+    job.claimed_at = now
+
+
+def finish(session: Session, job: Job, now: datetime, result: dict[str, Any] | None = None) -> None:
+    """The claimed job is done. Raises LostClaim."""
+    told = None if result is None else json.dumps(result)
+    _check(job, FINISH.row(session, (job.id, job.attempts, now, told, job.claimed_at)))
+
+
+def fail(
+    session: Session, job: Job, now: datetime, code: int | None, reason: str, again: datetime | None = None
+) -> None:
+    """The claimed job failed; at the time `again` the sweep wakes it up. Raises LostClaim."""
+    _leave(
+        session,
+        job,
+        state=FAILED,
+        finished_at=now,
+        code=code,
+        reason=reason,
+        run_after=again or job.run_after,
+    )
+
+
+def postpone(session: Session, job: Job, run_after: datetime, code: int, reason: str) -> None:
+    """Put the claimed job back for a later try; the sweep sends it when it is due. Raises LostClaim."""
+    _wait(session, job, run_after, job.tries, code, reason)
+
+
+def release(
+    session: Session, job: Job, run_after: datetime, code: int | None = None, reason: str | None = None
+) -> None:
+    """Give the claimed job back as it was: this try does not count. Raises LostClaim."""
+    _wait(session, job, run_after, job.tries - 1, code, reason)
+
+
+def _wait(
+    session: Session, job: Job, run_after: datetime, tries: int, code: int | None, reason: str | None
+) -> None:
+    queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
+    if queued is None:
+        told = {"code": code, "reason": reason}
+        _leave(session, job, state=QUEUED, run_after=run_after, sent_at=LONG_AGO, tries=tries, **told)
+        return
+    join(queued, job, tries, run_after)
+    queued.code, queued.reason = code, reason
+    _leave(session, job, state=DONE, finished_at=func.now(), result={"continued_by": queued.id})
+
+
+def join(queued: Job, job: Job, tries: int, run_after: datetime) -> None:
+    """At most one refit waits in a study: it does the work of both, and when the other one would go on.
+
+    It has the other one's tries behind it, or requests that keep coming would hide a poison.
+    """
+    queued.run_after, queued.sent_at = run_after, LONG_AGO
+    queued.hyperparameters = queued.hyperparameters or job.hyperparameters
+    queued.tries, queued.attempts = max(queued.tries, tries), max(queued.attempts, job.attempts)
+
+
+def due(session: Session, kind: str, now: datetime, sent_before: datetime, limit: int) -> list[int]:
+    """Queued jobs of a kind that are due and were not sent since; they count as sent from now on.
+
+    Studies take turns, each with what waits longest: no number of one's jobs that come back keeps another's.
+    """
+    turn = func.row_number().over(partition_by=Job.study_id, order_by=(Job.run_after, Job.id)).label("turn")
+    turns = (
+        select(Job.id, turn)
+        .where(Job.state == QUEUED, Job.run_after <= now, Job.sent_at <= sent_before, Job.kind == kind)
+        .subquery()
+    )
+    waiting = (
+        select(Job.id)
+        .join(turns, turns.c.id == Job.id)
+        .order_by(turns.c.turn, Job.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=Job)
+    )
+    sent = update(Job).where(Job.id.in_(waiting)).values(sent_at=now).returning(Job.id)
+    return list(session.scalars(sent))
+
+
+def queued_refit(session: Session, study_id: int) -> Job | None:
+    """The refit that waits in the study, or None."""
+    return session.scalars(
+        select(Job).where(Job.study_id == study_id, Job.kind == REFIT, Job.state == QUEUED)
+    ).one_or_none()
+
+
+def of_study(session: Session, study_id: int, job_id: int) -> Job | None:
+    """Job `job_id` where it is the study's, or None."""
+    return session.scalars(select(Job).where(Job.study_id == study_id, Job.id == job_id)).one_or_none()
+
+
+def counts(session: Session, study_id: int) -> dict[str, int]:
+    """How many jobs are in each state."""
+    found = select(Job.state, func.count()).where(Job.study_id == study_id).group_by(Job.state)
+    return dict(session.execute(found).all())
+
+
+def revive(job: Job, now: datetime) -> None:
+    """Queue a failed job again with all its tries before it."""
+    job.state, job.tries, job.run_after, job.sent_at, job.finished_at = QUEUED, 0, now, now, None
+
+
+def wake(session: Session, now: datetime, tries: int) -> None:
+    """Queue failed ingests again whose time for another try has come, up to so many tries in all."""
+    session.execute(
+        update(Job)
+        .where(Job.kind == INGEST, Job.state == FAILED, Job.run_after <= now, Job.tries < tries)
+        .where(Job.run_after > Job.finished_at)
+        .values(state=QUEUED, sent_at=LONG_AGO, finished_at=None)
+    )

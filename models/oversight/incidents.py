@@ -1,0 +1,223 @@
+"""Incidents: what should have happened and did not, or happened and should not have.
+
+At most one incident of a kind is open in a study; while its condition holds, `last_at` and `count` move. One
+that was not seen for a while is over: green. Rows hold ids and numbers only.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum, auto
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, CheckConstraint, ColumnElement, ForeignKey, Index, or_, select, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.core.base import Base, Document, Id, Instant
+
+RED = "red"
+YELLOW = "yellow"
+GREEN = "green"
+
+OPENED = "opened"
+WORSENED = "worsened"
+REMINDER = "reminder"
+RESOLVED = "resolved"
+CALM = timedelta(minutes=5)  # so long must a condition be gone: one that comes and goes is one incident
+
+
+class Kind(StrEnum):
+    """What incidents are of; docs/operations.md says of each what it is seen by and what to look at."""
+
+    NO_DECISION = auto()
+    WINDOW_NOT_ENDED = auto()
+    WINDOW_NOT_INGESTED = auto()
+    REFIT_LATE = auto()
+    REFIT_WITHOUT_ROWS = auto()
+    QUEUE_OLD = auto()
+    CIRCUIT_OPEN = auto()
+    FALLBACKS = auto()
+    AT_BOUND = auto()
+    RANDOMISATION = auto()
+    AUDIT_BROKEN = auto()
+    REPLAY_DIVERGED = auto()
+    STATISTICS_DIFFER = auto()
+    BEAT_SILENT = auto()
+    WORKERS_SILENT = auto()
+
+
+OF_THE_DEPLOYMENT = (Kind.BEAT_SILENT, Kind.WORKERS_SILENT)
+
+
+class Incident(Base):
+    """One condition from when it was first seen until it is over. study_id: None where it is everybody's.
+
+    detail: ids and numbers as they were last seen. notices: how often it was notified, last as
+    `notified_level` at `notified_at`.
+    """
+
+    __tablename__ = "incidents"
+    __table_args__ = (
+        CheckConstraint("level IN ('red', 'yellow', 'green')", name="level"),
+        CheckConstraint("(level = 'green') = (resolved_at IS NOT NULL)", name="green_is_over"),
+        CheckConstraint(
+            "(study_id IS NULL) = (kind IN ('beat_silent', 'workers_silent'))", name="of_a_study_or_all"
+        ),
+        Index(
+            "uq_incidents_open",
+            "study_id",
+            "kind",
+            unique=True,
+            postgresql_where=text("resolved_at IS NULL"),
+            postgresql_nulls_not_distinct=True,
+        ),
+        Index("ix_incidents_study_id_id", "study_id", "id"),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("studies.id"))
+    kind: Mapped[str]
+    level: Mapped[str]
+    detail: Mapped[Document]
+    first_at: Mapped[Instant]
+    last_at: Mapped[Instant]
+    count: Mapped[int] = mapped_column(server_default="1")
+    resolved_at: Mapped[Instant | None]
+    acknowledged_by: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("clients.id"))
+    acknowledged_at: Mapped[Instant | None]
+    notices: Mapped[int] = mapped_column(server_default="0")
+    notified_level: Mapped[str | None]
+    notified_at: Mapped[Instant | None]
+
+
+class Condition(NamedTuple):
+    """What holds now: its kind, how bad it is (red or yellow), and the numbers it was seen by."""
+
+    kind: Kind
+    level: str
+    detail: dict[str, float]
+
+
+class Change(NamedTuple):
+    """What somebody should be told of an incident."""
+
+    incident: Incident
+    what: str
+
+
+def observe(
+    session: Session,
+    study_id: int | None,
+    looked_for: Iterable[Kind],
+    found: Mapping[Kind, Condition],
+    now: datetime,
+    remind: timedelta,
+) -> list[Change]:
+    """Open, repeat or resolve the incidents of a study (None: of the deployment); what is to be told.
+
+    looked_for: the kinds that were checked; others stay as they are. remind: how often a red incident that
+    nobody acknowledged is told again.
+    """
+    known = {one.kind: one for one in _open(session, study_id)}
+    changes = []
+    for kind in looked_for:
+        incident, condition = known.get(kind), found.get(kind)
+        if condition is not None:
+            incident = _seen(session, study_id, incident, condition, now)
+        elif incident is not None and now - incident.last_at >= CALM:
+            incident.level, incident.resolved_at = GREEN, now
+        else:
+            continue
+        what = _to_tell(incident, now, remind)
+        if what is not None:
+            incident.notices += 1
+            incident.notified_level, incident.notified_at = incident.level, now
+            changes.append(Change(incident, what))
+    session.flush()
+    return changes
+
+
+def _open(session: Session, study_id: int | None) -> list[Incident]:
+    return list(
+        session.scalars(
+            select(Incident)
+            .where(Incident.study_id.is_not_distinct_from(study_id), Incident.resolved_at.is_(None))
+            .with_for_update()
+        )
+    )
+
+
+def _seen(
+    session: Session, study_id: int | None, incident: Incident | None, condition: Condition, now: datetime
+) -> Incident:
+    if incident is None:
+        incident = Incident(study_id=study_id, kind=condition.kind, first_at=now, count=0, notices=0)
+        session.add(incident)
+    incident.level, incident.detail = condition.level, condition.detail
+    incident.last_at = now
+    incident.count += 1
+    return incident
+
+
+def _to_tell(incident: Incident, now: datetime, remind: timedelta) -> str | None:
+    """The change worth telling. Of an acknowledged incident it is told only that it grew worse."""
+    if incident.notified_level is None or incident.notified_at is None:
+        return OPENED
+    if incident.level == RED and incident.notified_level != RED:
+        return WORSENED
+    if incident.acknowledged_at is not None:
+        return None
+    if incident.level == GREEN:
+        return RESOLVED
+    is_due = incident.level == RED and now - incident.notified_at >= remind
+    return REMINDER if is_due else None
+
+
+def acknowledged_at(session: Session, study_id: int, kind: Kind) -> datetime | None:
+    """When the open incident of a kind was acknowledged; None where it was not, or there is none."""
+    return session.scalar(
+        select(Incident.acknowledged_at).where(
+            Incident.study_id == study_id, Incident.kind == kind, Incident.resolved_at.is_(None)
+        )
+    )
+
+
+def last_acknowledged(session: Session, study_id: int, kind: Kind) -> Incident | None:
+    """The study's incident of a kind that was acknowledged last, open or over; None where none was."""
+    return session.scalar(
+        select(Incident)
+        .where(Incident.study_id == study_id, Incident.kind == kind, Incident.acknowledged_at.is_not(None))
+        .order_by(Incident.acknowledged_at.desc())
+        .limit(1)
+    )
+
+
+def listed(
+    session: Session, study_id: int, is_open: bool | None, level: str | None, after: int, limit: int
+) -> list[Incident]:
+    """Incidents of the study and of the deployment by id, from the one after `after`."""
+    query = select(Incident).where(_visible(study_id), Incident.id > after)
+    if is_open is not None:
+        query = query.where(Incident.resolved_at.is_(None) if is_open else Incident.resolved_at.is_not(None))
+    if level is not None:
+        query = query.where(Incident.level == level)
+    return list(session.scalars(query.order_by(Incident.id).limit(limit)))
+
+
+def _visible(study_id: int) -> ColumnElement[bool]:
+    return or_(Incident.study_id == study_id, Incident.study_id.is_(None))
+
+
+def acknowledge(
+    session: Session, study_id: int, incident_id: int, client_id: int, now: datetime
+) -> Incident | None:
+    """Note who has seen to an incident of the study or the deployment; None where there is none of that id.
+
+    The first one stays.
+    """
+    incident = session.scalars(
+        select(Incident).where(_visible(study_id), Incident.id == incident_id).with_for_update()
+    ).one_or_none()
+    if incident is not None and incident.acknowledged_at is None:
+        incident.acknowledged_by, incident.acknowledged_at = client_id, now
+        session.flush()
+    return incident

@@ -1,0 +1,115 @@
+"""Proposals: dangerous acts that one admin asks for and another one lets happen."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.core.base import Base, CreatedAt, Document, Id, Instant, StudyId
+
+OPEN, APPROVED, REJECTED = "open", "approved", "rejected"
+EXPIRED = "expired"  # what an open one is called after `expires_at`; never stored
+
+
+class Proposal(Base):
+    """An act of the audit with its arguments, by whom and why, and what became of it by whom."""
+
+    __tablename__ = "proposals"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'approved', 'rejected')", name="state"),
+        CheckConstraint("(state = 'open') = (decided_at IS NULL)", name="open_is_undecided"),
+        Index("ix_proposals_study_id_id", "study_id", "id"),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    act: Mapped[str]
+    arguments: Mapped[Document]
+    reason: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=OPEN)
+    proposed_by: Mapped[int] = mapped_column(BigInteger, ForeignKey("clients.id"))
+    expires_at: Mapped[Instant]
+    decided_by: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("clients.id"))
+    decided_at: Mapped[Instant | None]
+    created_at: Mapped[CreatedAt]
+
+
+def add(
+    session: Session,
+    study_id: int,
+    act: str,
+    arguments: Mapping[str, Any],
+    reason: str,
+    proposed_by: int,
+    expires_at: datetime,
+) -> Proposal:
+    """An open proposal."""
+    proposal = Proposal(
+        study_id=study_id,
+        act=act,
+        arguments=dict(arguments),
+        reason=reason,
+        state=OPEN,
+        proposed_by=proposed_by,
+        expires_at=expires_at,
+    )
+    session.add(proposal)
+    session.flush()
+    return proposal
+
+
+def pending(
+    session: Session,
+    study_id: int,
+    act: str,
+    arguments: Mapping[str, Any],
+    reason: str,
+    proposed_by: int,
+    now: datetime,
+) -> Proposal | None:
+    """The open proposal of exactly this by the same account, or None."""
+    query = select(Proposal).where(
+        Proposal.study_id == study_id,
+        Proposal.act == act,
+        Proposal.arguments == dict(arguments),
+        Proposal.reason == reason,
+        Proposal.proposed_by == proposed_by,
+        Proposal.state == OPEN,
+        Proposal.expires_at > now,
+    )
+    return session.scalars(query.order_by(Proposal.id).limit(1)).one_or_none()
+
+
+def locked(session: Session, study_id: int, proposal_id: int) -> Proposal | None:
+    """The study's proposal of this id, locked until the transaction ends, or None."""
+    return session.scalars(
+        select(Proposal)
+        .where(Proposal.study_id == study_id, Proposal.id == proposal_id)
+        .with_for_update(key_share=True)
+    ).one_or_none()
+
+
+def of_study(session: Session, study_id: int, proposal_id: int) -> Proposal | None:
+    """The study's proposal of this id, or None."""
+    return session.scalars(
+        select(Proposal).where(Proposal.study_id == study_id, Proposal.id == proposal_id)
+    ).one_or_none()
+
+
+def state(proposal: Proposal, now: datetime) -> str:
+    """What has become of it by now."""
+    return EXPIRED if proposal.state == OPEN and proposal.expires_at <= now else proposal.state
+
+
+def decide(session: Session, proposal: Proposal, new: str, client_id: int, now: datetime) -> None:
+    """Approve or reject an open one."""
+    proposal.state, proposal.decided_by, proposal.decided_at = new, client_id, now
+    session.flush()
+
+
+def listed(session: Session, study_id: int, after: int, limit: int) -> list[Proposal]:
+    """Proposals of the study by id, from the one after `after`."""
+    query = select(Proposal).where(Proposal.study_id == study_id, Proposal.id > after)
+    return list(session.scalars(query.order_by(Proposal.id).limit(limit)))

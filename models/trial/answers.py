@@ -1,0 +1,122 @@
+"""Survey answers as they came after a decision, and every report that disagrees with what was issued."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import CheckConstraint, UniqueConstraint, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, Session
+
+from models.core.base import Base, CreatedAt, DecisionId, Document, Id, ParticipantId, StudyId
+from models.core.session import Prepared
+from models.trial.decisions import Decision
+
+
+class Answer(Base):
+    """One reported set of answers for a decision. Append-only: a correction is a higher version.
+
+    source: `actions` (a later body of the same decision point) or `ema` (the study's back end).
+    reward: the proximal outcome by these answers, where they may correct the one decided with; else None.
+    Of the back end's reports the latest one counts: one without a reward takes back what an earlier one said.
+    """
+
+    __tablename__ = "answers"
+    __table_args__ = (
+        UniqueConstraint("decision_id", "version"),
+        CheckConstraint("source IN ('actions', 'ema')", name="source"),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    decision_id: Mapped[DecisionId]
+    version: Mapped[int]
+    source: Mapped[str]
+    item: Mapped[Document]
+    reward: Mapped[float | None]
+    created_at: Mapped[CreatedAt]
+
+
+class Discrepancy(Base):
+    """A report that differs from what was issued, or that fits no decision. What was issued stands."""
+
+    __tablename__ = "discrepancies"
+    __table_args__ = (
+        UniqueConstraint(
+            "participant_id", "decision_id", "field", "reported", postgresql_nulls_not_distinct=True
+        ),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    participant_id: Mapped[ParticipantId]
+    decision_id: Mapped[DecisionId | None]
+    field: Mapped[str]
+    code: Mapped[int]
+    issued: Mapped[str]
+    reported: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+ADD = Prepared(
+    "add_answer",
+    "INSERT INTO answers (study_id, decision_id, version, source, item, reward) "
+    "VALUES ($1, $2, $3, $4, $5, $6)",
+)
+
+
+def of_decisions(session: Session, decision_ids: Collection[int]) -> dict[int, list[Answer]]:
+    """All stored answers of these decisions, oldest first, by decision."""
+    found: dict[int, list[Answer]] = {decision_id: [] for decision_id in decision_ids}
+    query = select(Answer).where(Answer.decision_id.in_(decision_ids)).order_by(Answer.version)
+    for answer in session.scalars(query):
+        found[answer.decision_id].append(answer)
+    return found
+
+
+def add(
+    session: Session,
+    study_id: int,
+    decision_id: int,
+    earlier: list[Answer],
+    source: str,
+    item: Mapping[str, Any],
+    reward: float | None,
+) -> bool:
+    """Store `item`, at the latest with COMMIT, where it differs from the latest of its source; True where
+    something is stored.
+
+    `earlier` are the decision's answers so far. Two writers of one version meet at the unique constraint,
+    and the later one runs again.
+    """
+    same_source = [answer for answer in earlier if answer.source == source]
+    if same_source and same_source[-1].item == item:
+        return False
+    version = earlier[-1].version + 1 if earlier else 1
+    ADD.later(session, (study_id, decision_id, version, source, json.dumps(dict(item)), reward))
+    return True
+
+
+def outcome(decision: Decision, found: list[Answer]) -> float | None:
+    """The proximal outcome reported at a decision point, by its answers `found`, oldest first.
+
+    A report without a reward leaves the one decided with; where there is none, it says nothing.
+    """
+    told = [reported(decision, answer.reward) for answer in found if answer.source == "ema"]
+    return next((reward for reward in reversed(told) if reward is not None), decision.reward)
+
+
+def reported(decision: Decision, reward: float | None) -> float | None:
+    """The outcome of a decision by one report of the back end, with its `reward`; None: it says nothing."""
+    return decision.reward if reward is None else reward
+
+
+def disagree(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
+    """Record discrepancies once, however often they are reported."""
+    if found:
+        session.execute(insert(Discrepancy).on_conflict_do_nothing(), found)
+
+
+def discrepancy_count(session: Session, study_id: int) -> int:
+    """How many discrepancies the study has."""
+    return session.scalar(select(func.count()).where(Discrepancy.study_id == study_id)) or 0

@@ -1,0 +1,94 @@
+"""Circuits: whether a study's back end is asked at present, or left in peace after too many failures."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, case, func, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.core.base import Base
+from models.core.jobs import QUEUED, Job
+
+CLOSED = "closed"
+OPEN = "open"
+HALF_OPEN = "half_open"
+MOST_FAILURES = 5  # one after the other, then the circuit opens
+REASON = "the circuit is open"  # of jobs that were put off
+NONE = timedelta()
+LONGEST_PAUSE = timedelta(minutes=15)  # where the back end asked for none
+LOOK_AGAIN = timedelta(seconds=15)
+PROBE = timedelta(minutes=2)  # how long the one that tries has for its answer
+
+
+class Circuit(Base):
+    """The circuit of a study: closed while its back end is asked, open until `retry_at`, then half open.
+
+    Half open: one job asks, and the others wait until `retry_at` for what it finds.
+    """
+
+    __tablename__ = "circuits"
+    __table_args__ = (CheckConstraint("state IN ('closed', 'open', 'half_open')", name="state"),)
+
+    study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
+    state: Mapped[str] = mapped_column(server_default=CLOSED)
+    failures: Mapped[int] = mapped_column(server_default="0")
+    opened_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    retry_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+def of_study(session: Session, study_id: int) -> Circuit | None:
+    """The circuit of a study, or None where it never had one."""
+    return session.get(Circuit, study_id)
+
+
+def wait_until(session: Session, circuit: Circuit | None, now: datetime) -> datetime | None:
+    """None where the back end may be asked now, else until when it is left in peace.
+
+    Who is let through an open circuit whose pause is over makes it half open, for one answer.
+    """
+    if circuit is None or circuit.state == CLOSED or circuit.retry_at is None:
+        return None
+    if circuit.retry_at > now:
+        # the answer may come between our look and our being put off, and then nobody calls us
+        return circuit.retry_at if circuit.state == OPEN else min(circuit.retry_at, now + LOOK_AGAIN)
+    circuit.state, circuit.retry_at = HALF_OPEN, now + PROBE
+    session.flush()
+    return None
+
+
+def failed(session: Session, study_id: int, now: datetime, pause: timedelta, asked: timedelta = NONE) -> None:
+    """The back end did not answer; after too many times in a row it is left in peace, ever longer, and for as
+    long as it `asked` for. Who was sent before the circuit opened ends no pause."""
+    new = insert(Circuit).values(study_id=study_id, failures=1)
+    counted = new.on_conflict_do_update(index_elements=["study_id"], set_={"failures": Circuit.failures + 1})
+    failures = session.scalar(counted.returning(Circuit.failures)) or 0
+    if failures >= MOST_FAILURES:
+        longer = min(LONGEST_PAUSE, pause * 2.0 ** min(failures - MOST_FAILURES, 20))
+        pauses = case((Circuit.state == OPEN, Circuit.retry_at))
+        retry_at = func.greatest(pauses, now + max(longer, asked))
+        session.execute(
+            update(Circuit)
+            .where(Circuit.study_id == study_id)
+            .values(state=OPEN, opened_at=func.coalesce(Circuit.opened_at, now), retry_at=retry_at)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def answered(session: Session, study_id: int) -> None:
+    """The back end answered: it may be asked again at any time."""
+    session.execute(
+        update(Circuit)
+        .where(Circuit.study_id == study_id, Circuit.failures > 0)
+        .values(state=CLOSED, failures=0, opened_at=None, retry_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def probed(session: Session, study_id: int, now: datetime) -> None:
+    """The one that asked is back: who was put off until then may look again, now."""
+    session.execute(
+        update(Job)
+        .where(Job.study_id == study_id, Job.state == QUEUED, Job.reason == REASON)
+        .values(run_after=now)
+        .execution_options(synchronize_session=False)
+    )

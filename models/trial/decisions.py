@@ -1,0 +1,228 @@
+"""Decisions: what was drawn for a participant at a decision point, with everything needed to check it.
+
+The two statements at the top are the hot path. They go through the driver as text, without the ORM.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import BigInteger, CheckConstraint, Index, SmallInteger, UniqueConstraint, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.core.base import Base, Document, Id, Instant, ParticipantId
+from models.core.session import Prepared
+
+
+class Decision(Base):
+    """One randomised decision. `id` is the rid. Append-only: later answers are rows of `answers`.
+
+    state: what the protocol's state function gave, in the order its feature version names; None at F4.
+    policy_id: number of the policy whose probability this is; None at F4.
+    answers, reward: of the first committed call; reward is the outcome of the previous point's action, None
+    where the protocol records outcomes with the point itself: they come later, as rows of `answers`.
+    available, unavailable_rule: where a rule forbade a message, nothing was drawn: action and act_prob are 0,
+    policy_id is None.
+    study_id and protocol_id come from the row that was just read, without a foreign key: every decision of a
+    study would lock the same two rows.
+    """
+
+    __tablename__ = "decisions"
+    __table_args__ = (
+        UniqueConstraint("participant_id", "decision_index"),
+        CheckConstraint("available = (unavailable_rule IS NULL)", name="unavailable_by_a_rule"),
+        Index("ix_decisions_study_id_id", "study_id", "id"),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[int] = mapped_column(BigInteger)
+    participant_id: Mapped[ParticipantId]
+    decision_index: Mapped[int]
+    protocol_id: Mapped[int] = mapped_column(BigInteger)
+    protocol_hash: Mapped[str]
+    code_version: Mapped[str]
+    policy_id: Mapped[int | None]
+    feature_version: Mapped[str]
+    state: Mapped[list[float] | None] = mapped_column(ARRAY(DOUBLE_PRECISION))
+    advantage_mean: Mapped[float | None]
+    advantage_variance: Mapped[float | None]
+    act_prob: Mapped[float]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    action: Mapped[int] = mapped_column(SmallInteger)
+    fallback_level: Mapped[str]
+    available: Mapped[bool] = mapped_column(server_default="true")
+    unavailable_rule: Mapped[str | None]
+    answers: Mapped[Document]
+    reward: Mapped[float | None]
+    evening: Mapped[bool]
+    decision_time: Mapped[Instant]
+    utc_offset_minutes: Mapped[int] = mapped_column(SmallInteger)
+    act_gen_timestamp: Mapped[Instant]
+
+
+SENT = """
+       CASE WHEN v.looks_back_days > 0 THEN
+           (SELECT json_agg(json_build_array(e.act_gen_timestamp, e.decision_time, e.utc_offset_minutes))
+            FROM decisions e
+            WHERE e.participant_id = p.id AND e.decision_index < i.index AND e.action = 1
+              AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
+       END
+"""
+# Joins where a SELECT within the list of columns would read better: the server walks through a statement that
+# has one of these, each time it runs.
+POINT = """
+SELECT json_build_array(c.role, c.disabled, r.jti IS NOT NULL, s.paused, s.policy_id, v.id, v.looks_back_days,
+       p.id, p.phase, p.decision_index, p.timezone, p.rl_start_date, p.rl_end_date,
+       p.morning_notification_time_start, p.evening_notification_time_start, i.index,
+       CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END, d.act_gen_timestamp, h.earlier,
+       {sent},
+       encode(array_send(b.mean), 'hex'), encode(array_send(b.covariance), 'hex'))::text
+FROM clients c
+JOIN studies s ON s.id = c.study_id
+JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
+JOIN participants p ON p.study_id = s.id AND p.user_id = $4
+CROSS JOIN LATERAL (SELECT coalesce($5, p.decision_index + 1) AS index) i
+LEFT JOIN decisions d ON d.participant_id = p.id AND d.decision_index = i.index
+LEFT JOIN revoked_tokens r ON r.jti = $3
+LEFT JOIN policy_blocks b
+       ON b.study_id = s.id AND b.policy_id = s.policy_id AND b.participant_id = p.id
+CROSS JOIN LATERAL (
+    SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers, e.reward,
+               e.feature_version, t.told) ORDER BY e.decision_index) AS earlier
+    FROM decisions e
+    LEFT JOIN LATERAL (
+        SELECT json_build_array(a.item, coalesce(a.reward, e.reward)) AS told FROM answers a
+        WHERE a.decision_id = e.id AND a.source = 'ema' AND coalesce(a.reward, e.reward) IS NOT NULL
+        ORDER BY a.version DESC LIMIT 1) t ON true
+    WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1) h
+WHERE c.id = $2 AND c.study_id = $1
+"""
+
+
+class Point(NamedTuple):
+    """All that one decision needs, read by one statement, in its order, as one JSON array: the driver takes a
+    microsecond for each column.
+
+    Dates and instants are ISO texts. `decision_index` is the point asked for (the next one where none was
+    named); `act_gen_timestamp` is of the stored decision of that index, None where there is none yet, and
+    `new_rid` (else None) is for the one to be stored: who has it can answer before the row is written.
+    `earlier` holds
+    [decision_index, evening, action, answers, reward, feature_version, told] of the points that the state
+    looks back on; `told` is [item, reward] of the latest report of the back end that counts, or None.
+    `sent` holds [act_gen_timestamp, decision_time, utc_offset_minutes] of the messages of `looks_back_days`
+    days, None where they were not asked for. The arrays of the block come as `arrays.sent` reads them.
+    """
+
+    role: str
+    disabled: bool
+    revoked: bool
+    paused: bool
+    current_policy_id: int
+    protocol_id: int
+    looks_back_days: int
+    participant_id: int
+    phase: str
+    closed_index: int
+    timezone: str
+    rl_start_date: str
+    rl_end_date: str
+    mornings: list[int]
+    evenings: list[int]
+    decision_index: int
+    new_rid: int | None
+    act_gen_timestamp: str | None
+    earlier: list[list[Any]] | None
+    sent: list[list[Any]] | None
+    block_mean: str | None
+    block_covariance: str | None
+
+
+COLUMNS = [column.name for column in Decision.__table__.columns]
+# Nobody waits to read a point. Of several who decide the same one, the unique key lets the first pass. And
+# each rewrites the participant's row: with a snapshot from before another point was decided, a window ended
+# or the participant withdrawn, that fails. Who failed runs again, and sees what the first one wrote.
+INSERT = f"""
+WITH moved AS (
+    UPDATE participants SET phase = $1, timezone = $2 WHERE id = $3
+)
+INSERT INTO decisions ({", ".join(COLUMNS)}) OVERRIDING SYSTEM VALUE
+SELECT {", ".join(COLUMNS)} FROM json_populate_record(NULL::decisions, $4)
+"""
+READ_POINT = Prepared("read_point", POINT.format(sent="NULL"))
+READ_POINT_WITH_SENT = Prepared("read_point_with_sent", POINT.format(sent=SENT))
+ADD_DECISION = Prepared("add_decision", INSERT)
+
+
+def point(
+    session: Session,
+    study_id: int,
+    client_id: int,
+    jti: str,
+    user_id: str,
+    decision_index: int | None,
+    with_sent: bool,
+) -> Point | None:
+    """Read a decision point; None where the account or the participant is not of this study.
+
+    A statement has its price even where it finds nothing, so the messages sent are read only if asked for.
+    """
+    statement = READ_POINT_WITH_SENT if with_sent else READ_POINT
+    row = statement.row(session, (study_id, client_id, jti, user_id, decision_index))
+    return Point(*orjson.loads(row[0])) if row else None
+
+
+def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> None:
+    """Store a decision, at the latest with COMMIT; its participant goes on in `phase` and `timezone`.
+
+    `values` has all columns, as they go into one JSON object: numbers that are finite (others would be null),
+    and instants in UTC (of other offsets it keeps whole minutes alone).
+    """
+    record = orjson.dumps(values).decode()
+    ADD_DECISION.later(session, (phase, timezone, values["participant_id"], record))
+
+
+def at(session: Session, participant_id: int, decision_index: int) -> Decision | None:
+    """The decision of a participant at an index, or None."""
+    return session.scalars(
+        select(Decision).where(
+            Decision.participant_id == participant_id, Decision.decision_index == decision_index
+        )
+    ).one_or_none()
+
+
+def known(session: Session, participant_id: int, decision_index: int) -> Decision:
+    """The same where it must exist. Raises NoResultFound."""
+    return session.scalars(
+        select(Decision).where(
+            Decision.participant_id == participant_id, Decision.decision_index == decision_index
+        )
+    ).one()
+
+
+def by_rids(session: Session, participant_id: int, rids: list[int]) -> dict[int, Decision]:
+    """Those of the decisions `rids` that are this participant's, by rid."""
+    found = session.scalars(
+        select(Decision).where(Decision.participant_id == participant_id, Decision.id.in_(rids))
+    )
+    return {decision.id: decision for decision in found}
+
+
+def listed(
+    session: Session, study_id: int, participant_id: int | None, after: int, limit: int
+) -> list[Decision]:
+    """Decisions of the study by rid, from the one after `after`; `participant_id` leaves only theirs."""
+    query = select(Decision).where(Decision.study_id == study_id, Decision.id > after)
+    if participant_id is not None:
+        query = query.where(Decision.participant_id == participant_id)
+    return list(session.scalars(query.order_by(Decision.id).limit(limit)))
+
+
+def fallback_counts(session: Session, study_id: int) -> dict[str, int]:
+    """How many decisions were made at each fallback level."""
+    rows = session.execute(
+        select(Decision.fallback_level, func.count())
+        .where(Decision.study_id == study_id)
+        .group_by(Decision.fallback_level)
+    )
+    return dict(rows.all())

@@ -1,0 +1,130 @@
+"""Parts of a fit: blocks of participants that any worker may take, and what it made of them.
+
+They live as long as the fit. A part without a result is open; who works at it holds its lock, which dies with
+its holder.
+"""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, delete, or_, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.core.base import Base, CreatedAt, Id, ProtocolId, StudyId
+from models.core.jobs import RUNNING, Job, LostClaim
+
+FIRST = "first"
+SECOND = "second"
+
+
+class Part(Base):
+    """The participants of a study from `first_participant` to `last_participant`, of whom `size` are learnt
+    from, in one of the two steps of attempt `attempt` at a fit.
+
+    row_seq: the last row that is learnt from. policy_id: what serves now. terms, result: arrays of float64.
+    done_by: the process that made the result.
+    """
+
+    __tablename__ = "fit_parts"
+    __table_args__ = (CheckConstraint("step IN ('first', 'second')", name="step"),)
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    job_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("jobs.id"), index=True)
+    attempt: Mapped[int]
+    protocol_id: Mapped[ProtocolId]
+    row_seq: Mapped[int] = mapped_column(BigInteger)
+    policy_id: Mapped[int]
+    first_participant: Mapped[int] = mapped_column(BigInteger)
+    last_participant: Mapped[int] = mapped_column(BigInteger)
+    size: Mapped[int]
+    step: Mapped[str]
+    terms: Mapped[bytes]
+    result: Mapped[bytes | None]
+    done_by: Mapped[str | None]
+    created_at: Mapped[CreatedAt]
+
+
+class Span(NamedTuple):
+    """Some participants in a row, by id: the first, the last, and how many of them are learnt from."""
+
+    first: int
+    last: int
+    size: int
+
+
+class Basis(NamedTuple):
+    """What all parts of a fit have in common."""
+
+    protocol_id: int
+    row_seq: int
+    policy_id: int
+
+
+def add(session: Session, job: Job, basis: Basis, step: str, terms: bytes, spans: list[Span]) -> list[int]:
+    """Insert the parts of one step of the claimed job's fit; their ids, in the order of `spans`."""
+    known = {"study_id": job.study_id, "job_id": job.id, "attempt": job.attempts, **basis._asdict()}
+    added = [
+        Part(
+            **known,
+            step=step,
+            terms=terms,
+            first_participant=span.first,
+            last_participant=span.last,
+            size=span.size,
+        )
+        for span in spans
+    ]
+    session.add_all(added)
+    session.flush()
+    return [part.id for part in added]
+
+
+def open_part(session: Session, part_id: int) -> Part | None:
+    """The part, or None where it has its result or is gone."""
+    return session.scalars(select(Part).where(Part.id == part_id, Part.result.is_(None))).one_or_none()
+
+
+def finish(session: Session, part_id: int, result: bytes, done_by: str) -> None:
+    """Store what a part gives. Nothing where somebody did so before, which is the same, or it is gone."""
+    session.execute(
+        update(Part)
+        .where(Part.id == part_id, Part.result.is_(None))
+        .values(result=result, done_by=done_by)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def unfinished(session: Session, part_ids: list[int]) -> list[int]:
+    """Those of the parts that are open, in their order."""
+    found = set(session.scalars(select(Part.id).where(Part.id.in_(part_ids), Part.result.is_(None))))
+    return [part_id for part_id in part_ids if part_id in found]
+
+
+def result(session: Session, part_id: int) -> tuple[bytes, str]:
+    """What a part gave, and who did it. Raises LostClaim for one that is gone: the fit was taken up anew."""
+    found: Any = session.execute(
+        select(Part.result, Part.done_by).where(Part.id == part_id, Part.result.is_not(None))
+    ).one_or_none()
+    if found is None:
+        raise LostClaim(f"part {part_id} is gone")
+    return found.result, found.done_by
+
+
+def clear(session: Session, job: Job) -> None:
+    """Delete the parts of the claimed job's fit."""
+    session.execute(
+        delete(Part)
+        .where(Part.job_id == job.id, Part.attempt == job.attempts)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def clear_abandoned(session: Session) -> int:
+    """Delete the parts of fits that are over, or were taken up anew; how many."""
+    over = select(Job.id).where(
+        Job.id == Part.job_id, or_(Job.state != RUNNING, Job.attempts != Part.attempt)
+    )
+    deleted: Any = session.execute(
+        delete(Part).where(over.exists()).execution_options(synchronize_session=False)
+    )
+    return int(deleted.rowcount)

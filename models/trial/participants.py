@@ -1,0 +1,170 @@
+"""Participants: who takes part, where and between which dates, and how far through the decision points."""
+
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, UniqueConstraint, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, SMALLINT, insert
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.core.base import Base, CreatedAt, Document, Id, Instant, ParticipantId, StudyId
+
+REGISTERED = "REGISTERED"
+STARTED = "STARTED"
+COMPLETED_AWAITING_REVIEW = "COMPLETED_AWAITING_REVIEW"
+ENDED = "ENDED"
+WITHDRAWN = "WITHDRAWN"
+PHASES = (REGISTERED, STARTED, COMPLETED_AWAITING_REVIEW, ENDED, WITHDRAWN)
+
+
+class Participant(Base):
+    """`decision_index` counts the decision points that are over; the next one is `decision_index + 1`.
+
+    `id` is opaque and stands in URLs, messages and logs; `user_id` is the app's own name for the person.
+    `corrections` counts corrected outcomes. `removed_row_seq`: policies of that `row_seq` or a higher one are
+    not fitted from this participant's rows; None where they count.
+    """
+
+    __tablename__ = "participants"
+    __table_args__ = (
+        UniqueConstraint("study_id", "user_id"),
+        CheckConstraint(f"phase IN {PHASES}", name="phase"),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    user_id: Mapped[str]
+    phase: Mapped[str] = mapped_column(server_default=REGISTERED)
+    decision_index: Mapped[int] = mapped_column(server_default="0")
+    timezone: Mapped[str]
+    rl_start_date: Mapped[date]
+    rl_end_date: Mapped[date]
+    consent_start_date: Mapped[date]
+    consent_end_date: Mapped[date]
+    morning_notification_time_start: Mapped[list[int]] = mapped_column(ARRAY(SMALLINT))
+    evening_notification_time_start: Mapped[list[int]] = mapped_column(ARRAY(SMALLINT))
+    registration: Mapped[Document]
+    corrections: Mapped[int] = mapped_column(server_default="0")
+    removed_row_seq: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[CreatedAt]
+
+
+class ParticipantZone(Base):
+    """An IANA zone in which a participant lives from decision point `decision_index` on (0: enrolment).
+
+    Append-only. The last one is the participant's `timezone`.
+    """
+
+    __tablename__ = "participant_zones"
+    __table_args__ = (UniqueConstraint("participant_id", "decision_index"),)
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    participant_id: Mapped[ParticipantId]
+    timezone: Mapped[str]
+    since: Mapped[Instant]
+    decision_index: Mapped[int]
+
+
+def enrol(session: Session, study_id: int, registration: dict[str, Any], **columns: Any) -> int | None:
+    """Add the participant and return the id; None where the study already has this user_id."""
+    added = session.execute(
+        insert(Participant)
+        .values(study_id=study_id, registration=registration, **columns)
+        .on_conflict_do_nothing(index_elements=["study_id", "user_id"])
+        .returning(Participant.id, Participant.timezone, Participant.created_at)
+    ).one_or_none()
+    if added is None:
+        return None
+    enter_zone(session, study_id, added.id, added.timezone, added.created_at, decision_index=0)
+    return int(added.id)
+
+
+def enter_zone(
+    session: Session, study_id: int, participant_id: int, timezone: str, since: datetime, decision_index: int
+) -> None:
+    """Note that the participant lives in another zone from a decision point on."""
+    session.add(
+        ParticipantZone(
+            study_id=study_id,
+            participant_id=participant_id,
+            timezone=timezone,
+            since=since,
+            decision_index=decision_index,
+        )
+    )
+    session.flush()
+
+
+def corrected(session: Session, participant_id: int) -> None:
+    """Note that an earlier outcome of the participant came, or was corrected: all their rows must be looked
+    through again."""
+    session.execute(
+        update(Participant)
+        .where(Participant.id == participant_id)
+        .values(corrections=Participant.corrections + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def zones(session: Session, participant_id: int) -> list[ParticipantZone]:
+    """Every zone of a participant, oldest first."""
+    return list(
+        session.scalars(
+            select(ParticipantZone)
+            .where(ParticipantZone.participant_id == participant_id)
+            .order_by(ParticipantZone.decision_index)
+        )
+    )
+
+
+def by_user(session: Session, study_id: int, user_id: str) -> Participant | None:
+    """The participant whom the app calls `user_id`, or None."""
+    return session.scalars(
+        select(Participant).where(Participant.study_id == study_id, Participant.user_id == user_id)
+    ).one_or_none()
+
+
+def locked(session: Session, study_id: int, user_id: str) -> Participant | None:
+    """The same, locked until the transaction ends: one call at a time moves a participant on."""
+    return session.scalars(
+        select(Participant)
+        .where(Participant.study_id == study_id, Participant.user_id == user_id)
+        .with_for_update(key_share=True)
+    ).one_or_none()
+
+
+def of_study(session: Session, study_id: int, participant_id: int) -> Participant | None:
+    """The participant with this id where they are the study's, or None."""
+    return session.scalars(
+        select(Participant).where(Participant.study_id == study_id, Participant.id == participant_id)
+    ).one_or_none()
+
+
+def locked_of_study(session: Session, study_id: int, participant_id: int) -> Participant | None:
+    """The same, locked until the transaction ends."""
+    return session.scalars(
+        select(Participant)
+        .where(Participant.study_id == study_id, Participant.id == participant_id)
+        .with_for_update(key_share=True)
+    ).one_or_none()
+
+
+def listed(session: Session, study_id: int, user_id: str | None, after: int, limit: int) -> list[Participant]:
+    """Participants of the study by id, from the one after `after`; `user_id` leaves only theirs."""
+    query = select(Participant).where(Participant.study_id == study_id, Participant.id > after)
+    if user_id is not None:
+        query = query.where(Participant.user_id == user_id)
+    return list(session.scalars(query.order_by(Participant.id).limit(limit)))
+
+
+def locked_by_id(session: Session, participant_id: int) -> Participant:
+    """The participant with this id, locked until the transaction ends."""
+    return session.scalars(
+        select(Participant).where(Participant.id == participant_id).with_for_update(key_share=True)
+    ).one()
+
+
+def count(session: Session, study_id: int) -> int:
+    """How many participants the study has."""
+    return session.scalar(select(func.count()).where(Participant.study_id == study_id)) or 0

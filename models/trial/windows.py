@@ -1,0 +1,257 @@
+"""Windows: decision points that are over, and whether their survey data has arrived."""
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, func, select
+from sqlalchemy.orm import Mapped, Session
+
+from models.core import jobs
+from models.core.base import Base, Id, Instant, ParticipantId, StudyId
+from models.core.jobs import CLOCKS, Job
+from models.core.session import Prepared
+from models.core.studies import Study
+from models.trial.decisions import COLUMNS, Decision
+from models.trial.participants import COMPLETED_AWAITING_REVIEW, ENDED, Participant
+
+ENDED_BY_APP = "ended"
+END_MISSING = "end_missing"
+MISSED = "missed"
+
+AWAITED = "ended"
+INGESTED = "ingested"
+FAILED = "failed"
+
+
+class Window(Base):
+    """One decision point that is over.
+
+    kind: `ended` by the app, `end_missing` where nobody ended it, `missed` where nothing was decided.
+    state: `ended` until its survey data is stored (`ingested`) or could not be had (`failed`, with its code).
+    query_start, query_end: the span asked for in the study's back end, the same at every try.
+    """
+
+    __tablename__ = "windows"
+    __table_args__ = (
+        UniqueConstraint("participant_id", "decision_index"),
+        CheckConstraint("kind IN ('ended', 'end_missing', 'missed')", name="kind"),
+        CheckConstraint("state IN ('ended', 'ingested', 'failed', 'missed')", name="state"),
+        Index("ix_windows_study_id_state", "study_id", "state"),
+    )
+
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    participant_id: Mapped[ParticipantId]
+    decision_index: Mapped[int]
+    kind: Mapped[str]
+    state: Mapped[str]
+    code: Mapped[int | None]
+    query_start: Mapped[Instant | None]
+    query_end: Mapped[Instant | None]
+    ended_at: Mapped[Instant]
+    ingested_at: Mapped[Instant | None]
+
+
+class Source(NamedTuple):
+    """A window, where and for whom to ask for its data, and how often the study's back end failed lately.
+
+    token: under the keys of the settings, for `secrets.decrypt`.
+    """
+
+    window_id: int
+    query_start: datetime | None
+    query_end: datetime | None
+    user_id: str
+    url: str
+    token: memoryview | None
+    failures: int
+
+
+class Target(NamedTuple):
+    """What the data of a window is stored with: its decision (of no session), how many reports that has
+    already, the study's time zone of naive times, and which protocol version is in force."""
+
+    decision: Decision
+    reports: int
+    zone: str
+    protocol_id: int
+
+
+# An ingest runs each of these: through the driver, they cost it a third of what the ORM would
+SETTLE = Prepared("settle_window", "UPDATE windows SET state = $2, code = $3, ingested_at = $4 WHERE id = $1")
+CLAIMED = ("id", "study_id", "kind", "window_id", "attempts", "tries", "run_after", "claimed_at", "code")
+TARGET_COLUMNS = f"""
+{", ".join(f"d.{name}" for name in COLUMNS)},
+(SELECT count(*) FROM answers a WHERE a.decision_id = d.id), s.ema_timezone, v.id
+"""
+TARGET_JOINS = """
+JOIN studies s ON s.id = w.study_id
+JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
+LEFT JOIN decisions d ON d.participant_id = w.participant_id AND d.decision_index = w.decision_index
+"""
+CLAIM = Prepared(
+    "claim_ingest",
+    f"""
+WITH job AS (
+    UPDATE jobs SET state = 'running', attempts = attempts + 1, tries = tries + 1, claimed_at = $2
+    WHERE id = $1 AND kind = 'ingest' AND state = 'queued' AND run_after <= $3
+    RETURNING {", ".join(CLAIMED)})
+SELECT {TARGET_COLUMNS}, job.*,
+    w.id, w.query_start, w.query_end, p.user_id, s.ema_url, s.ema_token, coalesce(c.failures, 0)
+FROM job
+JOIN windows w ON w.id = job.window_id
+JOIN participants p ON p.id = w.participant_id
+{TARGET_JOINS}
+LEFT JOIN circuits c ON c.study_id = s.id
+""",
+)
+TARGET_WIDTH = len(COLUMNS) + len(Target._fields) - 1
+TARGET = Prepared(
+    "target_of_window", f"SELECT {TARGET_COLUMNS} FROM windows w {TARGET_JOINS} WHERE w.id = $1"
+)
+
+
+def at(session: Session, participant_id: int, decision_index: int) -> Window | None:
+    """The closed window of a participant at an index, or None."""
+    return session.scalars(
+        select(Window).where(Window.participant_id == participant_id, Window.decision_index == decision_index)
+    ).one_or_none()
+
+
+def of_participant(session: Session, participant_id: int) -> list[Window]:
+    """All closed windows of a participant, in their order."""
+    return list(
+        session.scalars(
+            select(Window).where(Window.participant_id == participant_id).order_by(Window.decision_index)
+        )
+    )
+
+
+def close(
+    session: Session,
+    participant: Participant,
+    kind: str,
+    now: datetime,
+    decided_at: datetime,
+    look_back: timedelta,
+) -> Job:
+    """End the open window of a locked participant and queue its ingest; return that job.
+
+    The index advances; after the last window the participant has ended.
+    """
+    participant.decision_index += 1
+    if participant.phase == COMPLETED_AWAITING_REVIEW:
+        participant.phase = ENDED
+    window = Window(
+        study_id=participant.study_id,
+        participant_id=participant.id,
+        decision_index=participant.decision_index,
+        kind=kind,
+        state=AWAITED,
+        query_start=decided_at - look_back,
+        query_end=now,
+        ended_at=now,
+    )
+    session.add(window)
+    session.flush()
+    return jobs.add_ingest(session, participant.study_id, window.id, now)
+
+
+def miss(session: Session, participant: Participant, upto: int, now: datetime) -> None:
+    """Record the points of a locked participant up to index `upto` as missed: nothing was decided there."""
+    for index in range(participant.decision_index + 1, upto + 1):
+        session.add(
+            Window(
+                study_id=participant.study_id,
+                participant_id=participant.id,
+                decision_index=index,
+                kind=MISSED,
+                state=MISSED,
+                ended_at=now,
+            )
+        )
+    participant.decision_index = max(participant.decision_index, upto)
+    session.flush()
+
+
+def settle(session: Session, window_id: int, state: str, code: int | None, now: datetime | None) -> None:
+    """Write down how the ingest of a window came out, at the latest with COMMIT."""
+    SETTLE.later(session, (window_id, state, code, now))
+
+
+def claim(session: Session, job_id: int, now: datetime) -> tuple[Job, Source, Target] | None:
+    """Take a queued ingest that is due, with what it asks for and where that goes; None where it is not due.
+    The job is of no session."""
+    row = CLAIM.row(session, (job_id, now, now + CLOCKS))
+    if row is None:
+        return None
+    target, claimed = row[:TARGET_WIDTH], row[TARGET_WIDTH:]
+    job = Job(**dict(zip(CLAIMED, claimed, strict=False)))
+    return job, Source(*claimed[len(CLAIMED) :]), _target(target)
+
+
+def target(session: Session, window_id: int) -> Target:
+    """What the data of a window is stored with, as it is now."""
+    row = TARGET.row(session, (window_id,))
+    if row is None:
+        raise LookupError(f"there is no window {window_id}")
+    return _target(row)
+
+
+def _target(row: tuple[Any, ...]) -> Target:
+    return Target(Decision(**dict(zip(COLUMNS, row, strict=False))), *row[len(COLUMNS) :])
+
+
+def stale(session: Session, study: Study, before: datetime, limit: int) -> list[int]:
+    """Ids of participants of the study whose open decision was generated before `before`."""
+    open_decision = (Decision.participant_id == Participant.id) & (
+        Decision.decision_index == Participant.decision_index + 1
+    )
+    return list(
+        session.scalars(
+            select(Participant.id)
+            .join(Decision, open_decision)
+            .where(Participant.study_id == study.id, Decision.act_gen_timestamp < before)
+            .order_by(Participant.id)
+            .limit(limit)
+        )
+    )
+
+
+def counts(session: Session, study_id: int) -> dict[str, int]:
+    """How many windows are in each state."""
+    rows = session.execute(
+        select(Window.state, func.count()).where(Window.study_id == study_id).group_by(Window.state)
+    )
+    return dict(rows.all())
+
+
+def listed(session: Session, study_id: int, state: str | None, after: int, limit: int) -> list[Window]:
+    """Windows of the study by id, from the one after `after`."""
+    query = select(Window).where(Window.study_id == study_id, Window.id > after)
+    if state:
+        query = query.where(Window.state == state)
+    return list(session.scalars(query.order_by(Window.id).limit(limit)))
+
+
+def last_with_decision(session: Session, participant_id: int) -> Window | None:
+    """The participant's latest window that had a decision, or None."""
+    return session.scalars(
+        select(Window)
+        .where(Window.participant_id == participant_id, Window.kind != MISSED)
+        .order_by(Window.decision_index.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def retry(session: Session, study_id: int, window_id: int, now: datetime) -> Job | None:
+    """Queue the ingest of a window again where it had failed; its job, or None where there is none."""
+    window = session.get(Window, window_id)
+    if window is None or window.study_id != study_id or window.kind == MISSED:
+        return None
+    job = jobs.of_window(session, window_id)
+    if job.state == jobs.FAILED:
+        jobs.revive(job, now)
+        window.state = AWAITED
+        session.flush()
+    return job

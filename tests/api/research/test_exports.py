@@ -1,0 +1,163 @@
+"""Exports over HTTP and at the command line: who may, what is noted, and downloads that break off."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.core import studies
+from models.core.session import transact
+from replay.checks import replay
+from settings import settings
+from tests.support.study import Trial
+from workers.research import exports
+from workers.trial import refit
+
+
+@pytest.fixture(autouse=True)
+def folder(trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where exports go."""
+    monkeypatch.setenv("KAIROS_EXPORT_FOLDER", str(tmp_path / "exports"))
+    settings.cache_clear()
+    yield tmp_path / "exports"
+    settings.cache_clear()
+
+
+def asked(trial: Trial) -> int:
+    answer = trial.call("POST", "/exports", role="researcher")
+    assert answer.status_code == 202
+    return int(answer.json["job_id"])  # type: ignore[index]
+
+
+def acts(trial: Trial) -> list[tuple[str, str]]:
+    found = trial.rows(
+        "SELECT act, reason FROM audit WHERE study_id = %s AND seq > 1 ORDER BY id", trial.study_id
+    )
+    return [(row["act"], row["reason"]) for row in found]
+
+
+def sealed(trial: Trial) -> str:
+    """The manifest's checksum in the audit, which is part of its chain."""
+    (row,) = trial.call("GET", "/audit?act=export written", role="admin").get_json()["audit"]
+    return str(row["after"]["manifest_sha256"])
+
+
+def test_request_and_download_are_noted(trial: Trial) -> None:
+    job_id = asked(trial)
+    exports.run(job_id)
+    whole = trial.call("GET", f"/exports/{job_id}/file", role="researcher")
+    shown = trial.call("GET", f"/exports/{job_id}", role="admin").json["export"]  # type: ignore[index]
+    assert (whole.status_code, whole.mimetype, len(whole.data)) == (200, "application/zip", shown["bytes"])
+    assert whole.headers["ETag"] == f'"{shown["sha256"]}"'
+    noted = ["export", "export written", "export download"]
+    assert acts(trial) == [(act, f"job {job_id}") for act in noted]
+    assert sealed(trial) == shown["manifest_sha256"]
+
+
+def test_a_download_that_broke_off_goes_on(trial: Trial) -> None:
+    job_id = asked(trial)
+    exports.run(job_id)
+    path = f"/exports/{job_id}/file"
+    whole = trial.call("GET", path, role="researcher")
+    first = trial.call("GET", path, role="researcher", Range="bytes=0-999")
+    tag = {"Range": "bytes=1000-", "If_Range": whole.headers["ETag"]}
+    rest = trial.call("GET", path, role="researcher", **tag)
+    assert (first.status_code, rest.status_code) == (206, 206)
+    assert first.data + rest.data == whole.data
+    other = trial.call("GET", path, role="researcher", **(tag | {"If_Range": '"another"'}))
+    assert (other.status_code, other.data) == (200, whole.data)
+    beyond = trial.call("GET", path, role="researcher", Range=f"bytes={len(whole.data)}-")
+    assert (beyond.status_code, beyond.json["error_code"]) == (416, 913)  # type: ignore[index]
+
+
+def test_a_file_that_is_not_there_yet_or_no_more(trial: Trial, folder: Path) -> None:
+    job_id = asked(trial)
+    answer = trial.call("GET", f"/exports/{job_id}/file", role="researcher")
+    assert (answer.status_code, answer.json["error_code"]) == (409, 914)  # type: ignore[index]
+    exports.run(job_id)
+    for path in folder.iterdir():
+        path.unlink()
+    answer = trial.call("GET", f"/exports/{job_id}/file", role="researcher")
+    assert (answer.status_code, answer.json["error_code"]) == (410, 915)  # type: ignore[index]
+
+
+def test_other_jobs_are_no_exports(trial: Trial) -> None:
+    job_id = trial.call("POST", "/update_parameters", role="admin").json["job_id"]  # type: ignore[index]
+    assert trial.call("GET", f"/exports/{job_id}", role="researcher").status_code == 404
+
+
+def command(trial: Trial, *words: str) -> Any:
+    return trial.service.app.test_cli_runner().invoke(args=["export", trial.name, *words])
+
+
+def test_the_command_writes_a_folder_that_replays(trial: Trial, tmp_path: Path) -> None:
+    trial.enrol("ann")
+    trial.live("ann", 2)
+    done = command(trial, str(tmp_path / "out"), "--account", f"admin@{trial.name}")
+    told = json.loads(done.output)
+    assert told["rows"]["decisions"] == 2
+    assert not replay(tmp_path / "out", anchor=told["manifest_sha256"]).first
+    by_hand = "export at the command line"
+    assert acts(trial) == [(by_hand, "without the key"), ("export written", by_hand)]
+    assert sealed(trial) == told["manifest_sha256"]
+
+
+def test_the_key_is_in_the_exports_of_a_closed_study(new_trial: Callable[..., Trial], tmp_path: Path) -> None:
+    trial = new_trial("schedule.study_length=2")
+    trial.enrol("ann")
+    trial.live("ann", 2)
+    words = ("--account", f"admin@{trial.name}")
+    trial.call("POST", "/study/pause", {"reason": "the trial is over"}, role="admin")
+    assert command(trial, str(tmp_path / "early"), *words).exit_code == 0
+    manifest = json.loads((tmp_path / "early" / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["study_key"], manifest["study"]["closed_at"]) == (None, None)
+    trial.call("POST", "/study/close", {"reason": "the trial is over"}, role="admin")
+    assert command(trial, str(tmp_path / "out"), *words).exit_code == 0
+    key = transact(lambda session: studies.by_id(session, trial.study_id).study_key)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["study_key"] == key.hex()
+    report = replay(tmp_path / "out")
+    assert (report.first, report.held["seed"]) == ({}, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--account", "nobody"), "there is no account 'nobody' of a researcher or admin"),
+        (("--account", "client@{}"), "of a researcher or admin"),
+        ((), "Missing option '--account'"),
+    ],
+)
+def test_failures_are_sentences(trial: Trial, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    done = command(trial, str(tmp_path / "out"), *(word.format(trial.name) for word in words))
+    assert told in done.output
+    assert done.exit_code in {1, 2}
+
+
+def test_a_folder_with_something_in_it_is_left_alone(trial: Trial, tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    assert "is not empty" in command(trial, str(tmp_path), "--account", f"admin@{trial.name}").output
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("algorithm=pooled",), ("algorithm=fixed_probability",), ("hyperparameters.rule=fixed",)],
+    ids=str,
+)
+def test_a_trial_under_another_algorithm_replays(
+    new_trial: Callable[..., Trial], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    trial = new_trial(*words)
+    for name in ("ann", "ben"):
+        trial.enrol(name)
+        trial.live(name, 4)
+    for path in ("/update_hyperparameters", "/update_parameters"):
+        refit.run(trial.call("POST", path, role="admin").json["job_id"])  # type: ignore[index]
+        trial.live("ann", 2)
+    told = json.loads(command(trial, str(tmp_path / "out"), "--account", f"admin@{trial.name}").output)
+    report = replay(tmp_path / "out")
+    assert not report.first, "\n".join(report.lines())
+    assert told["rows"]["policies"] == (1 if "fixed_probability" in words[0] else 3)

@@ -1,0 +1,44 @@
+"""An export by the running stack: asked for, written by the worker, fetched in two parts, replayed."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from local.stack import Stack
+from replay.checks import replay
+from tests.support import remote
+
+
+def test_the_worker_writes_what_the_api_hands_out(stack: Stack, tmp_path: Path) -> None:
+    caller = remote.begin(stack.env, stack.api_url, role="admin")
+    caller.enrol("ann")
+    for index in range(1, 4):
+        assert caller.actions("ann", decision_index=index).status_code == 200
+    _wait(caller, caller.post("/update_parameters", {}).json()["status_url"], "job")
+    asked = caller.post("/exports", {}).json()
+    done = _wait(caller, asked["status_url"], "export")
+    parts = [_part(caller, asked["status_url"], span) for span in ("bytes=0-4999", "bytes=5000-")]
+    (tmp_path / "export.zip").write_bytes(b"".join(parts))
+    report = replay(tmp_path / "export.zip", anchor=done["manifest_sha256"])
+    assert not report.first, "\n".join(report.lines())
+    assert done["rows"]["decisions"] == report.held["action"] == 3
+
+
+def _wait(caller: remote.Remote, path: str, key: str) -> dict[str, Any]:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found: dict[str, Any] = caller.get(path)[key]
+        if found["state"] in {"done", "failed"}:
+            break
+        time.sleep(0.1)
+    assert found["state"] == "done", found
+    return found
+
+
+def _part(caller: remote.Remote, path: str, span: str) -> bytes:
+    headers = {"Authorization": f"Bearer {caller.token}", "Range": span}
+    answer = requests.get(f"{caller.url}{path}/file", headers=headers, timeout=60)
+    assert answer.status_code == 206, answer.text
+    return answer.content

@@ -1,0 +1,89 @@
+"""The rehearsal as the trial's client: in lockstep with the service, or free of it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import requests
+
+from rehearsal.backend import MORE_FAULTS, Backend, EmaServer, Faults
+from rehearsal.client import Client
+from rehearsal.play import Rehearsal, is_settled
+from tests.storm.trial import Account, Deployment, Seed
+
+THREADS = 8
+PATIENCE = 150.0  # longer than the two minutes that a circuit waits for a killed probe
+LATE = "late"  # is no failure: the answer comes, well within what the service waits for one
+LATE_SECONDS = 0.4
+SHARE = 1 / 3  # of the back end's calls fail
+DISTURBED = (
+    SHARE * len(MORE_FAULTS) / (len(MORE_FAULTS) - 1)
+)  # are not answered at once: they fail, or are late
+
+
+class NotQuiet(AssertionError):
+    """The service did not come to an end with its work."""
+
+
+class CountingClient(Client):
+    """A client that counts what each of its tries met: a status or a network error."""
+
+    def __init__(self, url: str, account: Account) -> None:
+        super().__init__(url, account.study, account.name, account.password, PATIENCE)
+        self.met: Counter[str] = Counter()
+        self._counting = Lock()
+
+    def _try(
+        self, method: str, path: str, body: Mapping[str, Any] | None, token: str | None
+    ) -> tuple[requests.Response | None, str]:
+        response, told = super()._try(method, path, body, token)
+        with self._counting:
+            self.met[told] += 1
+        return response, told
+
+
+class FaultyBackend(Backend):
+    """A back end that counts how it failed on purpose, and how often it was only late."""
+
+    def __init__(self, share: float, seed: int) -> None:
+        super().__init__(None, Faults(share, LATE_SECONDS, seed, MORE_FAULTS))
+        self.failed: Counter[str] = Counter()
+        self.late = 0
+
+    def next_fault(self) -> str | None:
+        fault = super().next_fault()
+        if fault == LATE:
+            self.late += 1
+        elif fault:
+            self.failed[fault] += 1
+        return fault
+
+
+@contextmanager
+def playing(deployment: Deployment, seed: Seed, study: str, share: float, number: int) -> Iterator[Rehearsal]:
+    """A rehearsal of a study in which everybody is enrolled; the back end disturbs `share` of its calls."""
+    account, backend = seed.accounts[study], FaultyBackend(share, number)
+    for person in seed.people:
+        backend.enrol(person.enrolment.user_id)
+    with EmaServer(backend, account.port):
+        client = CountingClient(deployment.stack.api_url, account)
+        yield Rehearsal(client, backend, seed.people, THREADS, number)
+
+
+def in_lockstep(play: Rehearsal, step: Callable[[int], object]) -> None:
+    """Nobody starts a point before every earlier window is ingested and learnt from. Raises NotQuiet."""
+
+    def wait(points: int) -> None:
+        settle(play)
+        step(points)
+
+    play.walk(wait)
+
+
+def settle(play: Rehearsal) -> None:
+    """Wait until all is ingested and learnt from. Raises NotQuiet where nothing moves any more."""
+    report, expected = play.settle(PATIENCE), play.expected()
+    if not is_settled(report, expected):
+        raise NotQuiet(f"{report} is not {expected}: {play.not_ingested()}")

@@ -1,0 +1,170 @@
+"""The export as a job: written out of one snapshot, with progress, kept for a while, and replayed."""
+
+import csv
+import json
+import os
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.core import jobs
+from models.core.session import transact
+from models.research import exports
+from models.research.dictionary import MEANINGS
+from replay.checks import replay
+from replay.format import writing
+from settings import settings
+from tests.support.service import Service
+from tests.workers.trial.test_refit import play
+from tests.workers.trial.test_refit import run as fit
+from workers.oversight import upkeep
+from workers.research import exports as export
+
+
+@pytest.fixture
+def folder(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where exports go."""
+    monkeypatch.setenv("KAIROS_EXPORT_FOLDER", str(tmp_path / "exports"))
+    settings.cache_clear()
+    return tmp_path / "exports"
+
+
+def exported(service: Service) -> dict[str, Any]:
+    """Ask for an export, write it here, and return how it fared."""
+    job_id = service.call("POST", "/exports", caller="researcher").get_json()["job_id"]
+    export.run(job_id)
+    return dict(service.call("GET", f"/exports/{job_id}", caller="researcher").get_json()["export"])
+
+
+def test_an_export_is_a_zip_that_replays(service: Service, folder: Path) -> None:
+    play(service, people=3, points=5)
+    fit(service)
+    found = exported(service)
+    # all of the 60 points of each were due, since the trial began in 2020
+    assert (found["state"], found["rows"]["decisions"], found["rows"]["trial"]) == ("done", 15, 180)
+    (file,) = folder.iterdir()
+    assert file.name == f"{found['sha256']}.zip"
+    assert file.stat().st_size == found["bytes"]
+    report = replay(file, anchor=found["manifest_sha256"])
+    assert not report.first, "\n".join(report.lines())
+
+
+def test_every_due_point_has_a_row_that_says_why_it_has_no_outcome(service: Service, folder: Path) -> None:
+    play(service, people=1, points=2)
+    exported(service)
+    (file,) = folder.iterdir()
+    with zipfile.ZipFile(file) as archive, archive.open("trial.csv") as raw:
+        rows = list(csv.DictReader(line.decode() for line in raw))
+    assert [row["decision_index"] for row in rows] == [str(index) for index in range(1, 61)]
+    assert [row["outcome_missing"] for row in rows[:4]] == [
+        "",
+        "next_point_missed",
+        "not_decided",
+        "not_decided",
+    ]
+    assert [row["decided"] for row in rows[:3]] == ["true", "true", "false"]
+    assert (rows[0]["outcome"], rows[0]["learning_row"], rows[1]["outcome"]) == ("0.0", "false", "")
+
+
+def test_the_long_table_is_written_some_rows_at_a_time(
+    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(service, people=3, points=1)
+    monkeypatch.setattr(writing, "ROWS", 7)
+    written: list[int] = []
+    write = writing.TableWriter.write
+
+    def noted(table: writing.TableWriter, chunk: writing.Chunk) -> None:
+        if Path(table.file.name).name == "trial.csv":
+            written.append(len(chunk))
+        write(table, chunk)
+
+    monkeypatch.setattr(writing.TableWriter, "write", noted)
+    assert exported(service)["rows"]["trial"] == 180
+    assert (max(written), sum(written)) == (7, 180)
+
+
+def test_no_name_and_no_secret_leaves_with_an_export(service: Service, folder: Path) -> None:
+    service.enrol("zoe-whose-name-is-private")
+    service.decide("zoe-whose-name-is-private")
+    exported(service)
+    (file,) = folder.iterdir()
+    with zipfile.ZipFile(file) as archive:
+        texts = [archive.read(name) for name in archive.namelist()]
+        manifest = json.loads(archive.read("manifest.json"))
+    assert not [text for text in texts if b"zoe-whose" in text]
+    columns = {name for table in manifest["tables"].values() for name, _ in table["columns"]}
+    assert not columns & {"user_id", "registration", "password_hash", "study_key", "ema_token"}
+    assert manifest["study_key"] is None
+
+
+def test_every_column_has_a_meaning_in_the_dictionary() -> None:
+    columns = [
+        (name, column.name, column.meaning)
+        for name, table in exports.tables().items()
+        for column in exports.described(table)
+    ]
+    assert [column[:2] for column in columns if not column[2]] == []
+    known = {f"{name}.{column}" for name, column, _ in columns} | {column for _, column, _ in columns}
+    ahead = {name for name in MEANINGS if name.startswith("incidents.")}
+    assert set(MEANINGS) - known - ahead == set()
+
+
+def test_the_size_of_the_chunks_changes_nothing(
+    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(service, people=3, points=4)
+    written = []
+    for chunk, people in ((2000, 100), (2, 1)):
+        monkeypatch.setattr(exports, "CHUNK", chunk)
+        monkeypatch.setattr(exports, "PEOPLE", people)
+        found = exported(service)
+        with zipfile.ZipFile(folder / f"{found['sha256']}.zip") as archive:
+            written.append([archive.read(f"{name}.csv") for name in ("trial", "decisions", "learning_rows")])
+    assert written[0] == written[1]
+
+
+@pytest.mark.usefixtures("folder")
+def test_progress_keeps_the_claim_and_a_lost_claim_ends_the_work(service: Service) -> None:
+    job_id = service.call("POST", "/exports", caller="admin").get_json()["job_id"]
+    job = transact(lambda session: jobs.claim(session, job_id, exports.now(session)))
+    assert job is not None
+    export._progress(job, 12)("decisions", 500)
+    shown = service.call("GET", f"/exports/{job_id}", caller="admin").get_json()["export"]
+    assert (shown["state"], shown["table"], shown["rows_written"], shown["tables"]) == (
+        *("running", "decisions", 500, 12),
+    )
+    job.attempts += 1
+    with pytest.raises(jobs.LostClaim):
+        export._progress(job, 12)("decisions", 500)
+
+
+def test_an_export_that_cannot_be_written_fails_and_says_of_what(service: Service, folder: Path) -> None:
+    folder.write_text("a file where the folder should be")
+    found = exported(service)
+    assert (found["state"], found["reason"]) == ("failed", "the service failed: FileExistsError")
+
+
+def test_old_files_go_and_new_ones_stay(service: Service, folder: Path) -> None:
+    exported(service)
+    (new,) = folder.iterdir()
+    old = folder / "old.zip"
+    old.touch()
+    os.utime(old, (time.time() - 8 * 86400,) * 2)
+    export.expire()
+    assert list(folder.iterdir()) == [new]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_lost_message_is_sent_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, int]] = []
+    monkeypatch.setattr(upkeep, "send", lambda kind, job_id: sent.append((kind, job_id)))
+    monkeypatch.setattr(upkeep, "waiting", lambda kind: False)
+    job_id = service.call("POST", "/exports", caller="admin").get_json()["job_id"]
+    monkeypatch.setenv("KAIROS_SWEEP_SECONDS", "0.000001")
+    settings.cache_clear()
+    upkeep.sweep()
+    assert (exports.EXPORT, job_id) in sent

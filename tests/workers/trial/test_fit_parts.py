@@ -1,0 +1,317 @@
+"""Fits in parts, by several real processes, some of which are killed: the policy is that of one process."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+
+from algorithm.trial import learner, protocol
+from algorithm.trial.hyperparameters import hyperparameters_of
+from algorithm.trial.learner import Fit
+from benchmarks.crowd import settle
+from local.stack import python
+from local.state import CLONE
+from models.core import pg_arrays, studies
+from models.core.jobs import Job
+from models.core.session import transact
+from models.trial import policies, sufficient_statistics
+from models.trial.policies import Policy
+from settings import settings
+from tests.local.families import eventually
+from tests.support.service import Service
+from workers.core.celery_app import app, send, waiting
+from workers.oversight import upkeep
+from workers.trial import fit_parts, refit
+from workers.trial.sufficient_statistics import source
+from workers.trial.tasks import fit_part
+
+STUDY = 1
+PEOPLE = 600
+EACH = 3  # parts in a pass
+WORKER = ("celery", "--app", "workers.app", "worker", "--queues", "fit", "--pool", "solo")
+DEADLY = (
+    *("celery", "--app", "workers.app", "worker", "--queues", "refit,fit", "--concurrency", "2"),
+    *("--include", "tests.support.poisoned"),
+)
+QUIET = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
+OPEN = "SELECT id FROM fit_parts WHERE result IS NULL ORDER BY id"
+HELD = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1536 AND objid = :id)"
+STUCK = """
+import time
+from workers.core import claims
+from workers.trial import fit_parts, refit
+fit_parts.take = lambda part_id: print(part_id, flush=True) or time.sleep(60)
+claims.alone({}, refit.run)
+"""
+
+
+@pytest.fixture
+def crowded(bare_service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A study of more people than a part of a fit holds."""
+    monkeypatch.setenv("KAIROS_FIT_PART", "256")
+    settings.cache_clear()
+    bare_service.study("trial", "refit.min_interval_minutes=0", "hyperparameters.subsample=100")
+    transact(lambda session: settle(session.connection(), "trial", PEOPLE, 4))
+    return bare_service
+
+
+@contextmanager
+def helper(*command: str, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker that does parts and nothing else, or another one, at the broker that this process sends to."""
+    env = {**os.environ, "BROKER_URL": app.conf.broker_url, **more}
+    words = python((*(command or WORKER), *QUIET))
+    with subprocess.Popen(words, cwd=CLONE, env=env, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def asked(service: Service, path: str = "/update_parameters", caller: str = "client") -> int:
+    """A refit that is asked for, by its job."""
+    return int(service.call("POST", path, caller=caller).get_json()["job_id"])
+
+
+def fitted(service: Service, job_id: int) -> Policy:
+    """The policy that the job ended with; nothing else is left of it."""
+    job = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
+    assert job["state"] == "done", job
+    policy = transact(lambda session: policies.numbered(session, STUDY, job["policy_id"]))
+    assert policy is not None
+    assert policy.policy_id == 1
+    assert transact(lambda session: session.scalar(text("SELECT count(*) FROM fit_parts"))) == 0
+    return policy
+
+
+def of_one_process(hyperparameters: bool = False) -> Fit:
+    """The fit of the same statistics by the learner alone."""
+
+    def read(session: Session) -> tuple[protocol.Protocol, sufficient_statistics.Kept]:
+        version = studies.protocol(session, studies.by_id(session, STUDY))
+        return protocol.load(version.document), sufficient_statistics.kept(session, STUDY, "miwaves-1", 2**62)
+
+    made, kept = transact(read)
+    used = hyperparameters_of(made, source(kept)).hyperparameters if hyperparameters else None
+    return learner.fit_statistics(made, source(kept), used)
+
+
+def assert_same(policy: Policy, expected: Fit) -> None:
+    """To the last bit."""
+    assert policy.row_count == expected.rows == PEOPLE * 3
+    assert policy.statistics_hash == expected.statistics_hash
+    assert policy.report["log_evidence"] == expected.log_evidence
+    assert np.array_equal(policy.mean, expected.population_mean)
+    assert np.array_equal(policy.covariance, expected.population_covariance.ravel())
+    assert np.array_equal(policy.sigma_u, expected.sigma_u.ravel())
+    means, covariances = transact(lambda session: policies.blocks(session, policy, policy.participants))
+    assert np.array_equal(means, expected.beta)
+    assert np.array_equal(pg_arrays.pack(covariances), pg_arrays.pack(expected.V))
+
+
+def test_one_worker_does_all_parts_and_hyperparameters_too(crowded: Service) -> None:
+    job_id = asked(crowded, "/update_hyperparameters")
+    refit.run(job_id)
+    policy, expected = fitted(crowded, job_id), of_one_process(hyperparameters=True)
+    assert policy.report["parts"] == {"count": 2 * EACH, "processes": 1}
+    assert policy.report["hyperparameters"]["evidence"]["participants"] == 100
+    assert_same(policy, expected)
+    before = transact(lambda session: policies.slim(session, STUDY, 0))
+    prior = transact(lambda session: policies.blocks(session, before, policy.participants))
+    made = protocol.load({"protocol": "miwaves"})
+    change = learner.largest_change(prior, (expected.beta, expected.V), made)
+    assert policy.report["largest_change"] == pytest.approx(change, rel=1e-12)
+
+
+def test_a_study_of_one_part_pays_nothing(crowded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAIROS_FIT_PART", "768")
+    settings.cache_clear()
+    monkeypatch.setattr(fit_parts, "fit", lambda *_: pytest.fail("in parts"))
+    job_id = asked(crowded)
+    refit.run(job_id)
+    policy = fitted(crowded, job_id)
+    assert "parts" not in policy.report
+    assert_same(policy, of_one_process())
+
+
+def test_without_a_broker_it_is_tried_once_in_each_pass_and_the_fit_is_the_same(
+    crowded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[bool]()
+
+    def send_nowhere(kind: str, part_id: int) -> bool:
+        sent.append(send(kind, part_id))
+        return sent[-1]
+
+    monkeypatch.setattr(app, "send_task", _away)
+    monkeypatch.setattr(fit_parts, "send", send_nowhere)
+    job_id = asked(crowded)
+    refit.run(job_id)
+    assert sent == [False, False]
+    assert_same(fitted(crowded, job_id), of_one_process())
+
+
+def test_several_processes_do_the_parts(crowded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_parts, "PATIENCE", 20.0)
+    take = fit_parts.take  # the last part of each step is left to the others
+    monkeypatch.setattr(fit_parts, "take", lambda part_id: part_id % EACH != 0 and take(part_id))
+    job_id = asked(crowded)
+    with helper(), helper():
+        refit.run(job_id)
+    policy = fitted(crowded, job_id)
+    assert policy.report["parts"]["count"] == 2 * EACH
+    assert policy.report["parts"]["processes"] in {2, 3}
+    assert_same(policy, of_one_process())
+
+
+def test_the_part_of_a_killed_worker_is_taken_again(
+    crowded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, chosen = asked(crowded), list[int]()
+    database = create_engine(os.environ["DATABASE_URL"])
+    with helper() as doomed, database.connect() as holding, ThreadPoolExecutor(1) as beside:
+
+        def send_one(kind: str, part_id: int) -> None:
+            """One part is for the worker, who cannot write what it gives."""
+            if not chosen:
+                chosen.append(part_id)
+                holding.execute(text("SELECT FROM fit_parts WHERE id = :id FOR UPDATE"), {"id": part_id})
+                send(kind, part_id)
+                assert eventually(lambda: _is_held(part_id))
+
+        def kill() -> None:
+            try:
+                assert eventually(lambda: len(chosen) == 1 and _open() == chosen)
+                assert _is_held(chosen[0])
+            finally:
+                doomed.kill()
+                doomed.wait()
+                holding.rollback()
+
+        monkeypatch.setattr(fit_parts, "send", send_one)
+        killed = beside.submit(kill)
+        refit.run(job_id)
+        killed.result()
+    policy = fitted(crowded, job_id)
+    assert policy.report["parts"] == {"count": 2 * EACH, "processes": 1}
+    assert_same(policy, of_one_process())
+
+
+def test_a_part_whose_holder_hangs_is_done_without_it(
+    crowded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit_parts, "PATIENCE", 0.1)
+    monkeypatch.setattr(fit_parts, "take", lambda part_id: False)
+    job_id = asked(crowded)
+    refit.run(job_id)
+    assert_same(fitted(crowded, job_id), of_one_process())
+
+
+def test_what_a_killed_fit_leaves_is_swept_away_and_the_fit_done_again(crowded: Service) -> None:
+    job_id = asked(crowded)
+    code = (sys.executable, "-c", STUCK.format(job_id))
+    with subprocess.Popen(code, cwd=CLONE, stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        assert len(_open()) == EACH
+        upkeep.sweep()
+        assert len(_open()) == EACH
+        worker.kill()
+    assert eventually(lambda: _swept() == 0)
+    refit.run(job_id)
+    assert_same(fitted(crowded, job_id), of_one_process())
+
+
+def test_a_part_that_kills_every_worker_ends_its_fit_as_failed_and_other_studies_are_fitted(
+    crowded: Service, tmp_path: Path
+) -> None:
+    crowded.study("other", "refit.min_interval_minutes=0")
+    transact(lambda session: settle(session.connection(), "other", PEOPLE, 4))
+    poisoned, job_id = asked(crowded), 0
+    file = tmp_path / "deaths"
+    with helper(*DEADLY, DEATHS=str(file)):
+        assert eventually(lambda: _seen(crowded, poisoned)["attempts"] > 1, 60)
+        job_id = asked(crowded, caller="client@other")
+        assert eventually(lambda: _seen(crowded, poisoned)["state"] == "failed", 90)
+        assert eventually(lambda: _seen(crowded, job_id, "client@other")["state"] == "done", 60)
+        assert eventually(lambda: not (_swept() or waiting("fit_part") or waiting("refit")))
+        deaths = file.stat().st_size
+    told = _seen(crowded, poisoned)
+    assert (told["attempts"], told["reason"]) == (upkeep.TRIES, upkeep.DIED)
+    assert upkeep.TRIES <= deaths <= upkeep.TRIES * (2 + (fit_part.max_retries or 0))
+    assert file.stat().st_size == deaths
+    assert crowded.call("GET", "/policies", caller="researcher").get_json()["policies"][-1]["policy_id"] == 0
+    policy = transact(lambda session: policies.numbered(session, 2, 1))
+    assert policy is not None
+    assert policy.report["parts"]["count"] == 2 * EACH
+
+
+def test_a_fit_whose_parts_are_gone_has_lost_its_claim(
+    crowded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put_back(part_id: int) -> bool:
+        transact(lambda session: session.execute(text("UPDATE jobs SET state = 'queued'")))
+        upkeep.sweep()
+        return False
+
+    job_id = asked(crowded)
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_parts, "take", put_back)
+        refit.run(job_id)
+    assert crowded.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
+    refit.run(job_id)
+    assert_same(fitted(crowded, job_id), of_one_process())
+
+
+def test_statistics_that_vanish_during_a_fit_are_made_again(
+    crowded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up_to_date = refit._up_to_date
+
+    def forgotten(job: Job, snapshot: refit.Snapshot) -> sufficient_statistics.Members:
+        found = up_to_date(job, snapshot)
+        transact(lambda session: sufficient_statistics.forget(session, STUDY))
+        return found
+
+    job_id = asked(crowded)
+    with monkeypatch.context() as patch:
+        patch.setattr(refit, "_up_to_date", forgotten)
+        refit.run(job_id)
+    assert crowded.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
+    upkeep.sweep()
+    assert _open() == []
+    refit.run(job_id)
+    assert_same(fitted(crowded, job_id), of_one_process())
+
+
+def _away(*_: Any, **__: Any) -> NoReturn:
+    raise ConnectionRefusedError
+
+
+def _is_held(part_id: int) -> bool:
+    return bool(transact(lambda session: session.scalar(text(HELD), {"id": part_id})))
+
+
+def _seen(service: Service, job_id: int, caller: str = "client") -> dict[str, Any]:
+    """The job, after a sweep now and then."""
+    time.sleep(0.1)
+    upkeep.sweep()
+    return dict(service.call("GET", f"/jobs/{job_id}", caller=caller).get_json()["job"])
+
+
+def _open() -> list[int]:
+    return transact(lambda session: list(session.scalars(text(OPEN))))
+
+
+def _swept() -> int:
+    upkeep.sweep()
+    return len(_open())

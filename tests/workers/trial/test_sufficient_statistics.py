@@ -1,0 +1,191 @@
+"""The stored statistics are what their rows give, to the last bit, whatever happened to them."""
+
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from algorithm.trial import learner, protocol
+from algorithm.trial.learning_rows import Rows
+from models.core import jobs, studies
+from models.core.session import transact
+from models.trial import learning_rows, policies, sufficient_statistics
+from models.trial.policies import Policy
+from tests.support.service import Service
+from workers.trial import refit
+from workers.trial.sufficient_statistics import compare
+
+STUDY = 1
+
+
+def play(service: Service, people: int, points: int) -> None:
+    """Everybody goes on for some decision points."""
+    for person in range(people):
+        service.enrol(f"p{person}")
+        for _ in range(points):
+            service.decide(f"p{person}", {"finished_ema": False, "app_use_flag": person % 2 == 0})
+            service.end(f"p{person}")
+
+
+def fit(service: Service) -> Policy:
+    """Ask for a fit and run it; the policy."""
+    job_id = service.call("POST", "/update_parameters", caller="admin").get_json()["job_id"]
+    refit.run(job_id)
+    job = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
+    assert job["state"] == "done", job
+    policy = transact(lambda session: policies.numbered(session, STUDY, job["policy_id"]))
+    assert policy is not None
+    return policy
+
+
+def from_all_rows() -> learner.Fit:
+    """The fit of all rows that there are, from the rows themselves."""
+
+    def read(session: Session) -> tuple[protocol.Protocol, learning_rows.Rows]:
+        study = studies.by_id(session, STUDY)
+        made = protocol.load(studies.protocol(session, study).document)
+        everybody = list(session.scalars(text("SELECT id FROM participants")))
+        features = made.design.feature_version
+        return made, learning_rows.snapshot(session, STUDY, study.row_seq, everybody, features)
+
+    made, found = transact(read)
+    learning = Rows(found.codes, found.states, found.act_prob, found.action, found.outcome)
+    return learner.fit(made, learning, len(found.participants))
+
+
+def test_policies_made_step_by_step_equal_one_made_of_all_rows(service: Service) -> None:
+    for people, points in ((2, 3), (4, 1), (3, 2)):
+        play(service, people, points)
+        policy = fit(service)
+        expected = from_all_rows()
+        assert policy.row_count == expected.rows
+        assert policy.statistics_hash == expected.statistics_hash
+        np.testing.assert_allclose(policy.mean, expected.population_mean, rtol=1e-12, atol=1e-13)
+        served, covariances = transact(_serving)
+        np.testing.assert_allclose(served, expected.beta, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(covariances, expected.V, rtol=1e-12, atol=1e-13)
+
+
+def _serving(session: Session) -> tuple[Any, Any]:
+    policy = policies.numbered(session, STUDY, studies.by_id(session, STUDY).policy_id)
+    assert policy is not None
+    return policies.blocks(session, policy, policy.participants)
+
+
+def kept() -> sufficient_statistics.Kept:
+    return transact(lambda session: sufficient_statistics.kept(session, STUDY, "miwaves-1", 2**62))
+
+
+def test_a_second_fit_reads_the_rows_of_nobody_who_has_no_new_ones(service: Service) -> None:
+    play(service, people=3, points=3)
+    fit(service)
+    play(service, people=1, points=1)
+
+    def changed(session: Session) -> list[int]:
+        study = studies.locked(session, STUDY)
+        row_seq = learning_rows.collect(session, study, 1, "miwaves-1")
+        return sufficient_statistics.changed(session, STUDY, "miwaves-1", row_seq)
+
+    assert transact(changed) == [1]
+
+
+def test_a_rebuild_gives_the_same_to_the_last_bit(service: Service) -> None:
+    play(service, people=3, points=4)
+    before = fit(service)
+    stored = kept()
+    assert transact(lambda session: sufficient_statistics.forget(session, STUDY)) == 3
+    play(service, people=1, points=1)
+    fit(service)
+    again = kept()
+    for mine, yours in zip(stored.take(slice(1, None)), again.take(slice(1, None)), strict=True):
+        assert np.array_equal(mine, yours)
+    assert before.row_count == 9
+
+
+def test_whoever_has_rows_and_no_statistics_is_looked_at_again(service: Service) -> None:
+    play(service, people=3, points=4)
+    fit(service)
+    transact(lambda session: session.execute(text("DELETE FROM statistics WHERE participant_id = 2")))
+    play(service, people=1, points=1)
+    assert fit(service).statistics_hash == from_all_rows().statistics_hash
+
+
+DAMAGES = ["c = c + 1e-12", *(f"{one} = {one} + 1" for one in ("row_count", "row_index", "row_seq"))]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "row_seq = row_seq - 1"])
+def test_the_nightly_comparison_finds_one_wrong_number(service: Service, damage: str) -> None:
+    play(service, people=3, points=4)
+    fit(service)
+    compare(STUDY, datetime.now(UTC))
+    assert len(kept().participants) == 3
+    spoil(damage)
+    compare(STUDY, datetime.now(UTC))
+    assert len(kept().participants) == 0
+    assert fit(service).statistics_hash == from_all_rows().statistics_hash
+
+
+def spoil(damage: str) -> None:
+    statement = text(f"UPDATE statistics SET {damage} WHERE participant_id = 2")
+    transact(lambda session: session.execute(statement))
+
+
+def learnt_wrongly(service: Service) -> Policy:
+    """A policy of statistics that somebody altered, which the comparison has found since."""
+    play(service, people=3, points=4)
+    fit(service)
+    spoil("row_count = row_count + 7")
+    play(service, people=1, points=1)
+    wrong = fit(service)
+    assert wrong.statistics_hash != from_all_rows().statistics_hash
+    compare(STUDY, datetime.now(UTC))
+    return wrong
+
+
+def test_a_policy_of_wrong_statistics_is_replaced_once_without_a_new_row(service: Service) -> None:
+    wrong = learnt_wrongly(service)
+    asked = transact(lambda session: jobs.queued_refit(session, STUDY))
+    assert asked is not None
+    refit.run(asked.id)
+    policy = fit(service)
+    assert policy.policy_id == wrong.policy_id + 1
+    assert policy.statistics_hash == from_all_rows().statistics_hash
+
+
+def test_a_policy_of_wrong_statistics_is_replaced_though_the_first_fit_comes_to_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = learnt_wrongly(service)
+    job_id = service.call("POST", "/update_parameters").get_json()["job_id"]
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "gate", refused)
+        refit.run(job_id)
+    assert service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "failed"
+    assert len(kept().participants) == 3
+    policy = fit(service)
+    assert policy.policy_id == wrong.policy_id + 1
+    assert policy.statistics_hash == from_all_rows().statistics_hash
+
+
+def refused(*_: Any) -> NoReturn:
+    raise learner.Refused("a test")
+
+
+def test_blocks_of_policies_that_never_served_are_pruned(service: Service) -> None:
+    play(service, people=2, points=2)
+    for _ in range(4):
+        fit(service)
+        play(service, people=1, points=1)  # a decision under each of them
+    for _ in range(3):
+        play(service, people=2, points=1)
+        fit(service)
+    left = transact(lambda session: policies.prune(session, STUDY))
+    numbers = transact(
+        lambda session: list(session.scalars(text("SELECT DISTINCT policy_id FROM policy_blocks ORDER BY 1")))
+    )
+    served = transact(lambda session: set(session.scalars(text("SELECT policy_id FROM decisions"))))
+    assert left == 0 or set(numbers) <= served | {7, 6}
+    assert {6, 7} <= set(numbers)
