@@ -18,6 +18,7 @@ COPY api api
 COPY migrations migrations
 COPY models models
 COPY replay replay
+COPY services services
 COPY workers workers
 
 USER kairos

@@ -15,6 +15,8 @@ from api.core.endpoint import Domain
 from api.oversight import audit, conduct, conducting, incidents, proposals
 from api.research import exports
 from api.trial import actions, decisions, participants, policies, protocols, studies, windows
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
 from settings import settings
 
 DOMAINS: tuple[Domain, ...] = (
@@ -76,7 +78,7 @@ def _begin() -> None:
     clear_contextvars()
     bind_contextvars(request_id=request_id)
     if (request.content_length or 0) > LARGEST_BODY:  # also where nobody would read it
-        raise errors.Refusal(errors.Fault.TOO_LARGE)
+        raise Refusal(CoreFault.TOO_LARGE)
 
 
 def _end(response: Response) -> Response:

@@ -14,8 +14,10 @@ from gunicorn.util import write_nonblock  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 from structlog import get_logger
 
-from api.core.errors import Failure, Fault
+from api.core.errors import Failure
 from logs import where
+from services.core.faults import CoreFault
+from services.core.refusals import Fault
 
 log = get_logger()
 
@@ -40,7 +42,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         else:
             log.error("request failed", error=where(exc), request_id=request_id)
         try:
-            write_nonblock(client, _answer(Fault.BAD_REQUEST if is_theirs else Fault.INTERNAL, request_id))
+            write_nonblock(
+                client, _answer(CoreFault.BAD_REQUEST if is_theirs else CoreFault.INTERNAL, request_id)
+            )
         except OSError:
             log.info("nobody listens", request_id=request_id)
 

@@ -10,7 +10,7 @@ from algorithm.trial.designs import DESIGNS
 from algorithm.trial.protocol import default_document
 from api.app import DOMAINS
 from api.core import openapi
-from api.core.errors import Fault
+from services.core.refusals import all_faults
 from workers.core import claims
 from workers.trial import ema_client, ema_items, ema_reception
 
@@ -122,7 +122,7 @@ def _lines(rows: Iterator[tuple[object, ...]]) -> str:
 
 
 def _answers() -> Iterator[tuple[object, ...]]:
-    for fault in sorted(Fault, key=lambda fault: fault.code):
+    for fault in all_faults():
         yield fault.code, fault.status, fault.message.replace("<", "&lt;"), MIWAVES.get(fault.code, "-")
 
 

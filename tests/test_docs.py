@@ -10,11 +10,12 @@ import pytest
 from algorithm.trial import protocol
 from algorithm.trial.designs import DESIGNS
 from api.core import accounts, keys, roles
-from api.core.errors import Fault
 from api.oversight import audit, proposals
 from api.trial import protocols, studies
 from docs import generate
 from models.core.grants import SERVICE
+from services.core.faults import CoreFault
+from services.trial.faults import TrialFault
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,15 +71,15 @@ def test_every_code_of_the_workers_is_explained() -> None:
 def test_codes_of_the_miwaves_service_keep_their_meaning() -> None:
     """A few by hand, as that service's source has them."""
     told = {
-        4: Fault.REGISTRATION_CLOSED,
-        6: Fault.NAME_TAKEN,
-        7: Fault.CREDENTIALS,
-        100: Fault.PARTICIPANT_USER,
-        106: Fault.EVENINGS,
-        108: Fault.PARTICIPANT_EXISTS,
-        203: Fault.ACTION_UNKNOWN,
-        210: Fault.CANNABIS_USE,
-        300: Fault.WINDOW_UNKNOWN,
-        301: Fault.WINDOW_PHASE,
+        4: CoreFault.REGISTRATION_CLOSED,
+        6: CoreFault.NAME_TAKEN,
+        7: CoreFault.CREDENTIALS,
+        100: TrialFault.PARTICIPANT_USER,
+        106: TrialFault.EVENINGS,
+        108: TrialFault.PARTICIPANT_EXISTS,
+        203: TrialFault.ACTION_UNKNOWN,
+        210: TrialFault.CANNABIS_USE,
+        300: TrialFault.WINDOW_UNKNOWN,
+        301: TrialFault.WINDOW_PHASE,
     }
     assert {code: fault.code for code, fault in told.items()} == {code: code for code in told}

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     },
     "replay": {"replay", "algorithm", "audit_chain", "numpy", "pyarrow", "pydantic"},
     "api": {
-        *("api", "models", "algorithm", "replay", "audit_chain", "settings", "version", "logs"),
+        *("api", "services", "models", "algorithm", "replay", "audit_chain", "settings", "version", "logs"),
         *(
             "flask",
             "werkzeug",
@@ -41,7 +41,7 @@ MAY_IMPORT = {
         *("flask_openapi_swagger", "prometheus_client", "psycopg2", "gunicorn"),
     },
     "workers": {
-        *("workers", "models", "algorithm", "replay", "settings", "version", "logs"),
+        *("workers", "services", "models", "algorithm", "replay", "settings", "version", "logs"),
         *("celery", "kombu", "redis", "requests", "pydantic", "sqlalchemy", "numpy", "structlog", "psycopg2"),
         "urllib3",
     },

@@ -12,12 +12,15 @@ from sqlalchemy.orm import Session
 from api.core import auth, login_limits, registration
 from api.core.cli import Commands, name, tell
 from api.core.endpoint import Body, Domain, Reply
-from api.core.errors import Fault, Refusal
 from api.core.fields import NewPassword, Printable, coded
 from models.core import accounts, audit, studies
 from models.core.accounts import ROLES, Client
 from models.core.session import transact
 from models.core.studies import Study
+from services.core import actor
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
 from settings import settings
 
 domain = Domain("clients")
@@ -27,17 +30,17 @@ commands = Commands("client", help="Accounts that call the service.")
 class Newcomer(Body):
     """A study's back end that registers. `study` is needed where the deployment has several."""
 
-    api_user: Printable = coded(Fault.REGISTRATION_FIELD, examples=["miwaves-app"])
-    api_pass: NewPassword = coded(Fault.REGISTRATION_FIELD, examples=["a long random password"])
-    study: Printable | None = coded(Fault.REGISTRATION_FIELD, default=None)
-    registration_token: Printable | None = coded(Fault.REGISTRATION_FIELD, default=None)
+    api_user: Printable = coded(CoreFault.REGISTRATION_FIELD, examples=["miwaves-app"])
+    api_pass: NewPassword = coded(CoreFault.REGISTRATION_FIELD, examples=["a long random password"])
+    study: Printable | None = coded(CoreFault.REGISTRATION_FIELD, default=None)
+    registration_token: Printable | None = coded(CoreFault.REGISTRATION_FIELD, default=None)
 
 
 class Credentials(Body):
     """Name and password."""
 
-    api_user: Printable = coded(Fault.LOGIN_FIELD, examples=["miwaves-app"])
-    api_pass: Printable = coded(Fault.LOGIN_FIELD, examples=["a long random password"])
+    api_user: Printable = coded(CoreFault.LOGIN_FIELD, examples=["miwaves-app"])
+    api_pass: Printable = coded(CoreFault.LOGIN_FIELD, examples=["a long random password"])
 
 
 class Token(Reply):
@@ -61,7 +64,12 @@ def _keep_out_of_caches(response: Response) -> Response:
     "/auth/register",
     roles=None,
     status=201,
-    faults=(Fault.NAME_TAKEN, Fault.REGISTRATION_CLOSED, Fault.REGISTRATION_FIELD, Fault.TOO_MANY),
+    faults=(
+        CoreFault.NAME_TAKEN,
+        CoreFault.REGISTRATION_CLOSED,
+        CoreFault.REGISTRATION_FIELD,
+        CoreFault.TOO_MANY,
+    ),
 )
 def register_client(body: Newcomer) -> Token:
     """Become the client of a study, as far as the deployment's registration policy allows."""
@@ -75,9 +83,9 @@ def register_client(body: Newcomer) -> Token:
 def _check_policy(body: Newcomer) -> None:
     policy = settings().registration
     if policy == "closed":
-        raise Refusal(Fault.REGISTRATION_CLOSED)
+        raise Refusal(CoreFault.REGISTRATION_CLOSED)
     if policy == "token" and not registration.admits(_name(body), body.registration_token):
-        raise Refusal(Fault.REGISTRATION_CLOSED, "The study's registration_token is needed.")
+        raise Refusal(CoreFault.REGISTRATION_CLOSED, "The study's registration_token is needed.")
 
 
 def _name(body: Newcomer) -> str:
@@ -89,9 +97,9 @@ def _add(session: Session, body: Newcomer, password_hash: str) -> Client:
     """Who registers at the same time waits for the note, runs again and finds this account."""
     study = _study(session, body.study)
     if accounts.by_name(session, body.api_user) is not None:
-        raise Refusal(Fault.NAME_TAKEN)
+        raise Refusal(CoreFault.NAME_TAKEN)
     if settings().registration == "first" and accounts.has_client(session, study.id):
-        raise Refusal(Fault.REGISTRATION_CLOSED)
+        raise Refusal(CoreFault.REGISTRATION_CLOSED)
     client = accounts.create(session, study.id, body.api_user, password_hash, "client")
     why = f"registered ({settings().registration})"
     audit.note(session, study.id, client.id, audit.CREATE_ACCOUNT, why, after=_shown(client))
@@ -105,12 +113,15 @@ def _shown(client: Client) -> dict[str, Any]:
 def _study(session: Session, name: str | None) -> Study:
     study = studies.only(session) if name is None else studies.by_name(session, name)
     if study is None:
-        raise Refusal(Fault.REGISTRATION_FIELD, "study must name one of this deployment's studies.")
+        raise Refusal(CoreFault.REGISTRATION_FIELD, "study must name one of this deployment's studies.")
     return study
 
 
 @domain.operation(
-    "POST", "/auth/login", roles=None, faults=(Fault.CREDENTIALS, Fault.LOGIN_FIELD, Fault.TOO_MANY)
+    "POST",
+    "/auth/login",
+    roles=None,
+    faults=(CoreFault.CREDENTIALS, CoreFault.LOGIN_FIELD, CoreFault.TOO_MANY),
 )
 def login(body: Credentials) -> Token:
     """A fresh token for name and password."""
@@ -121,7 +132,7 @@ def login(body: Credentials) -> Token:
             or client is None
             or client.disabled
         ):
-            raise Refusal(Fault.CREDENTIALS)
+            raise Refusal(CoreFault.CREDENTIALS)
     return Token(auth_token=auth.token_for(client, datetime.now(UTC)))
 
 
@@ -130,17 +141,17 @@ def login(body: Credentials) -> Token:
     "/auth/logout",
     roles=None,
     reads_token=True,
-    faults=(Fault.LOGOUT_MISSING, Fault.TOKEN_MALFORMED, Fault.LOGOUT_INVALID),
+    faults=(CoreFault.LOGOUT_MISSING, CoreFault.TOKEN_MALFORMED, CoreFault.LOGOUT_INVALID),
 )
 def logout() -> LoggedOut:
     """Revoke the token of this request."""
-    caller = auth.caller(frozenset(ROLES), missing=Fault.LOGOUT_MISSING, invalid=Fault.LOGOUT_INVALID)
+    caller = auth.caller(frozenset(ROLES), missing=CoreFault.LOGOUT_MISSING, invalid=CoreFault.LOGOUT_INVALID)
     transact(lambda session: _revoke(session, caller))
     return LoggedOut()
 
 
-def _revoke(session: Session, caller: auth.Caller) -> None:
-    auth.standing(session, caller, invalid=Fault.LOGOUT_INVALID)
+def _revoke(session: Session, caller: Caller) -> None:
+    actor.check_standing(session, caller, invalid=CoreFault.LOGOUT_INVALID)
     accounts.forget_expired(session, datetime.now(UTC))
     accounts.revoke(session, caller.study_id, caller.jti, caller.expires_at)
 

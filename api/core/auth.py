@@ -11,17 +11,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 import jwt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from flask import request
-from sqlalchemy.orm import Session
 
-from api.core.errors import Fault, Refusal
 from models.core import accounts
 from models.core.session import transact
+from services.core import actor
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.core.refusals import Fault, Refusal
 from settings import settings
 
 ALGORITHM = "HS256"
@@ -29,16 +30,6 @@ CLOCK_SKEW = timedelta(seconds=30)  # between the machines of a deployment, for 
 _hasher = PasswordHasher()
 _hashing = threading.BoundedSemaphore(2)  # each hash takes 64 MiB: a flood of logins must not take them all
 _waiting = threading.BoundedSemaphore(4)  # and must leave threads for decisions
-
-
-class Caller(NamedTuple):
-    """The bearer of a token with a valid signature. Whether it still stands is `check_standing`'s to say."""
-
-    client_id: int
-    study_id: int
-    jti: str
-    expires_at: datetime
-    roles: frozenset[str]
 
 
 def token_for(client: accounts.Client, now: datetime) -> str:
@@ -73,7 +64,7 @@ def _verified(token: str) -> tuple[int, int, str, datetime]:
 
 
 def caller(
-    roles: frozenset[str], missing: Fault = Fault.TOKEN_MISSING, invalid: Fault = Fault.TOKEN_INVALID
+    roles: frozenset[str], missing: Fault = CoreFault.TOKEN_MISSING, invalid: Fault = CoreFault.TOKEN_INVALID
 ) -> Caller:
     """The bearer of this request's token. Raises Refusal where it is missing, malformed or invalid."""
     environ = request.environ
@@ -82,7 +73,7 @@ def caller(
         raise Refusal(missing)
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token or " " in token:
-        raise Refusal(Fault.TOKEN_MALFORMED)
+        raise Refusal(CoreFault.TOKEN_MALFORMED)
     try:
         client_id, study_id, jti, expires_at = _verified(token)
     except (jwt.InvalidTokenError, ValueError):
@@ -93,35 +84,16 @@ def caller(
     return Caller(client_id, study_id, jti, expires_at, roles)
 
 
-def admit(
-    caller: Caller, role: str, disabled: bool, revoked: bool, invalid: Fault = Fault.TOKEN_INVALID
-) -> None:
-    """Let the caller in by what the database says now. Raises Refusal."""
-    if disabled or revoked:
-        raise Refusal(invalid)
-    if role not in caller.roles:
-        raise Refusal(Fault.ROLE)
-
-
-def standing(session: Session, caller: Caller, invalid: Fault = Fault.TOKEN_INVALID) -> str:
-    """Read the caller's standing and let it in; its role. Raises Refusal."""
-    found = accounts.standing(session, caller.client_id, caller.study_id, caller.jti)
-    if found is None:
-        raise Refusal(invalid)
-    admit(caller, *found, invalid)
-    return found.role
-
-
 def check_standing(caller: Caller) -> None:
-    """The same in a transaction of its own."""
-    transact(lambda session: standing(session, caller))
+    """Let the caller in by what the database says now, in a transaction of its own. Raises Refusal."""
+    transact(lambda session: actor.check_standing(session, caller))
 
 
 @contextmanager
 def _a_turn() -> Iterator[None]:
     """Wait for one of the places at hashing. Raises Refusal where too many wait already."""
     if not _waiting.acquire(blocking=False):
-        raise Refusal(Fault.TOO_MANY, "Too many logins at this moment: try again.")
+        raise Refusal(CoreFault.TOO_MANY, "Too many logins at this moment: try again.")
     try:
         with _hashing:
             yield

@@ -8,8 +8,8 @@ from cryptography.fernet import InvalidToken
 from flask.cli import AppGroup
 from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 
-from api.core.errors import Refusal
 from api.core.fields import LONGEST_NAME
+from services.core.refusals import Refusal
 
 
 class Command(click.Command):

@@ -16,8 +16,9 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.core import auth
-from api.core.errors import Fault, FieldError, Refusal
 from api.core.fields import code_of
+from services.core.faults import CoreFault
+from services.core.refusals import Fault, FieldError, Refusal
 
 KEY = re.compile(r"[ -~]{1,128}")
 HIGHEST_ID = 2**63 - 1
@@ -133,7 +134,7 @@ def _run(endpoint: Endpoint, check_standing: bool, **path: int) -> Response:
         if "caller" in endpoint.wants:
             arguments["caller"] = caller
     if path and max(path.values()) > HIGHEST_ID:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     try:
         arguments |= _given(endpoint)
     except Refusal:
@@ -165,20 +166,20 @@ def _idempotency_key() -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not KEY.fullmatch(key):
         told = "1 to 128 printable ASCII characters"
-        raise Refusal(Fault.FIELD, errors=[FieldError(field="Idempotency-Key", message=told)])
+        raise Refusal(CoreFault.FIELD, errors=[FieldError(field="Idempotency-Key", message=told)])
     return key
 
 
 def _body(model: type[BaseModel]) -> BaseModel:
     if request.mimetype != "application/json":
-        raise Refusal(Fault.MEDIA_TYPE)
+        raise Refusal(CoreFault.MEDIA_TYPE)
     raw = request.get_data(cache=False)
     if request.content_length is None and request.environ["wsgi.input"].read(1):
-        raise Refusal(Fault.TOO_LARGE)  # a body in chunks that goes on where the read one was cut off
+        raise Refusal(CoreFault.TOO_LARGE)  # a body in chunks that goes on where the read one was cut off
     try:
         given = _document.decode(raw.decode())
     except (ValueError, RecursionError):
-        raise Refusal(Fault.NOT_JSON) from None
+        raise Refusal(CoreFault.NOT_JSON) from None
     return _checked(functools.partial(model.model_validate_json, raw), given, model)
 
 
@@ -186,7 +187,7 @@ def _query(model: type[BaseModel]) -> BaseModel:
     given = request.args.to_dict(flat=False)
     twice = [FieldError(field=name, message="stands twice") for name, values in given.items() if values[1:]]
     if twice:
-        raise Refusal(Fault.FIELD, errors=twice)
+        raise Refusal(CoreFault.FIELD, errors=twice)
     named = {name: values[0] for name, values in given.items()}
     return _checked(functools.partial(model.model_validate, named), named, model)
 
@@ -211,7 +212,7 @@ def _checked(validate: Callable[[], BaseModel], given: Any, model: type[BaseMode
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
     if found[0]["type"] == "json_invalid":
-        raise Refusal(Fault.NOT_JSON)
+        raise Refusal(CoreFault.NOT_JSON)
     told = dict[str, list[str]]()
     for one in found:
         named = _name(one["loc"], given, is_missing=one["type"] == "missing")

@@ -9,7 +9,8 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
-from api.core.errors import BY_CODE, Fault
+from services.core.faults import CoreFault
+from services.core.refusals import Fault, fault_of
 
 LONGEST_NAME = 128
 SHORTEST_PASSWORD = 8  # of a new account: who has a shorter one already goes on logging in
@@ -28,7 +29,7 @@ def code_of(field: FieldInfo | None) -> Fault:
     """What a violation of `field` answers with."""
     extra = field.json_schema_extra if field else None
     code = extra.get("x-error-code") if isinstance(extra, dict) else None
-    return BY_CODE[code] if isinstance(code, int) else Fault.FIELD
+    return fault_of(code) if isinstance(code, int) else CoreFault.FIELD
 
 
 def _printable(text: str) -> str:

@@ -14,10 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.core import auth, broker
 from api.core.endpoint import Domain, Reply
-from api.core.errors import Fault, FieldError, Refusal
 from models.core import heartbeats
 from models.core.accounts import ROLES
 from models.core.session import transact
+from services.core.faults import CoreFault
+from services.core.refusals import FieldError, Refusal
 from settings import settings
 from version import VERSION, code_version
 
@@ -54,7 +55,7 @@ def version() -> Version:
     return Version(version=VERSION, code_version=code_version())
 
 
-@domain.operation("GET", "/healthcheck", roles=None, faults=(Fault.UNHEALTHY,))
+@domain.operation("GET", "/healthcheck", roles=None, faults=(CoreFault.UNHEALTHY,))
 def healthcheck() -> Health:
     """Whether database, schema, broker, a worker and beat show life, asked at most every two seconds.
 
@@ -63,7 +64,7 @@ def healthcheck() -> Health:
     silent = _parts()
     if silent:
         told = [FieldError(field=part, message="does not answer") for part in silent]
-        raise Refusal(Fault.UNHEALTHY, errors=told if _may_know() else None)
+        raise Refusal(CoreFault.UNHEALTHY, errors=told if _may_know() else None)
     return Health()
 
 

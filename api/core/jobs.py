@@ -5,15 +5,17 @@ from datetime import UTC, datetime, timedelta
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from api.core import auth, broker
-from api.core.auth import Caller
+from api.core import broker
 from api.core.endpoint import Domain, Reply
-from api.core.errors import Fault, Refusal
 from api.trial import serving
 from models.core import jobs, studies
 from models.core.jobs import Job
 from models.core.session import transact
 from models.trial import refits
+from services.core import actor
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
 
 domain = Domain("jobs")
 
@@ -52,13 +54,13 @@ class RefitRequested(Reply):
 
 
 @domain.operation(
-    "GET", "/jobs/<int:job_id>", roles={"client", "researcher", "admin"}, faults=(Fault.UNKNOWN,)
+    "GET", "/jobs/<int:job_id>", roles={"client", "researcher", "admin"}, faults=(CoreFault.UNKNOWN,)
 )
 def show_job(job_id: int, caller: Caller) -> JobReply:
     """One job of your study."""
     job = transact(lambda session: jobs.of_study(session, caller.study_id, job_id))
     if job is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     return JobReply(job=_seen(job))
 
 
@@ -107,7 +109,7 @@ def _request(caller: Caller, hyperparameters: bool) -> RefitRequested:
 
 
 def _queue(session: Session, caller: Caller, now: datetime, hyperparameters: bool) -> int:
-    role = auth.standing(session, caller)
+    role = actor.check_standing(session, caller)
     pause = _pause(session, caller.study_id) if role == "client" else refits.NO_PAUSE
     return refits.request(session, caller.study_id, now, hyperparameters, pause).job_id
 

@@ -24,7 +24,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from structlog import get_logger
 
-from api.core.errors import Fault, Refusal
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
 from settings import settings
 
 OF_A_NAME = RateLimitItemPerMinute(10, 5, namespace="kairos")  # ten in five minutes
@@ -60,7 +61,7 @@ class Tries(NamedTuple):
         for limit, key in (self._of_address, self._of_name):
             wait = _hit(limit, key)
             if wait is not None:
-                raise Refusal(Fault.TOO_MANY, retry_after=wait)
+                raise Refusal(CoreFault.TOO_MANY, retry_after=wait)
 
     def give_back(self) -> None:
         """After a call that failed for another reason than what it told: an outage must lock nobody out."""
@@ -85,7 +86,7 @@ def one_try(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, Refusal) or error.fault is Fault.TOO_MANY:
+        if not isinstance(error, Refusal) or error.fault is CoreFault.TOO_MANY:
             taken.give_back()
         raise
     taken.forget()

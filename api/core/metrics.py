@@ -20,11 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.core import broker
-from api.core.errors import Fault, Refusal
 from models.core import heartbeats
 from models.core.session import transact
 from models.oversight import gauges
 from models.trial import circuits
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
 from settings import LOOPBACK, settings
 from version import VERSION, code_version
 
@@ -76,9 +77,9 @@ def _admit() -> None:
     if told.metrics_token:
         given = request.headers.get("Authorization", "").encode()
         if not hmac.compare_digest(given, f"Bearer {told.metrics_token}".encode()):
-            raise Refusal(Fault.TOKEN_INVALID if given else Fault.TOKEN_MISSING)
+            raise Refusal(CoreFault.TOKEN_INVALID if given else CoreFault.TOKEN_MISSING)
     elif told.api_bind.rpartition(":")[0] not in LOOPBACK or told.proxy_hops:
-        raise Refusal(Fault.NO_ROUTE)
+        raise Refusal(CoreFault.NO_ROUTE)
 
 
 class _OneProcess(Collector):

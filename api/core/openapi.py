@@ -9,13 +9,15 @@ from typing import Any
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from api.core.endpoint import HIGHEST_ID, JSON, KEY, Domain, Endpoint
-from api.core.errors import Failure, Fault
+from api.core.errors import Failure
 from api.core.fields import code_of
 from api.trial.examples import EXAMPLES
+from services.core.faults import CoreFault
+from services.core.refusals import Fault, all_faults
 from version import VERSION
 
-EVERY_TOKEN = (Fault.TOKEN_MISSING, Fault.TOKEN_MALFORMED, Fault.TOKEN_INVALID, Fault.ROLE)
-EVERY_BODY = (Fault.NOT_JSON, Fault.MEDIA_TYPE)
+EVERY_TOKEN = (CoreFault.TOKEN_MISSING, CoreFault.TOKEN_MALFORMED, CoreFault.TOKEN_INVALID, CoreFault.ROLE)
+EVERY_BODY = (CoreFault.NOT_JSON, CoreFault.MEDIA_TYPE)
 ABOUT = """The decision service for adaptive-intervention trials: when to intervene, randomised and learnt.
 
 Success is `{"status": "success", ...}`, failure `{"status": "fail", "message", "error_code"}`, with `errors`
@@ -59,7 +61,7 @@ def document(domains: Iterable[Domain]) -> dict[str, Any]:
         "components": {
             "schemas": definitions,
             "headers": HEADERS,
-            "examples": {fault.name: _example(fault) for fault in Fault},
+            "examples": {fault.name: _example(fault) for fault in all_faults()},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -157,18 +159,18 @@ def _failures(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
 
 def _faults(endpoint: Endpoint) -> set[Fault]:
     """Every way an operation may say no."""
-    faults = {*endpoint.faults, Fault.DATABASE_AWAY}
+    faults = {*endpoint.faults, CoreFault.DATABASE_AWAY}
     if endpoint.roles is not None:
         faults |= set(EVERY_TOKEN)
     if endpoint.method != "GET":
-        faults.add(Fault.TOO_LARGE)
+        faults.add(CoreFault.TOO_LARGE)
     if endpoint.body is not None:
         faults |= set(EVERY_BODY)
     for model in (endpoint.body, endpoint.query):
         if model is not None:
-            faults |= {code_of(field) for field in model.model_fields.values()} | {Fault.FIELD}
+            faults |= {code_of(field) for field in model.model_fields.values()} | {CoreFault.FIELD}
     if "key" in endpoint.wants:
-        faults.add(Fault.FIELD)
+        faults.add(CoreFault.FIELD)
     return faults
 
 

@@ -6,13 +6,16 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.core.errors import Fault, Refusal
 from api.oversight.approval import Doing, Told, Who, dangerous
 from api.trial import serving
 from models.core import audit, jobs, studies
 from models.core.studies import Study
 from models.trial import decisions, learning_rows, participants, policies, rebuilds, refits, windows
 from models.trial.participants import ENDED, WITHDRAWN, Participant
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
+from services.oversight.faults import OversightFault
+from services.trial.faults import TrialFault
 
 REMOVE_DATA = "remove_from_learning"  # a protocol's rule for the data of who withdraws
 
@@ -21,7 +24,7 @@ def withdraw(session: Session, who: Who, participant_id: int, reason: str, now: 
     """Take a participant out of the trial, their data by the protocol's rule. Raises Refusal."""
     participant = _participant(session, who.study_id, participant_id)
     if participant.phase == ENDED:
-        raise Refusal(Fault.PARTICIPANT_ENDED)
+        raise Refusal(TrialFault.PARTICIPANT_ENDED)
     before = {"phase": participant.phase}
     told = _close(session, participant, now)
     participant.phase = WITHDRAWN
@@ -39,7 +42,7 @@ def withdraw(session: Session, who: Who, participant_id: int, reason: str, now: 
 def _participant(session: Session, study_id: int, participant_id: int) -> Participant:
     participant = participants.locked_of_study(session, study_id, participant_id)
     if participant is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     return participant
 
 
@@ -90,13 +93,13 @@ def _refit(session: Session, study_id: int, now: datetime) -> list[Told]:
 def _open_study(session: Session, study_id: int) -> Study:
     study = studies.locked(session, study_id)
     if study.closed_at is not None:
-        raise Refusal(Fault.STUDY_CLOSED)
+        raise Refusal(TrialFault.STUDY_CLOSED)
     return study
 
 
 def _can_remove(session: Session, study_id: int, arguments: Mapping[str, Any]) -> None:
     if _participant(session, study_id, arguments["participant_id"]).removed_row_seq is not None:
-        raise Refusal(Fault.REMOVED_ALREADY)
+        raise Refusal(OversightFault.REMOVED_ALREADY)
 
 
 @dangerous(audit.REMOVE, _can_remove)
@@ -122,13 +125,13 @@ def _remove(session: Session, doing: Doing, participant: Participant) -> list[To
 def _can_activate(session: Session, study_id: int, arguments: Mapping[str, Any]) -> None:
     policy = policies.numbered(session, study_id, arguments["policy_id"])
     if policy is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     if not policies.is_whole(session, policy):
-        raise Refusal(Fault.POLICY_PRUNED)
+        raise Refusal(OversightFault.POLICY_PRUNED)
     study = _open_study(session, study_id)
     made = serving.loaded(session, studies.protocol(session, study).id)
     if policy.feature_version != made.design.feature_version:
-        raise Refusal(Fault.POLICY_OF_OTHERS)
+        raise Refusal(OversightFault.POLICY_OF_OTHERS)
 
 
 @dangerous(audit.ROLLBACK, _can_activate)

@@ -9,12 +9,15 @@ from sqlalchemy.orm import Session
 from algorithm.trial import amendments, protocol
 from algorithm.trial.learner import prior_policy
 from algorithm.trial.protocol import Protocol, ProtocolError
-from api.core.errors import Fault, FieldError, Refusal
 from api.oversight.approval import Doing, Told, dangerous
 from models.core import audit, jobs, studies
 from models.core.studies import ProtocolVersion, Study, Written
 from models.trial import protocols
 from models.trial.protocols import Entered, Prior
+from services.core.faults import CoreFault
+from services.core.refusals import FieldError, Refusal
+from services.oversight.faults import OversightFault
+from services.trial.faults import TrialFault
 from version import code_version
 
 
@@ -56,23 +59,23 @@ def _change(arguments: Mapping[str, Any], now: datetime) -> Change:
 
 def _can_change(session: Session, study_id: int, arguments: Mapping[str, Any]) -> None:
     if studies.locked(session, study_id).closed_at is not None:
-        raise Refusal(Fault.STUDY_CLOSED)
+        raise Refusal(TrialFault.STUDY_CLOSED)
     now = datetime.now(UTC)
     change = _change(arguments, now)
     latest = protocols.latest(session, study_id)
     if latest.version != arguments["follows"]:  # the document would undo what came between
-        raise Refusal(Fault.PROTOCOL_MOVED)
+        raise Refusal(OversightFault.PROTOCOL_MOVED)
     old, new = _complete(latest), change.made.document
     if not amendments.changes(old, new):
-        raise Refusal(Fault.PROTOCOL_SAME)
+        raise Refusal(OversightFault.PROTOCOL_SAME)
     if latest.effective_at > change.effective_at:
-        raise Refusal(Fault.PROTOCOL_WAITS)
+        raise Refusal(OversightFault.PROTOCOL_WAITS)
     at_once = change.effective_at == now
     breaking = _breaking(session, study_id, old, new, at_once)
     if breaking and not change.amendment:
         told = "needs an amendment once decisions exist"
         raise Refusal(
-            Fault.NEEDS_AMENDMENT,
+            OversightFault.NEEDS_AMENDMENT,
             errors=[FieldError(field=f"document.{key}", message=told) for key in breaking],
         )
 
@@ -92,7 +95,9 @@ def _loaded(document: Mapping[str, Any]) -> Protocol:
         return protocol.load(document)
     except ProtocolError as error:
         told = str(error).removeprefix(f"{error.key}: ")
-        raise Refusal(Fault.FIELD, errors=[FieldError(field=f"document.{error.key}", message=told)]) from None
+        raise Refusal(
+            CoreFault.FIELD, errors=[FieldError(field=f"document.{error.key}", message=told)]
+        ) from None
 
 
 def _breaking(

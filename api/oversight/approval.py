@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from api.core.errors import Fault, Refusal
 from models.core import accounts, audit
 from models.oversight import proposals
 from models.oversight.proposals import APPROVED, OPEN, REJECTED, Proposal
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
+from services.oversight.faults import OversightFault
 from settings import settings
 
 
@@ -106,7 +108,7 @@ def approve(session: Session, who: Who, proposal_id: int, reason: str, now: date
     """Let a proposed act happen. Raises Refusal."""
     proposal = _open(session, who, proposal_id, now)
     if settings().needs_two_persons and accounts.are_one(session, proposal.proposed_by, who.client_id):
-        raise Refusal(Fault.SAME_PERSON)
+        raise Refusal(OversightFault.SAME_PERSON)
     _acts[proposal.act].check(session, who.study_id, proposal.arguments)
     _note(session, who, audit.APPROVE, reason, {"proposal_id": proposal.id, "act": proposal.act})
     return _happen(session, who, proposal, now)
@@ -123,9 +125,9 @@ def reject(session: Session, who: Who, proposal_id: int, reason: str, now: datet
 def _open(session: Session, who: Who, proposal_id: int, now: datetime) -> Proposal:
     proposal = proposals.locked(session, who.study_id, proposal_id)
     if proposal is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     if proposals.state(proposal, now) != OPEN:
-        raise Refusal(Fault.PROPOSAL_OVER)
+        raise Refusal(OversightFault.PROPOSAL_OVER)
     return proposal
 
 

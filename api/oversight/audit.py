@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 import audit_chain
-from api.core.auth import Caller
 from api.core.cli import Commands, tell
 from api.core.endpoint import Domain, Query, Reply
 from api.core.fields import Printable
@@ -17,6 +16,7 @@ from api.oversight import operating
 from audit_chain import Anchor
 from models.core import audit, studies
 from models.core.session import transact
+from services.core.actor import Caller
 
 domain = Domain("audit")
 commands = Commands("audit", help="The record of who did what to a study.")

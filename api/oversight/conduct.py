@@ -2,15 +2,17 @@
 
 from datetime import UTC, datetime
 
-from api.core.auth import Caller
 from api.core.endpoint import Domain, Reply, StrictBody
-from api.core.errors import Fault
 from api.core.fields import Sentence, coded
 from api.oversight import acts
 from api.oversight.proposing import Proposed, propose, send, who
 from models.core import audit
 from models.core.session import transact
 from models.trial.participants import WITHDRAWN
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.oversight.faults import OversightFault
+from services.trial.faults import TrialFault
 
 domain = Domain("conduct")
 OF_ADMINS = {"admin"}
@@ -19,7 +21,7 @@ OF_ADMINS = {"admin"}
 class Reason(StrictBody):
     """Why. Kept for good: it must not name the participant."""
 
-    reason: Sentence = coded(Fault.FIELD, examples=["asked by telephone to leave the study"])
+    reason: Sentence = coded(CoreFault.FIELD, examples=["asked by telephone to leave the study"])
 
 
 class Withdrawn(Reply):
@@ -46,7 +48,7 @@ class Frozen(Reply):
     "POST",
     "/participants/<int:participant_id>/withdraw",
     roles=OF_ADMINS,
-    faults=(Fault.UNKNOWN, Fault.PARTICIPANT_ENDED),
+    faults=(CoreFault.UNKNOWN, TrialFault.PARTICIPANT_ENDED),
 )
 def withdraw(participant_id: int, body: Reason, caller: Caller) -> Withdrawn:
     """Take a participant out of the trial: an open window is closed and ingested, no decision follows.
@@ -60,14 +62,14 @@ def withdraw(participant_id: int, body: Reason, caller: Caller) -> Withdrawn:
     return Withdrawn(participant_id=participant_id, phase=WITHDRAWN)
 
 
-@domain.operation("POST", "/study/pause", roles=OF_ADMINS, faults=(Fault.STUDY_CLOSED,))
+@domain.operation("POST", "/study/pause", roles=OF_ADMINS, faults=(TrialFault.STUDY_CLOSED,))
 def pause(body: Reason, caller: Caller) -> Paused:
     """Make no new decisions in your study. Repeats, ends of windows and ingest go on."""
     transact(lambda session: acts.set_paused(session, who(caller), True, body.reason))
     return Paused(paused=True)
 
 
-@domain.operation("POST", "/study/resume", roles=OF_ADMINS, faults=(Fault.STUDY_CLOSED,))
+@domain.operation("POST", "/study/resume", roles=OF_ADMINS, faults=(TrialFault.STUDY_CLOSED,))
 def resume(body: Reason, caller: Caller) -> Paused:
     """Make decisions again."""
     transact(lambda session: acts.set_paused(session, who(caller), False, body.reason))
@@ -98,7 +100,7 @@ def _frozen(caller: Caller, body: Reason, frozen: bool) -> Frozen:
     "/participants/<int:participant_id>/remove_from_learning",
     roles=OF_ADMINS,
     status=202,
-    faults=(Fault.UNKNOWN, Fault.REMOVED_ALREADY),
+    faults=(CoreFault.UNKNOWN, OversightFault.REMOVED_ALREADY),
 )
 def remove_from_learning(participant_id: int, body: Reason, caller: Caller) -> Proposed:
     """Propose that no later policy is fitted from a participant's data. Policies that exist are not touched.
@@ -114,14 +116,19 @@ def remove_from_learning(participant_id: int, body: Reason, caller: Caller) -> P
     "/policies/<int:policy_id>/activate",
     roles=OF_ADMINS,
     status=202,
-    faults=(Fault.UNKNOWN, Fault.POLICY_PRUNED, Fault.POLICY_OF_OTHERS, Fault.STUDY_CLOSED),
+    faults=(
+        CoreFault.UNKNOWN,
+        OversightFault.POLICY_PRUNED,
+        OversightFault.POLICY_OF_OTHERS,
+        TrialFault.STUDY_CLOSED,
+    ),
 )
 def activate_policy(policy_id: int, body: Reason, caller: Caller) -> Proposed:
     """Propose that a policy serves from the next decision on, and learning is frozen until it is resumed."""
     return propose(caller, audit.ROLLBACK, {"policy_id": policy_id}, body.reason)
 
 
-@domain.operation("POST", "/study/close", roles=OF_ADMINS, status=202, faults=(Fault.STUDY_CLOSED,))
+@domain.operation("POST", "/study/close", roles=OF_ADMINS, status=202, faults=(TrialFault.STUDY_CLOSED,))
 def close_study(body: Reason, caller: Caller) -> Proposed:
     """Propose to end your study for good: no decision follows, and the key of the draws becomes public."""
     return propose(caller, audit.CLOSE, {}, body.reason)

@@ -6,13 +6,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from api.core.auth import Caller
 from api.core.endpoint import Domain, Query, Reply
-from api.core.errors import Fault, Refusal
 from models.core import audit
 from models.core.session import transact
 from models.oversight import incidents
 from models.oversight.incidents import Incident
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
 
 domain = Domain("incidents")
 
@@ -71,7 +72,7 @@ def list_incidents(query: IncidentQuery, caller: Caller) -> IncidentPage:
 
 
 @domain.operation(
-    "POST", "/incidents/<int:incident_id>/acknowledge", roles={"admin"}, faults=(Fault.UNKNOWN,)
+    "POST", "/incidents/<int:incident_id>/acknowledge", roles={"admin"}, faults=(CoreFault.UNKNOWN,)
 )
 def acknowledge_incident(incident_id: int, caller: Caller) -> IncidentReply:
     """Note that you have seen to an incident: it is not notified again, unless it turns from yellow to red.
@@ -86,7 +87,7 @@ def _acknowledge(session: Session, caller: Caller, incident_id: int, now: dateti
     study_id, client_id = caller.study_id, caller.client_id
     incident = incidents.acknowledge(session, study_id, incident_id, client_id, now)
     if incident is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     if incident.acknowledged_at == now:
         after = {"incident_id": incident.id, "kind": incident.kind, "level": incident.level}
         audit.note(session, study_id, client_id, audit.ACKNOWLEDGE, "seen to", after=after)

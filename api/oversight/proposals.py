@@ -8,10 +8,8 @@ import click
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from api.core.auth import Caller
 from api.core.cli import Commands, tell
 from api.core.endpoint import Domain, Query, Reply, StrictBody
-from api.core.errors import Fault, Refusal
 from api.core.fields import Sentence, coded
 from api.oversight import approval, operating
 from api.oversight.approval import Who
@@ -19,28 +17,33 @@ from api.oversight.proposing import send, who
 from models.core.session import transact
 from models.oversight import proposals
 from models.oversight.proposals import Proposal
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
+from services.oversight.faults import OversightFault
+from services.trial.faults import TrialFault
 
 domain = Domain("proposals")
 commands = Commands("proposal", help="Dangerous acts that wait for another admin.")
-OVER = (Fault.UNKNOWN, Fault.PROPOSAL_OVER)
+OVER = (CoreFault.UNKNOWN, OversightFault.PROPOSAL_OVER)
 CAN_FAIL = (
     *OVER,
-    Fault.SAME_PERSON,
-    Fault.REMOVED_ALREADY,
-    Fault.POLICY_PRUNED,
-    Fault.POLICY_OF_OTHERS,
-    Fault.STUDY_CLOSED,
-    Fault.NEEDS_AMENDMENT,
-    Fault.PROTOCOL_SAME,
-    Fault.PROTOCOL_WAITS,
-    Fault.PROTOCOL_MOVED,
+    OversightFault.SAME_PERSON,
+    OversightFault.REMOVED_ALREADY,
+    OversightFault.POLICY_PRUNED,
+    OversightFault.POLICY_OF_OTHERS,
+    TrialFault.STUDY_CLOSED,
+    OversightFault.NEEDS_AMENDMENT,
+    OversightFault.PROTOCOL_SAME,
+    OversightFault.PROTOCOL_WAITS,
+    OversightFault.PROTOCOL_MOVED,
 )
 
 
 class Opinion(StrictBody):
     """Why it should happen, or not. Kept for good: it must not name a participant."""
 
-    reason: Sentence = coded(Fault.FIELD, examples=["discussed with the safety board on Monday"])
+    reason: Sentence = coded(CoreFault.FIELD, examples=["discussed with the safety board on Monday"])
 
 
 class ProposalQuery(Query):
@@ -92,13 +95,13 @@ def list_proposals(query: ProposalQuery, caller: Caller) -> ProposalPage:
 
 
 @domain.operation(
-    "GET", "/proposals/<int:proposal_id>", roles={"researcher", "admin"}, faults=(Fault.UNKNOWN,)
+    "GET", "/proposals/<int:proposal_id>", roles={"researcher", "admin"}, faults=(CoreFault.UNKNOWN,)
 )
 def show_proposal(proposal_id: int, caller: Caller) -> ProposalReply:
     """One proposal of your study."""
     found = transact(lambda session: proposals.of_study(session, caller.study_id, proposal_id))
     if found is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     return ProposalReply(proposal=_seen(found, datetime.now(UTC)))
 
 

@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.core import broker
-from api.core.auth import Caller
 from api.core.endpoint import Reply
 from api.oversight import approval
 from api.oversight.approval import Settled, Told, Who
 from models.core.session import transact
+from services.core.actor import Caller
 
 
 class Proposed(Reply):

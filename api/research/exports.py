@@ -11,16 +11,18 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from api.core import broker
-from api.core.auth import Caller
 from api.core.cli import Command, tell
 from api.core.endpoint import Domain, Reply
-from api.core.errors import Fault, Refusal
 from models.core import accounts, audit, jobs, studies
 from models.core.jobs import Job
 from models.core.session import transact
 from models.research import exports
 from models.research.exports import Snapshot
 from replay.format import writing
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
+from services.research.faults import ResearchFault
 from version import code_version
 
 domain = Domain("exports")
@@ -76,7 +78,7 @@ def _request(session: Session, caller: Caller, now: datetime) -> int:
     return job_id
 
 
-@domain.operation("GET", "/exports/<int:job_id>", roles={"researcher", "admin"}, faults=(Fault.UNKNOWN,))
+@domain.operation("GET", "/exports/<int:job_id>", roles={"researcher", "admin"}, faults=(CoreFault.UNKNOWN,))
 def show_export(job_id: int, caller: Caller) -> ExportReply:
     """How far an export is, and its checksums once it is done."""
     return ExportReply(export=_seen(transact(lambda session: _known(session, caller, job_id))))
@@ -86,7 +88,7 @@ def show_export(job_id: int, caller: Caller) -> ExportReply:
     "GET",
     "/exports/<int:job_id>/file",
     roles={"researcher", "admin"},
-    faults=(Fault.UNKNOWN, Fault.EXPORT_UNFINISHED, Fault.EXPORT_GONE, Fault.RANGE),
+    faults=(CoreFault.UNKNOWN, ResearchFault.EXPORT_UNFINISHED, ResearchFault.EXPORT_GONE, CoreFault.RANGE),
     media=ZIP,
 )
 def fetch_export(job_id: int, caller: Caller) -> Response:
@@ -108,9 +110,9 @@ def fetch_export(job_id: int, caller: Caller) -> Response:
 def _fetched(session: Session, caller: Caller, job_id: int) -> Job:
     job = _known(session, caller, job_id)
     if job.state != jobs.DONE:
-        raise Refusal(Fault.EXPORT_UNFINISHED)
+        raise Refusal(ResearchFault.EXPORT_UNFINISHED)
     if not exports.path((job.result or {})["sha256"]).is_file():
-        raise Refusal(Fault.EXPORT_GONE)
+        raise Refusal(ResearchFault.EXPORT_GONE)
     audit.note(session, caller.study_id, caller.client_id, FETCHED, f"job {job.id}")
     return job
 
@@ -118,7 +120,7 @@ def _fetched(session: Session, caller: Caller, job_id: int) -> Job:
 def _known(session: Session, caller: Caller, job_id: int) -> Job:
     job = exports.of_study(session, caller.study_id, job_id)
     if job is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     return job
 
 

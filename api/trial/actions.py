@@ -12,10 +12,8 @@ from algorithm.trial.decision_time import Moment, moment
 from algorithm.trial.designs.design import Point as StatePoint
 from algorithm.trial.envelope import forbids
 from algorithm.trial.protocol import Protocol
-from api.core import auth, broker
-from api.core.auth import Caller
+from api.core import broker
 from api.core.endpoint import Domain, Reply
-from api.core.errors import Fault, FieldError, Refusal
 from api.trial import corrections, idempotency, serving
 from api.trial.corrections import Correction
 from api.trial.points import Asked, DecisionPoint, Survey
@@ -25,6 +23,10 @@ from models.trial import answers, decisions, participants, windows
 from models.trial.decisions import Point
 from models.trial.idempotency import ACTIONS, keep
 from models.trial.participants import COMPLETED_AWAITING_REVIEW, REGISTERED, STARTED
+from services.core import actor
+from services.core.actor import Caller
+from services.core.refusals import FieldError, Refusal
+from services.trial.faults import TrialFault
 from version import code_version
 
 domain = Domain("actions")
@@ -32,7 +34,12 @@ deciding = partial(
     domain.operation,
     "POST",
     roles={"client", "admin"},
-    faults=(Fault.ACTION_UNKNOWN, Fault.NOT_DECIDING, Fault.INDEX_PASSED, Fault.OUTSIDE_DATES),
+    faults=(
+        TrialFault.ACTION_UNKNOWN,
+        TrialFault.NOT_DECIDING,
+        TrialFault.INDEX_PASSED,
+        TrialFault.OUTSIDE_DATES,
+    ),
     standing_is_read_by_view=True,
 )
 
@@ -103,7 +110,7 @@ def _decided(body: Asked, caller: Caller, key: str | None) -> Decided:
 
 def _decide(session: Session, caller: Caller, body: Asked, key: str | None, now: datetime) -> Outcome:
     if key is not None:
-        auth.standing(session, caller)  # before what the key stands for is looked up
+        actor.check_standing(session, caller)  # before what the key stands for is looked up
     asked = idempotency.index_meant(session, caller.study_id, body.user_id, ACTIONS, key, body.decision_index)
     point = _read(session, caller, body.user_id, asked)
     outcome = _settle(session, caller, point, body, asked, now)
@@ -142,9 +149,9 @@ def _read(session: Session, caller: Caller, user_id: str, decision_index: int | 
     with_sent = serving.looks_back(caller.study_id)
     point = read(with_sent)
     if point is None:
-        auth.standing(session, caller)
-        raise Refusal(Fault.ACTION_UNKNOWN)
-    auth.admit(caller, point.role, point.disabled, point.revoked)
+        actor.check_standing(session, caller)
+        raise Refusal(TrialFault.ACTION_UNKNOWN)
+    actor.admit(caller, point.role, point.disabled, point.revoked)
     serving.note_looking_back(caller.study_id, point.looks_back_days > 0)
     again = read(True) if point.looks_back_days > 0 and not with_sent else None
     return again or point
@@ -157,14 +164,14 @@ def _stale(began: str, protocol: Protocol, now: datetime) -> bool:
 
 def _check_phase(point: Point) -> None:
     if point.phase not in {REGISTERED, STARTED}:
-        raise Refusal(Fault.NOT_DECIDING, f"The participant is {point.phase}: no new decisions.")
+        raise Refusal(TrialFault.NOT_DECIDING, f"The participant is {point.phase}: no new decisions.")
     if point.paused:
-        raise Refusal(Fault.NOT_DECIDING, "The study is paused: no new decisions.")
+        raise Refusal(TrialFault.NOT_DECIDING, "The study is paused: no new decisions.")
 
 
 def _check_index(point: Point, protocol: Protocol, target: int) -> None:
     if not point.closed_index < target <= protocol.schedule.study_length:
-        raise Refusal(Fault.INDEX_PASSED)
+        raise Refusal(TrialFault.INDEX_PASSED)
 
 
 def _move_on(session: Session, point: Point, protocol: Protocol, target: int, now: datetime) -> list[int]:
@@ -241,7 +248,7 @@ def _moment(point: Point, protocol: Protocol, body: Asked, now: datetime) -> Mom
         point.evenings,
     )
     if not point.rl_start_date <= when.local.date().isoformat() <= point.rl_end_date:
-        raise Refusal(Fault.OUTSIDE_DATES)
+        raise Refusal(TrialFault.OUTSIDE_DATES)
     return when
 
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from api.core.auth import Caller
 from models.core import audit
 from models.core.session import transact
 from models.trial import answers, participants
+from services.core.actor import Caller
 
 WHY = "other answers for a decision point that has its decision"
 

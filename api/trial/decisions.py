@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.core.auth import Caller
 from api.core.endpoint import Domain, Query, Reply
 from models.core.session import transact
 from models.trial import decisions
+from services.core.actor import Caller
 
 domain = Domain("decisions")
 

@@ -2,8 +2,9 @@
 
 from sqlalchemy.orm import Session
 
-from api.core.errors import Fault, FieldError, Refusal
 from models.trial import idempotency
+from services.core.faults import CoreFault
+from services.core.refusals import FieldError, Refusal
 
 
 def index_meant(
@@ -18,5 +19,5 @@ def index_meant(
         return known if asked is None else asked
     if asked != known:
         wrong = FieldError(field="Idempotency-Key", message="has been used for another decision_index")
-        raise Refusal(Fault.FIELD, errors=[wrong])
+        raise Refusal(CoreFault.FIELD, errors=[wrong])
     return asked

@@ -8,15 +8,17 @@ from sqlalchemy.orm import Session
 
 from algorithm.trial.decision_time import study_day
 from algorithm.trial.protocol import Schedule
-from api.core.auth import Caller
 from api.core.endpoint import Body, Domain, Query, Reply
-from api.core.errors import Fault, FieldError, Refusal
 from api.core.fields import Day, Printable, Zone, coded
 from api.trial import serving
 from models.core import studies
 from models.core.session import transact
 from models.trial import decisions, participants, windows
 from models.trial.participants import Participant
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.core.refusals import Fault, FieldError, Refusal
+from services.trial.faults import TrialFault
 
 SAME_CALL = timedelta(hours=1)
 domain = Domain("participants")
@@ -34,26 +36,28 @@ WeekOfTimes = Annotated[list[Annotated[int, AfterValidator(_clock)]], Field(min_
 class Registration(Body):
     """A participant as the study's app knows them. Dates are local; times HHMM, Monday first."""
 
-    user_id: Printable = coded(Fault.PARTICIPANT_USER, examples=["p-017"])
-    rl_start_date: Day = coded(Fault.PARTICIPANT_START)
-    rl_end_date: Day = coded(Fault.PARTICIPANT_END)
-    consent_start_date: Day = coded(Fault.CONSENT_START)
-    consent_end_date: Day = coded(Fault.CONSENT_END)
-    morning_notification_time_start: WeekOfTimes = coded(Fault.MORNINGS, examples=[[800] * 7])
-    evening_notification_time_start: WeekOfTimes = coded(Fault.EVENINGS, examples=[[1900] * 7])
-    timezone: Zone | None = coded(Fault.TIMEZONE, default=None)
+    user_id: Printable = coded(TrialFault.PARTICIPANT_USER, examples=["p-017"])
+    rl_start_date: Day = coded(TrialFault.PARTICIPANT_START)
+    rl_end_date: Day = coded(TrialFault.PARTICIPANT_END)
+    consent_start_date: Day = coded(TrialFault.CONSENT_START)
+    consent_end_date: Day = coded(TrialFault.CONSENT_END)
+    morning_notification_time_start: WeekOfTimes = coded(TrialFault.MORNINGS, examples=[[800] * 7])
+    evening_notification_time_start: WeekOfTimes = coded(TrialFault.EVENINGS, examples=[[1900] * 7])
+    timezone: Zone | None = coded(TrialFault.TIMEZONE, default=None)
 
     def faults(self) -> list[tuple[Fault, str]]:
         """What each field alone allows but all together do not, as (fault, field)."""
         pairs = zip(self.morning_notification_time_start, self.evening_notification_time_start, strict=True)
         inside = self.consent_start_date <= self.rl_start_date <= self.consent_end_date
         broken = {
-            (Fault.CONSENT_END, "consent_end_date"): self.consent_end_date < self.consent_start_date,
-            (Fault.PARTICIPANT_START, "rl_start_date"): not inside,
-            (Fault.PARTICIPANT_END, "rl_end_date"): not (
+            (TrialFault.CONSENT_END, "consent_end_date"): self.consent_end_date < self.consent_start_date,
+            (TrialFault.PARTICIPANT_START, "rl_start_date"): not inside,
+            (TrialFault.PARTICIPANT_END, "rl_end_date"): not (
                 self.rl_start_date <= self.rl_end_date <= self.consent_end_date
             ),
-            (Fault.EVENINGS, "evening_notification_time_start"): any(late <= early for early, late in pairs),
+            (TrialFault.EVENINGS, "evening_notification_time_start"): any(
+                late <= early for early, late in pairs
+            ),
         }
         return [found for found, is_broken in broken.items() if is_broken]
 
@@ -70,7 +74,7 @@ class Registered(Reply):
     "/register",
     roles={"client", "admin"},
     status=201,
-    faults=(Fault.PARTICIPANT_EXISTS, Fault.STUDY_CLOSED),
+    faults=(TrialFault.PARTICIPANT_EXISTS, TrialFault.STUDY_CLOSED),
 )
 def register(body: Registration, caller: Caller) -> Registered:
     """Enrol a participant.
@@ -99,9 +103,9 @@ def _known(session: Session, study_id: int, registration: dict[str, Any]) -> int
     """Who was enrolled by the same call before; in a closed study nobody else is. Raises Refusal."""
     known = participants.by_user(session, study_id, registration["user_id"])
     if known is None:
-        raise Refusal(Fault.STUDY_CLOSED)
+        raise Refusal(TrialFault.STUDY_CLOSED)
     if known.registration != registration or datetime.now(UTC) - known.created_at >= SAME_CALL:
-        raise Refusal(Fault.PARTICIPANT_EXISTS)
+        raise Refusal(TrialFault.PARTICIPANT_EXISTS)
     return known.id
 
 
@@ -206,7 +210,7 @@ def _progress(participant: Participant, schedule: Schedule) -> dict[str, Any]:
     "GET",
     "/participants/<int:participant_id>",
     roles={"researcher", "admin"},
-    faults=(Fault.UNKNOWN,),
+    faults=(CoreFault.UNKNOWN,),
 )
 def show_participant(participant_id: int, caller: Caller) -> ParticipantReply:
     """One participant of your study: how far, where, and every decision point that is over."""
@@ -218,7 +222,7 @@ def show_participant(participant_id: int, caller: Caller) -> ParticipantReply:
 def _in_full(session: Session, study_id: int, participant_id: int) -> ParticipantInFull:
     participant = participants.of_study(session, study_id, participant_id)
     if participant is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     current = participant.decision_index + 1
     return ParticipantInFull(
         **_progress(participant, _schedule(session, study_id)),

@@ -8,8 +8,10 @@ from algorithm.core.checks import ProtocolError, section
 from algorithm.trial.designs.design import Design
 from algorithm.trial.designs.miwaves import MiWaves
 from api.core.endpoint import MOST_ERRORS, Body
-from api.core.errors import Fault, FieldError, Refusal
 from api.core.fields import DecisionIndex, Instant, Printable, Zone, coded
+from services.core.faults import CoreFault
+from services.core.refusals import Fault, FieldError, Refusal
+from services.trial.faults import TrialFault
 
 Use = Annotated[float, Field(ge=-1e6, le=1e6)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
@@ -21,29 +23,29 @@ COMES_LATER = "comes with the survey data of the study's back end: it is not kno
 class Survey(Body):
     """The survey answers that come with a decision point."""
 
-    user_id: Printable = coded(Fault.ACTION_USER, examples=["p-017"])
-    finished_ema: bool = coded(Fault.FINISHED_EMA, examples=[True])
-    app_use_flag: bool = coded(Fault.APP_USE_FLAG, examples=[False])
+    user_id: Printable = coded(TrialFault.ACTION_USER, examples=["p-017"])
+    finished_ema: bool = coded(TrialFault.FINISHED_EMA, examples=[True])
+    app_use_flag: bool = coded(TrialFault.APP_USE_FLAG, examples=[False])
     activity_question_response: bool | Literal["NA"] | None = coded(
-        Fault.ACTIVITY_RESPONSE, default=None, examples=[True]
+        TrialFault.ACTIVITY_RESPONSE, default=None, examples=[True]
     )
     cannabis_use: Annotated[list[Use], Field(max_length=100)] | Literal["NA"] | None = coded(
-        Fault.CANNABIS_USE, default=None, examples=[[2, 3]]
+        TrialFault.CANNABIS_USE, default=None, examples=[[2, 3]]
     )
-    decision_index: DecisionIndex | None = coded(Fault.FIELD, default=None, examples=[1])
-    decision_time: Instant | None = coded(Fault.FIELD, default=None)
-    timezone: Zone | None = coded(Fault.TIMEZONE, default=None)
-    available: bool | None = coded(Fault.FIELD, default=None, description=AVAILABLE)
+    decision_index: DecisionIndex | None = coded(CoreFault.FIELD, default=None, examples=[1])
+    decision_time: Instant | None = coded(CoreFault.FIELD, default=None)
+    timezone: Zone | None = coded(TrialFault.TIMEZONE, default=None)
+    available: bool | None = coded(CoreFault.FIELD, default=None, description=AVAILABLE)
 
     def missing(self) -> list[tuple[Fault, str]]:
         """What a finished survey must have and this one has not, as (fault, field)."""
         if not self.finished_ema:
             return []
-        found = []
+        found: list[tuple[Fault, str]] = []
         if not isinstance(self.activity_question_response, bool):
-            found.append((Fault.ACTIVITY_RESPONSE, "activity_question_response"))
+            found.append((TrialFault.ACTIVITY_RESPONSE, "activity_question_response"))
         if not isinstance(self.cannabis_use, list):
-            found.append((Fault.CANNABIS_USE, "cannabis_use"))
+            found.append((TrialFault.CANNABIS_USE, "cannabis_use"))
         return found
 
     def given(self, design: Design) -> dict[str, Any]:
@@ -65,18 +67,18 @@ class Survey(Body):
 class DecisionPoint(Body):
     """A decision point under a protocol other than MiWaves, with what is known of it before the action."""
 
-    user_id: Printable = coded(Fault.ACTION_USER, examples=["p-017"])
+    user_id: Printable = coded(TrialFault.ACTION_USER, examples=["p-017"])
     answers: dict[str, Answer] = coded(
-        Fault.FIELD,
+        CoreFault.FIELD,
         default_factory=dict,
         max_length=50,
         examples=[{}],
         description="The protocol's answers by name (docs/protocol.md); none where they come later.",
     )
-    decision_index: DecisionIndex | None = coded(Fault.FIELD, default=None, examples=[1])
-    decision_time: Instant | None = coded(Fault.FIELD, default=None)
-    timezone: Zone | None = coded(Fault.TIMEZONE, default=None)
-    available: bool | None = coded(Fault.FIELD, default=None, description=AVAILABLE)
+    decision_index: DecisionIndex | None = coded(CoreFault.FIELD, default=None, examples=[1])
+    decision_time: Instant | None = coded(CoreFault.FIELD, default=None)
+    timezone: Zone | None = coded(TrialFault.TIMEZONE, default=None)
+    available: bool | None = coded(CoreFault.FIELD, default=None, description=AVAILABLE)
 
     def given(self, design: Design) -> dict[str, Any]:
         """The answers, checked; that of availability only where it is no. Raises Refusal."""
@@ -90,14 +92,14 @@ class DecisionPoint(Body):
             found: dict[str, Any] = section(design.answers, {})("answers", self.answers)
         except ProtocolError as error:
             problem = str(error).removeprefix(f"{error.key}: ")
-            raise Refusal(Fault.FIELD, errors=[FieldError(field=error.key, message=problem)]) from None
+            raise Refusal(CoreFault.FIELD, errors=[FieldError(field=error.key, message=problem)]) from None
         return found
 
     def _none(self) -> dict[str, Any]:
         if self.answers:
             names = list(self.answers)[:MOST_ERRORS]
             errors = [FieldError(field=f"answers.{name}", message=COMES_LATER) for name in names]
-            raise Refusal(Fault.FIELD, errors=errors)
+            raise Refusal(CoreFault.FIELD, errors=errors)
         return {}
 
 
@@ -106,4 +108,4 @@ Asked = Survey | DecisionPoint
 
 def _another_call(design: Design, field: str, path: str) -> Refusal:
     told = f"The study's protocol is {design.name}: its decisions are asked for at POST {path}."
-    return Refusal(Fault.FIELD, told, errors=[FieldError(field=field, message="is not of this protocol")])
+    return Refusal(CoreFault.FIELD, told, errors=[FieldError(field=field, message="is not of this protocol")])

@@ -9,14 +9,16 @@ from sqlalchemy.orm import Session
 
 from algorithm.trial.ladder import Block, randomise
 from algorithm.trial.protocol import Protocol
-from api.core.auth import Caller
 from api.core.endpoint import Domain, Reply
-from api.core.errors import Fault, Refusal
 from api.trial import serving
 from models.core import pg_arrays
 from models.core.session import transact
 from models.trial import participants, policies
 from models.trial.policies import Policy
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
+from services.oversight.faults import OversightFault
 
 domain = Domain("policies")
 
@@ -74,7 +76,7 @@ def list_policies(caller: Caller) -> PolicyList:
 
 
 @domain.operation(
-    "GET", "/policies/<int:policy_id>", roles={"client", "researcher", "admin"}, faults=(Fault.UNKNOWN,)
+    "GET", "/policies/<int:policy_id>", roles={"client", "researcher", "admin"}, faults=(CoreFault.UNKNOWN,)
 )
 def show_policy(policy_id: int, caller: Caller) -> PolicyReply:
     """One policy of your study."""
@@ -85,7 +87,7 @@ def show_policy(policy_id: int, caller: Caller) -> PolicyReply:
     "GET",
     "/policies/<int:policy_id>/participants/<int:participant_id>",
     roles={"researcher", "admin"},
-    faults=(Fault.UNKNOWN, Fault.POLICY_PRUNED),
+    faults=(CoreFault.UNKNOWN, OversightFault.POLICY_PRUNED),
 )
 def show_block(policy_id: int, participant_id: int, caller: Caller) -> BlockReply:
     """What one policy of your study serves one participant with."""
@@ -95,7 +97,7 @@ def show_block(policy_id: int, participant_id: int, caller: Caller) -> BlockRepl
 def _served(session: Session, study_id: int, policy_id: int, participant_id: int) -> BlockReply:
     policy = policies.numbered(session, study_id, policy_id)
     if policy is None or participants.of_study(session, study_id, participant_id) is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     is_in_fit = participant_id in policy.participants
     block = _own(session, policy, participant_id) if is_in_fit else _of_all(policy)
     return BlockReply(
@@ -111,7 +113,7 @@ def _served(session: Session, study_id: int, policy_id: int, participant_id: int
 def _own(session: Session, policy: Policy, participant_id: int) -> Block:
     mean, covariance = policies.block(session, policy.study_id, policy.policy_id, participant_id)
     if mean is None or covariance is None:
-        raise Refusal(Fault.POLICY_PRUNED)
+        raise Refusal(OversightFault.POLICY_PRUNED)
     means = pg_arrays.sent(mean)
     return Block(means, pg_arrays.unpack(pg_arrays.sent(covariance), means.size))
 
@@ -124,7 +126,7 @@ def _of_all(policy: Policy) -> Block:
 def _one(session: Session, study_id: int, policy_id: int) -> PolicySeen:
     policy = policies.numbered(session, study_id, policy_id)
     if policy is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     return _seen(session, policy)
 
 

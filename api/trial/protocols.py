@@ -9,10 +9,8 @@ import click
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from api.core.auth import Caller
 from api.core.cli import Commands, tell
 from api.core.endpoint import Domain, Reply, StrictBody
-from api.core.errors import Fault
 from api.core.fields import Instant, Sentence, coded, instant
 from api.oversight import amending, operating
 from api.oversight.proposing import Proposed, propose
@@ -21,6 +19,10 @@ from models.core import audit, studies
 from models.core.session import transact
 from models.core.studies import ProtocolVersion
 from models.trial import protocols as versions
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.oversight.faults import OversightFault
+from services.trial.faults import TrialFault
 
 domain = Domain("protocols")
 commands = Commands("protocol", help="Protocols as files.")
@@ -32,10 +34,10 @@ class NewVersion(StrictBody):
     `amendment` must be true for changes that the analysis of the trial hangs on (docs/protocol.md).
     """
 
-    document: dict[str, Any] = coded(Fault.FIELD, examples=[{"protocol": "miwaves"}])
-    reason: Sentence = coded(Fault.FIELD, examples=["the safety board asked for fewer messages"])
-    effective_at: Instant | None = coded(Fault.FIELD, default=None)
-    amendment: bool = coded(Fault.FIELD, default=False)
+    document: dict[str, Any] = coded(CoreFault.FIELD, examples=[{"protocol": "miwaves"}])
+    reason: Sentence = coded(CoreFault.FIELD, examples=["the safety board asked for fewer messages"])
+    effective_at: Instant | None = coded(CoreFault.FIELD, default=None)
+    amendment: bool = coded(CoreFault.FIELD, default=False)
 
 
 class VersionSeen(BaseModel):
@@ -91,11 +93,11 @@ def list_protocol_versions(caller: Caller) -> VersionList:
     roles={"admin"},
     status=202,
     faults=(
-        Fault.NEEDS_AMENDMENT,
-        Fault.PROTOCOL_SAME,
-        Fault.PROTOCOL_WAITS,
-        Fault.PROTOCOL_MOVED,
-        Fault.STUDY_CLOSED,
+        OversightFault.NEEDS_AMENDMENT,
+        OversightFault.PROTOCOL_SAME,
+        OversightFault.PROTOCOL_WAITS,
+        OversightFault.PROTOCOL_MOVED,
+        TrialFault.STUDY_CLOSED,
     ),
 )
 def change_protocol(body: NewVersion, caller: Caller) -> Proposed:

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from algorithm.trial import protocol
 from algorithm.trial.protocol import Protocol, ProtocolError
 from api.core import registration
-from api.core.auth import Caller
 from api.core.cli import Commands, name, tell
 from api.core.endpoint import Domain, Reply
 from api.core.fields import zone
@@ -25,6 +24,7 @@ from models.core import audit, jobs, studies
 from models.core.session import transact
 from models.core.studies import Study
 from models.trial import answers, decisions, learning_rows, participants, policies, windows
+from services.core.actor import Caller
 from settings import settings
 
 domain = Domain("studies")

@@ -7,10 +7,8 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from algorithm.trial.protocol import Protocol
-from api.core import auth, broker
-from api.core.auth import Caller
+from api.core import broker
 from api.core.endpoint import Body, Domain, Query, Reply
-from api.core.errors import Fault, Refusal
 from api.core.fields import DecisionIndex, Printable, coded
 from api.trial import idempotency, serving
 from models.core import audit, jobs, studies
@@ -20,6 +18,11 @@ from models.trial import decisions, participants, windows
 from models.trial.idempotency import END, keep
 from models.trial.participants import COMPLETED_AWAITING_REVIEW, STARTED, Participant
 from models.trial.windows import Window
+from services.core import actor
+from services.core.actor import Caller
+from services.core.faults import CoreFault
+from services.core.refusals import Refusal
+from services.trial.faults import TrialFault
 
 domain = Domain("windows")
 
@@ -27,8 +30,8 @@ domain = Domain("windows")
 class WindowEnd(Body):
     """Whose window is over, and of which decision where the app knows."""
 
-    user_id: Printable = coded(Fault.ACTION_USER, examples=["p-017"])
-    decision_index: DecisionIndex | None = coded(Fault.FIELD, default=None, examples=[1])
+    user_id: Printable = coded(TrialFault.ACTION_USER, examples=["p-017"])
+    decision_index: DecisionIndex | None = coded(CoreFault.FIELD, default=None, examples=[1])
 
 
 class Ended(Reply):
@@ -53,7 +56,7 @@ class Found(NamedTuple):
     "/end_decision_window",
     roles={"client", "admin"},
     status=202,
-    faults=(Fault.WINDOW_UNKNOWN, Fault.WINDOW_PHASE, Fault.WINDOW_UNDECIDED),
+    faults=(TrialFault.WINDOW_UNKNOWN, TrialFault.WINDOW_PHASE, TrialFault.WINDOW_UNDECIDED),
     standing_is_read_by_view=True,
 )
 def end_decision_window(body: WindowEnd, caller: Caller, key: str | None) -> Ended:
@@ -74,12 +77,12 @@ def end_decision_window(body: WindowEnd, caller: Caller, key: str | None) -> End
 
 
 def _end(session: Session, caller: Caller, body: WindowEnd, key: str | None, now: datetime) -> Found:
-    auth.standing(session, caller)
+    actor.check_standing(session, caller)
     study_id = caller.study_id
     asked = idempotency.index_meant(session, study_id, body.user_id, END, key, body.decision_index)
     participant = participants.locked(session, study_id, body.user_id)
     if participant is None:
-        raise Refusal(Fault.WINDOW_UNKNOWN)
+        raise Refusal(TrialFault.WINDOW_UNKNOWN)
     found = _ended_before(session, participant, asked) or _close(session, participant, asked, now)
     if key is not None:
         keep(session, study_id, participant.id, END, key, found.decision_index)
@@ -103,9 +106,9 @@ def _close(session: Session, participant: Participant, asked: int | None, now: d
     current = participant.decision_index + 1
     decision = decisions.at(session, participant.id, current)
     if asked is not None and (decision is None or asked != current):
-        raise Refusal(Fault.WINDOW_UNDECIDED)
+        raise Refusal(TrialFault.WINDOW_UNDECIDED)
     if decision is None or participant.phase not in {STARTED, COMPLETED_AWAITING_REVIEW}:
-        raise Refusal(Fault.WINDOW_PHASE)
+        raise Refusal(TrialFault.WINDOW_PHASE)
     look_back = timedelta(hours=_protocol(session, participant.study_id).schedule.look_back_hours)
     job = windows.close(
         session, participant, windows.ENDED_BY_APP, now, decision.act_gen_timestamp, look_back
@@ -178,7 +181,7 @@ class Retried(Reply):
     "/windows/<int:window_id>/retry",
     roles={"admin"},
     status=202,
-    faults=(Fault.UNKNOWN,),
+    faults=(CoreFault.UNKNOWN,),
 )
 def retry_window(window_id: int, caller: Caller) -> Retried:
     """Fetch the survey data of a failed window again, now."""
@@ -190,7 +193,7 @@ def retry_window(window_id: int, caller: Caller) -> Retried:
 def _retry(session: Session, caller: Caller, window_id: int, now: datetime) -> Job:
     job = windows.retry(session, caller.study_id, window_id, now)
     if job is None:
-        raise Refusal(Fault.UNKNOWN)
+        raise Refusal(CoreFault.UNKNOWN)
     after = {"window_id": window_id, "job_id": job.id}
     why = "asked for by hand"
     audit.note(session, caller.study_id, caller.client_id, audit.RETRY_WINDOW, why, after=after)

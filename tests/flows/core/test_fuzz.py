@@ -12,9 +12,9 @@ from werkzeug.test import TestResponse
 
 from api.app import DOMAINS
 from api.core.endpoint import Endpoint
-from api.core.errors import BY_CODE
 from api.trial.examples import EXAMPLES
 from local.embedded import Embedded
+from services.core.refusals import fault_of
 from tests.support.configured import configured, database
 from tests.support.study import Trial, begin
 
@@ -77,7 +77,7 @@ def is_refusal(answer: TestResponse) -> bool:
         and answer.mimetype == "application/json"
         and set(body) <= {"status", "message", "error_code", "errors"}
         and body["status"] == "fail"
-        and BY_CODE[body["error_code"]].status == answer.status_code
+        and fault_of(body["error_code"]).status == answer.status_code
     )
 
 
