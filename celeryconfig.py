@@ -53,6 +53,7 @@ task_routes = {
     "kairos.export": {"queue": "export"},
     "kairos.expire_exports": {"queue": "upkeep"},
     "kairos.sweep": {"queue": "upkeep"},
+    "kairos.clear_fit_parts": {"queue": "upkeep"},
     "kairos.close_stale_windows": {"queue": "upkeep"},
     "kairos.enter_protocols": {"queue": "upkeep"},
     "kairos.note_configuration": {"queue": "upkeep"},
@@ -73,6 +74,11 @@ _watch = float(os.environ.get("KAIROS_WATCH_SECONDS", "60"))
 beat_schedule = {
     "send what nobody finished": {
         "task": "kairos.sweep",
+        "schedule": _sweep,
+        "options": {"expires": _sweep},
+    },
+    "delete what dead fits left": {
+        "task": "kairos.clear_fit_parts",
         "schedule": _sweep,
         "options": {"expires": _sweep},
     },

@@ -4,17 +4,21 @@ import os
 import re
 import time
 
+import click
 import structlog
 from flask import Flask, Response, request
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import logs
-from api.core import accounts, backup, docs_page, dump, errors, health, jobs, keys, metrics, roles
+from api.core import accounts, backup, docs_page, errors, health, jobs, keys, metrics
+from api.core import commands as core_commands
 from api.core.endpoint import Domain
-from api.oversight import audit, conduct, conducting, incidents, proposals
+from api.oversight import audit, conduct, incidents, proposals, protocol_change
+from api.oversight import commands as oversight_commands
 from api.research import exports
-from api.trial import actions, decisions, participants, policies, protocols, studies, windows
+from api.trial import actions, decisions, participants, policies, protocols, refits, studies, windows
+from api.trial import commands as trial_commands
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
 from settings import settings
@@ -31,10 +35,25 @@ DOMAINS: tuple[Domain, ...] = (
     audit.domain,
     incidents.domain,
     jobs.domain,
+    refits.domain,
     policies.domain,
     exports.domain,
     studies.domain,
     protocols.domain,
+    protocol_change.domain,
+)
+COMMANDS: tuple[click.Command, ...] = (
+    trial_commands.study_commands,
+    trial_commands.protocol_commands,
+    core_commands.clients,
+    keys.commands,
+    core_commands.database,
+    oversight_commands.proposal_commands,
+    oversight_commands.audit_commands,
+    core_commands.dump,
+    exports.command,
+    backup.backup,
+    backup.restore,
 )
 LARGEST_BODY = 64 * 1024
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -58,15 +77,8 @@ def create_app() -> Flask:
         app.register_blueprint(domain)
     docs_page.install(app, DOMAINS)
     metrics.install(app)
-    for command in conducting.COMMANDS:
-        studies.commands.add_command(command)
-    groups = (studies, protocols, accounts, keys, roles, proposals, audit)
-    for group in groups:
-        app.cli.add_command(group.commands)
-    app.cli.add_command(dump.command)
-    app.cli.add_command(exports.command)
-    app.cli.add_command(backup.backup)
-    app.cli.add_command(backup.restore)
+    for command in COMMANDS:
+        app.cli.add_command(command)
     return app
 
 

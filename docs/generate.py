@@ -10,8 +10,8 @@ from algorithm.trial.designs import DESIGNS
 from algorithm.trial.protocol import default_document
 from api.app import DOMAINS
 from api.core import openapi
+from models.core.jobs import OWN_FAULT
 from services.core.refusals import all_faults
-from workers.core import claims
 from workers.trial import ema_client, ema_items, ema_reception
 
 FOLDER = Path(__file__).parent
@@ -57,7 +57,7 @@ WINDOWS = {
         "The back end is not reachable, not allowed, too slow, too long (4 MB, 1,000 items), or not "
         "understood: no JSON, a name twice in an object, neither `success` nor `fail`."
     ),
-    claims.OWN_FAULT: "The service itself failed; its log has the reason.",
+    OWN_FAULT: "The service itself failed; its log has the reason.",
 }
 DISCREPANCIES = {
     TIME_OF_DAY: "`decision_time` and the parity of the index disagree on morning or evening.",

@@ -5,13 +5,12 @@ import json
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from algorithm.trial import protocol
 from algorithm.trial.designs import DESIGNS
-from api.core import accounts, keys, roles
-from api.oversight import audit, proposals
-from api.trial import protocols, studies
+from api.app import COMMANDS
 from docs import generate
 from models.core.grants import SERVICE
 from services.core.faults import CoreFault
@@ -37,10 +36,7 @@ def test_the_file_of_a_protocol_is_what_the_defaults_of_the_code_mean(name: str)
 
 def test_every_command_is_told_to_the_operator() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    groups = (
-        *(accounts.commands, protocols.commands, roles.commands, keys.commands, studies.commands),
-        *(audit.commands, proposals.commands),
-    )
+    groups = [command for command in COMMANDS if isinstance(command, click.Group)]
     commands = [f"{group.name} {name}" for group in groups for name in group.commands]
     assert len(commands) > 10
     assert [command for command in commands if command not in page] == []

@@ -14,11 +14,11 @@ from sqlalchemy import create_engine, inspect
 
 import models
 from api.app import DOMAINS
-from api.core.broker import TASKS
 from local.stack import WORKER
 from models.oversight.incidents import Kind
 from settings import Settings
 from tests.support.service import Service
+from workers.core.kinds import KINDS
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = {
@@ -57,7 +57,8 @@ def test_every_task_is_registered_routed_and_consumed() -> None:
     registered = {name for name in json.loads(found.stdout) if name.startswith("kairos.")}
     routes, scheduled = _celery_names()
     assert registered == set(routes)
-    assert set(TASKS.values()) <= registered
+    assert {f"kairos.{kind}" for kind in KINDS} <= registered
+    assert len(KINDS) == 4
     assert scheduled <= registered
     assert set(routes.values()) == set(WORKER[WORKER.index("--queues") + 1].split(","))
 

@@ -19,8 +19,8 @@ from flask import request
 
 from models.core import accounts
 from models.core.session import transact
-from services.core import actor
-from services.core.actor import Caller
+from services.core import callers
+from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Fault, Refusal
 from settings import settings
@@ -86,7 +86,7 @@ def caller(
 
 def check_standing(caller: Caller) -> None:
     """Let the caller in by what the database says now, in a transaction of its own. Raises Refusal."""
-    transact(lambda session: actor.check_standing(session, caller))
+    transact(lambda session: callers.check_standing(session, caller))
 
 
 @contextmanager

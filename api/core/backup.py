@@ -21,7 +21,7 @@ from flask.cli import with_appcontext
 from sqlalchemy.engine import make_url
 
 from api.core import pg_programs
-from api.core.cli import Command, tell
+from api.core.cli import Command, print_json
 from models.core.encryption import fingerprint
 from settings import settings
 from version import code_version
@@ -76,7 +76,7 @@ def backup(file: Path | None) -> None:
         deleted = [] if file else _expire(path.parent)
     except OSError as error:
         raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
-    tell(file=str(path), bytes=path.stat().st_size, deleted=deleted, **manifest)
+    print_json(file=str(path), bytes=path.stat().st_size, deleted=deleted, **manifest)
 
 
 def _expire(folder: Path) -> list[str]:
@@ -176,7 +176,7 @@ def restore(file: Path, replace: bool) -> None:
         raise click.ClickException(f"{file} is no backup, or not a whole one") from None
     except OSError as error:
         raise click.ClickException(f"cannot read {file}: {error.strerror}") from None
-    tell(file=str(file), **manifest)
+    print_json(file=str(file), **manifest)
 
 
 def _checked(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:

@@ -15,11 +15,9 @@ from redis.exceptions import RedisError
 from structlog import get_logger
 from structlog.contextvars import bind_contextvars, get_contextvars
 
-from models.core.jobs import INGEST, REFIT
-from models.research.exports import EXPORT
+from models.core.jobs import QueuedJob
 
-TASKS = {INGEST: "kairos.ingest", REFIT: "kairos.refit", EXPORT: "kairos.export"}
-Sent = tuple[str, int, str | None]  # kind and id of a job, and the request that made it
+Sent = tuple[QueuedJob, str | None]  # a job, and the id of the request that queued it
 AWAY = (KombuError, RedisError, OSError)
 log = get_logger()
 
@@ -33,10 +31,11 @@ def producer() -> Celery:
     return app
 
 
-def send(kind: str, job_id: int) -> None:
-    """Have the workers told of a committed job, soon. Where that fails the sweep sends the id later."""
-    bind_contextvars(job_id=job_id)  # for the line of the request
-    _outbox().put((kind, job_id, get_contextvars().get("request_id")))
+def send(*jobs: QueuedJob) -> None:
+    """Send the ids of committed jobs to the workers, soon. Where that fails the sweep sends them later."""
+    for job in jobs:
+        bind_contextvars(job_id=job.job_id)  # for the line of the request
+        _outbox().put((job, get_contextvars().get("request_id")))
 
 
 @functools.cache
@@ -48,11 +47,11 @@ def _outbox() -> SimpleQueue[Sent]:
 
 def _carry(outbox: SimpleQueue[Sent]) -> None:
     while True:
-        kind, job_id, request_id = outbox.get()
+        job, request_id = outbox.get()
         try:
-            producer().send_task(TASKS[kind], [job_id], headers={"request_id": request_id})
+            producer().send_task(f"kairos.{job.kind}", [job.job_id], headers={"request_id": request_id})
         except Exception as error:  # nothing may end this thread
-            log.warning("not sent", error=type(error).__name__, job_id=job_id, dropped=_drop(outbox))
+            log.warning("not sent", error=type(error).__name__, job_id=job.job_id, dropped=_drop(outbox))
 
 
 def lengths() -> dict[str, int] | None:

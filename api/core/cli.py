@@ -1,4 +1,4 @@
-"""What all commands of the service share: a JSON object where they succeed, a sentence where they do not."""
+"""The command line: a command prints a JSON object where it succeeds and a sentence where it does not."""
 
 import json
 from typing import Any
@@ -7,8 +7,11 @@ import click
 from cryptography.fernet import InvalidToken
 from flask.cli import AppGroup
 from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from api.core.fields import LONGEST_NAME
+from models.core import studies
+from models.core.studies import Study
 from services.core.refusals import Refusal
 
 
@@ -42,9 +45,17 @@ class Commands(AppGroup):
     command_class = Command
 
 
-def tell(**answer: Any) -> None:
+def print_json(**answer: Any) -> None:
     """Print the answer of a command."""
     click.echo(json.dumps(answer))
+
+
+def named_study(session: Session, name: str) -> Study:
+    """The study of this name. Raises ClickException."""
+    study = studies.by_name(session, name)
+    if study is None:
+        raise click.ClickException(f"there is no study {name!r}")
+    return study
 
 
 def name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

@@ -5,9 +5,10 @@ import secrets
 from cryptography.fernet import Fernet
 from sqlalchemy.orm import Session
 
-import models
-from api.core.cli import Commands, tell
+from api.core.cli import Commands, print_json
 from models.core import audit
+from models.core.acts import CoreAct
+from models.core.base import Base
 from models.core.encryption import encrypt_anew, fingerprint
 from models.core.session import transact
 from settings import settings
@@ -18,7 +19,7 @@ commands = Commands("keys", help="Signing keys and encryption keys.")
 @commands.command("new", with_appcontext=False)
 def new() -> None:
     """Print fresh keys for KAIROS_SIGNING_KEYS and KAIROS_SECRETS_KEYS, and a KAIROS_REGISTRATION_SECRET."""
-    tell(
+    print_json(
         signing_key=secrets.token_urlsafe(48),
         secrets_key=Fernet.generate_key().decode(),
         registration_secret=secrets.token_urlsafe(48),
@@ -28,13 +29,13 @@ def new() -> None:
 @commands.command("rotate", with_appcontext=False)
 def rotate() -> None:
     """Encrypt every stored secret anew, under the first of KAIROS_SECRETS_KEYS."""
-    tell(secrets=transact(_rotate))
+    print_json(secrets=transact(_rotate))
 
 
 def _rotate(session: Session) -> int:
-    count = encrypt_anew(session, models.metadata)
+    count = encrypt_anew(session, Base.metadata)
     keys = [fingerprint(key) for key in settings().secrets_keys]
-    audit.note_everywhere(session, audit.ROTATE_KEYS, {"secrets": count, "secrets_keys": keys})
+    audit.note_everywhere(session, CoreAct.ROTATE_KEYS, {"secrets": count, "secrets_keys": keys})
     return count
 
 

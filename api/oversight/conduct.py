@@ -2,15 +2,16 @@
 
 from datetime import UTC, datetime
 
+from api.core import broker
 from api.core.endpoint import Domain, Reply, StrictBody
 from api.core.fields import Sentence, coded
-from api.oversight import acts
-from api.oversight.proposing import Proposed, propose, send, who
-from models.core import audit
+from api.oversight.proposals import Proposed, propose
 from models.core.session import transact
+from models.oversight.acts import OversightAct
 from models.trial.participants import WITHDRAWN
-from services.core.actor import Caller
+from services.core.callers import Caller
 from services.core.faults import CoreFault
+from services.oversight import conduct
 from services.oversight.faults import OversightFault
 from services.trial.faults import TrialFault
 
@@ -56,23 +57,22 @@ def withdraw(participant_id: int, body: Reason, caller: Caller) -> Withdrawn:
     Repeats of earlier calls are still answered as they were. Withdrawing twice changes nothing. Whether the
     participant's data leave learning is a rule of the protocol (withdrawal.data).
     """
-    now = datetime.now(UTC)
-    told = transact(lambda session: acts.withdraw(session, who(caller), participant_id, body.reason, now))
-    send(told)
+    jobs = transact(conduct.withdraw, caller.actor, participant_id, body.reason, datetime.now(UTC))
+    broker.send(*jobs)
     return Withdrawn(participant_id=participant_id, phase=WITHDRAWN)
 
 
 @domain.operation("POST", "/study/pause", roles=OF_ADMINS, faults=(TrialFault.STUDY_CLOSED,))
 def pause(body: Reason, caller: Caller) -> Paused:
     """Make no new decisions in your study. Repeats, ends of windows and ingest go on."""
-    transact(lambda session: acts.set_paused(session, who(caller), True, body.reason))
+    transact(conduct.set_paused, caller.actor, True, body.reason)
     return Paused(paused=True)
 
 
 @domain.operation("POST", "/study/resume", roles=OF_ADMINS, faults=(TrialFault.STUDY_CLOSED,))
 def resume(body: Reason, caller: Caller) -> Paused:
     """Make decisions again."""
-    transact(lambda session: acts.set_paused(session, who(caller), False, body.reason))
+    transact(conduct.set_paused, caller.actor, False, body.reason)
     return Paused(paused=False)
 
 
@@ -89,10 +89,9 @@ def resume_learning(body: Reason, caller: Caller) -> Frozen:
 
 
 def _frozen(caller: Caller, body: Reason, frozen: bool) -> Frozen:
-    now = datetime.now(UTC)
-    told = transact(lambda session: acts.set_frozen(session, who(caller), frozen, body.reason, now))
-    send(told)
-    return Frozen(learning_frozen=frozen, refit_job_id=told[0].job_id if told else None)
+    jobs = transact(conduct.set_frozen, caller.actor, frozen, body.reason, datetime.now(UTC))
+    broker.send(*jobs)
+    return Frozen(learning_frozen=frozen, refit_job_id=jobs[0].job_id if jobs else None)
 
 
 @domain.operation(
@@ -108,7 +107,7 @@ def remove_from_learning(participant_id: int, body: Reason, caller: Caller) -> P
     When it happens a refit is requested at once; from its policy on the participant gets the population's
     posterior. It cannot be undone.
     """
-    return propose(caller, audit.REMOVE, {"participant_id": participant_id}, body.reason)
+    return propose(caller, OversightAct.REMOVE, {"participant_id": participant_id}, body.reason)
 
 
 @domain.operation(
@@ -125,10 +124,10 @@ def remove_from_learning(participant_id: int, body: Reason, caller: Caller) -> P
 )
 def activate_policy(policy_id: int, body: Reason, caller: Caller) -> Proposed:
     """Propose that a policy serves from the next decision on, and learning is frozen until it is resumed."""
-    return propose(caller, audit.ROLLBACK, {"policy_id": policy_id}, body.reason)
+    return propose(caller, OversightAct.ROLLBACK, {"policy_id": policy_id}, body.reason)
 
 
 @domain.operation("POST", "/study/close", roles=OF_ADMINS, status=202, faults=(TrialFault.STUDY_CLOSED,))
 def close_study(body: Reason, caller: Caller) -> Proposed:
     """Propose to end your study for good: no decision follows, and the key of the draws becomes public."""
-    return propose(caller, audit.CLOSE, {}, body.reason)
+    return propose(caller, OversightAct.CLOSE, {}, body.reason)

@@ -8,10 +8,12 @@ from sqlalchemy.orm import Session
 
 from api.core.endpoint import Domain, Query, Reply
 from models.core import audit
+from models.core.audit import Actor
 from models.core.session import transact
 from models.oversight import incidents
+from models.oversight.acts import OversightAct
 from models.oversight.incidents import Incident
-from services.core.actor import Caller
+from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
 
@@ -79,16 +81,15 @@ def acknowledge_incident(incident_id: int, caller: Caller) -> IncidentReply:
 
     Who was first stays.
     """
-    found = transact(lambda session: _acknowledge(session, caller, incident_id, datetime.now(UTC)))
-    return IncidentReply(incident=IncidentSeen.model_validate(found))
+    incident = transact(_acknowledge, caller.actor, incident_id, datetime.now(UTC))
+    return IncidentReply(incident=IncidentSeen.model_validate(incident))
 
 
-def _acknowledge(session: Session, caller: Caller, incident_id: int, now: datetime) -> Incident:
-    study_id, client_id = caller.study_id, caller.client_id
-    incident = incidents.acknowledge(session, study_id, incident_id, client_id, now)
+def _acknowledge(session: Session, actor: Actor, incident_id: int, now: datetime) -> Incident:
+    incident = incidents.acknowledge(session, actor.study_id, incident_id, actor.client_id, now)
     if incident is None:
         raise Refusal(CoreFault.UNKNOWN)
     if incident.acknowledged_at == now:
         after = {"incident_id": incident.id, "kind": incident.kind, "level": incident.level}
-        audit.note(session, study_id, client_id, audit.ACKNOWLEDGE, "seen to", after=after)
+        audit.note(session, actor, OversightAct.ACKNOWLEDGE, "seen to", after=after)
     return incident

@@ -1,30 +1,26 @@
 """Proposals: dangerous acts that wait for another admin, and what became of them."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import click
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
-from api.core.cli import Commands, tell
+from api.core import broker
 from api.core.endpoint import Domain, Query, Reply, StrictBody
 from api.core.fields import Sentence, coded
-from api.oversight import approval, operating
-from api.oversight.approval import Who
-from api.oversight.proposing import send, who
+from models.core.audit import Act
 from models.core.session import transact
 from models.oversight import proposals
 from models.oversight.proposals import Proposal
-from services.core.actor import Caller
+from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
+from services.oversight import approval
 from services.oversight.faults import OversightFault
 from services.trial.faults import TrialFault
 
 domain = Domain("proposals")
-commands = Commands("proposal", help="Dangerous acts that wait for another admin.")
 OVER = (CoreFault.UNKNOWN, OversightFault.PROPOSAL_OVER)
 CAN_FAIL = (
     *OVER,
@@ -51,6 +47,16 @@ class ProposalQuery(Query):
 
     after: int = Field(default=0, ge=0, le=2**63 - 1)
     limit: int = Field(default=100, ge=1, le=1000)
+
+
+class Proposed(Reply):
+    """The proposal of a dangerous act: `open` until another admin approves, `approved` where it happened."""
+
+    proposal_id: int
+    act: str
+    state: str
+    expires_at: datetime
+    status_url: str
 
 
 class ProposalSeen(BaseModel):
@@ -80,18 +86,19 @@ class ProposalPage(Reply):
     proposals: list[ProposalSeen]
 
 
-def _seen(proposal: Proposal, now: datetime) -> ProposalSeen:
+def shown(proposal: Proposal, now: datetime) -> ProposalSeen:
+    """A proposal as it is at this moment: `expired` is a matter of time."""
     names = set(ProposalSeen.model_fields) - {"proposal_id", "state"}
-    told = {name: getattr(proposal, name) for name in names}
-    return ProposalSeen(proposal_id=proposal.id, state=proposals.state(proposal, now), **told)
+    columns = {name: getattr(proposal, name) for name in names}
+    return ProposalSeen(proposal_id=proposal.id, state=proposals.state(proposal, now), **columns)
 
 
 @domain.operation("GET", "/proposals", roles={"researcher", "admin"})
 def list_proposals(query: ProposalQuery, caller: Caller) -> ProposalPage:
     """Proposals of your study, whatever became of them."""
     now = datetime.now(UTC)
-    found = transact(lambda session: proposals.listed(session, caller.study_id, query.after, query.limit))
-    return ProposalPage(proposals=[_seen(proposal, now) for proposal in found])
+    page = transact(proposals.listed, caller.study_id, query.after, query.limit)
+    return ProposalPage(proposals=[shown(proposal, now) for proposal in page])
 
 
 @domain.operation(
@@ -99,64 +106,38 @@ def list_proposals(query: ProposalQuery, caller: Caller) -> ProposalPage:
 )
 def show_proposal(proposal_id: int, caller: Caller) -> ProposalReply:
     """One proposal of your study."""
-    found = transact(lambda session: proposals.of_study(session, caller.study_id, proposal_id))
-    if found is None:
+    proposal = transact(proposals.of_study, caller.study_id, proposal_id)
+    if proposal is None:
         raise Refusal(CoreFault.UNKNOWN)
-    return ProposalReply(proposal=_seen(found, datetime.now(UTC)))
+    return ProposalReply(proposal=shown(proposal, datetime.now(UTC)))
 
 
 @domain.operation("POST", "/proposals/<int:proposal_id>/approve", roles={"admin"}, faults=CAN_FAIL)
 def approve_proposal(proposal_id: int, body: Opinion, caller: Caller) -> ProposalReply:
     """Let a proposed act happen, now. Its proposer cannot, unless one person is enough in the deployment."""
     now = datetime.now(UTC)
-    settled = transact(lambda session: approval.approve(session, who(caller), proposal_id, body.reason, now))
-    send(settled.jobs)
-    return ProposalReply(proposal=_seen(settled.proposal, now))
+    outcome = transact(approval.approve, caller.actor, proposal_id, body.reason, now)
+    broker.send(*outcome.jobs)
+    return ProposalReply(proposal=shown(outcome.proposal, now))
 
 
 @domain.operation("POST", "/proposals/<int:proposal_id>/reject", roles={"admin"}, faults=OVER)
 def reject_proposal(proposal_id: int, body: Opinion, caller: Caller) -> ProposalReply:
     """Let a proposed act never happen. Its own proposer may too."""
     now = datetime.now(UTC)
-    found = transact(lambda session: approval.reject(session, who(caller), proposal_id, body.reason, now))
-    return ProposalReply(proposal=_seen(found, now))
+    proposal = transact(approval.reject, caller.actor, proposal_id, body.reason, now)
+    return ProposalReply(proposal=shown(proposal, now))
 
 
-@commands.command("list")
-@click.argument("study")
-def list_command(study: str) -> None:
-    """List the proposals of STUDY."""
-    now = datetime.now(UTC)
-    found = transact(lambda session: proposals.listed(session, operating.study(session, study).id, 0, 10_000))
-    tell(proposals=[_seen(proposal, now).model_dump(mode="json") for proposal in found])
-
-
-@commands.command("approve")
-@operating.in_the_name_of
-@click.argument("proposal_id", type=int)
-def approve_command(study: str, proposal_id: int, account: str, reason: str) -> None:
-    """Let a proposed act happen, now."""
-    _decide(study, account, lambda *told: approval.approve(*told).proposal, proposal_id, reason)
-
-
-@commands.command("reject")
-@operating.in_the_name_of
-@click.argument("proposal_id", type=int)
-def reject_command(study: str, proposal_id: int, account: str, reason: str) -> None:
-    """Let a proposed act never happen."""
-    _decide(study, account, approval.reject, proposal_id, reason)
-
-
-def _decide(
-    study: str,
-    account: str,
-    decision: Callable[[Session, Who, int, str, datetime], Proposal],
-    proposal_id: int,
-    reason: str,
-) -> None:
-    now = datetime.now(UTC)
-
-    def work(session: Session) -> Proposal:
-        return decision(session, operating.who(session, study, account), proposal_id, reason, now)
-
-    tell(proposal=_seen(transact(work), now).model_dump(mode="json"))
+def propose(caller: Caller, act: Act, arguments: Mapping[str, Any], reason: str) -> Proposed:
+    """Propose a dangerous act in the caller's name; one that may happen at once happens. Raises Refusal."""
+    outcome = transact(approval.propose, caller.actor, act, arguments, reason, datetime.now(UTC))
+    broker.send(*outcome.jobs)
+    proposal = outcome.proposal
+    return Proposed(
+        proposal_id=proposal.id,
+        act=proposal.act,
+        state=proposal.state,
+        expires_at=proposal.expires_at,
+        status_url=f"/proposals/{proposal.id}",
+    )

@@ -11,22 +11,23 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from api.core import broker
-from api.core.cli import Command, tell
+from api.core.cli import Command, print_json
 from api.core.endpoint import Domain, Reply
 from models.core import accounts, audit, jobs, studies
-from models.core.jobs import Job
+from models.core.audit import OPERATOR, Actor
+from models.core.jobs import Job, QueuedJob
 from models.core.session import transact
 from models.research import exports
+from models.research.acts import ResearchAct
 from models.research.exports import Snapshot
 from replay.format import writing
-from services.core.actor import Caller
+from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
 from services.research.faults import ResearchFault
 from version import code_version
 
 domain = Domain("exports")
-ASKED, FETCHED, WRITTEN = "export", "export download", "export at the command line"
 ZIP = "application/zip"
 
 
@@ -68,13 +69,13 @@ class ExportReply(Reply):
 def request_export(caller: Caller) -> ExportRequested:
     """Have your study exported: every table as CSV and Parquet, with a data dictionary and checksums."""
     job_id = transact(lambda session: _request(session, caller, datetime.now(UTC)))
-    broker.send(exports.EXPORT, job_id)
+    broker.send(QueuedJob(exports.EXPORT, job_id))
     return ExportRequested(job_id=job_id, status_url=f"/exports/{job_id}")
 
 
 def _request(session: Session, caller: Caller, now: datetime) -> int:
     job_id = exports.request(session, caller.study_id, now).id
-    audit.note(session, caller.study_id, caller.client_id, ASKED, f"job {job_id}")
+    audit.note(session, caller.actor, ResearchAct.EXPORT, f"job {job_id}")
     return job_id
 
 
@@ -113,7 +114,7 @@ def _fetched(session: Session, caller: Caller, job_id: int) -> Job:
         raise Refusal(ResearchFault.EXPORT_UNFINISHED)
     if not exports.path((job.result or {})["sha256"]).is_file():
         raise Refusal(ResearchFault.EXPORT_GONE)
-    audit.note(session, caller.study_id, caller.client_id, FETCHED, f"job {job.id}")
+    audit.note(session, caller.actor, ResearchAct.EXPORT_DOWNLOAD, f"job {job.id}")
     return job
 
 
@@ -153,7 +154,7 @@ def command(study: str, folder: Path, account: str) -> None:
     except OSError as error:
         raise click.ClickException(f"cannot write to {folder}: {error.strerror}") from None
     rows = {name: table["rows"] for name, table in manifest["tables"].items()}
-    tell(study=study, folder=str(folder), rows=rows, manifest_sha256=digest)
+    print_json(study=study, folder=str(folder), rows=rows, manifest_sha256=digest)
 
 
 def _seal(session: Session, study: str, account: str, digest: str) -> None:
@@ -161,7 +162,8 @@ def _seal(session: Session, study: str, account: str, digest: str) -> None:
     found, client = studies.by_name(session, study), accounts.by_name(session, account)
     if found is not None and client is not None:
         told = {"manifest_sha256": digest}
-        audit.note(session, found.id, client.id, exports.SEALED, WRITTEN, after=told, role=audit.OPERATOR)
+        actor, reason = Actor(found.id, client.id, OPERATOR), str(ResearchAct.EXPORT_COMMAND)
+        audit.note(session, actor, ResearchAct.EXPORT_WRITTEN, reason, after=told)
 
 
 def _write(session: Session, name: str, folder: Path, account: str) -> dict[str, Any]:
@@ -174,6 +176,6 @@ def _write(session: Session, name: str, folder: Path, account: str) -> dict[str,
     if client is None or client.study_id != study.id or client.role == "client":
         raise click.ClickException(f"there is no account {account!r} of a researcher or admin in {name!r}")
     key = "with the study's key" if study.closed_at else "without the key"
-    audit.note(session, study.id, client.id, WRITTEN, key, role=audit.OPERATOR)
+    audit.note(session, Actor(study.id, client.id, OPERATOR), ResearchAct.EXPORT_COMMAND, key)
     source = Snapshot(session, study, exports.now(session))
     return writing.write(folder, source, code_version(), lambda _table, _rows: None)

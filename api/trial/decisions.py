@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.core.endpoint import Domain, Query, Reply
 from models.core.session import transact
 from models.trial import decisions
-from services.core.actor import Caller
+from services.core.callers import Caller
 
 domain = Domain("decisions")
 

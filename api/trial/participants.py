@@ -1,6 +1,6 @@
 """Participants enter the trial here, and can be looked at by their opaque id."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -10,17 +10,15 @@ from algorithm.trial.decision_time import study_day
 from algorithm.trial.protocol import Schedule
 from api.core.endpoint import Body, Domain, Query, Reply
 from api.core.fields import Day, Printable, Zone, coded
-from api.trial import serving
-from models.core import studies
 from models.core.session import transact
 from models.trial import decisions, participants, windows
 from models.trial.participants import Participant
-from services.core.actor import Caller
+from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Fault, FieldError, Refusal
+from services.trial import enrolment, protocols
 from services.trial.faults import TrialFault
 
-SAME_CALL = timedelta(hours=1)
 domain = Domain("participants")
 
 
@@ -46,7 +44,7 @@ class Registration(Body):
     timezone: Zone | None = coded(TrialFault.TIMEZONE, default=None)
 
     def faults(self) -> list[tuple[Fault, str]]:
-        """What each field alone allows but all together do not, as (fault, field)."""
+        """The fields that are right by themselves and wrong together, as (fault, field)."""
         pairs = zip(self.morning_notification_time_start, self.evening_notification_time_start, strict=True)
         inside = self.consent_start_date <= self.rl_start_date <= self.consent_end_date
         broken = {
@@ -59,7 +57,7 @@ class Registration(Body):
                 late <= early for early, late in pairs
             ),
         }
-        return [found for found, is_broken in broken.items() if is_broken]
+        return [fault for fault, is_broken in broken.items() if is_broken]
 
 
 class Registered(Reply):
@@ -86,27 +84,9 @@ def register(body: Registration, caller: Caller) -> Registered:
     if broken:
         errors = [FieldError(field=field, message=fault.message) for fault, field in broken]
         raise Refusal(broken[0][0], errors=errors)
-    participant_id = transact(lambda session: _enrol(session, caller.study_id, body))
+    registration = enrolment.Registration(**body.model_dump(), body=body.model_dump(mode="json"))
+    participant_id = transact(enrolment.enrol, caller.study_id, registration, datetime.now(UTC))
     return Registered(message=f"User {body.user_id} was added!", participant_id=participant_id)
-
-
-def _enrol(session: Session, study_id: int, body: Registration) -> int:
-    registration = body.model_dump(mode="json")
-    columns: dict[str, Any] = body.model_dump()
-    study = studies.by_id(session, study_id)
-    columns["timezone"] = body.timezone or study.timezone
-    added = None if study.closed_at else participants.enrol(session, study_id, registration, **columns)
-    return _known(session, study_id, registration) if added is None else added
-
-
-def _known(session: Session, study_id: int, registration: dict[str, Any]) -> int:
-    """Who was enrolled by the same call before; in a closed study nobody else is. Raises Refusal."""
-    known = participants.by_user(session, study_id, registration["user_id"])
-    if known is None:
-        raise Refusal(TrialFault.STUDY_CLOSED)
-    if known.registration != registration or datetime.now(UTC) - known.created_at >= SAME_CALL:
-        raise Refusal(TrialFault.PARTICIPANT_EXISTS)
-    return known.id
 
 
 class ParticipantQuery(Query):
@@ -179,18 +159,13 @@ class ParticipantPage(Reply):
 @domain.operation("GET", "/participants", roles={"researcher", "admin"})
 def list_participants(query: ParticipantQuery, caller: Caller) -> ParticipantPage:
     """Participants of your study. The next page begins after this one's last participant_id."""
-    return ParticipantPage(participants=transact(lambda session: _page(session, caller.study_id, query)))
 
+    def read(session: Session) -> list[ParticipantSeen]:
+        page = participants.listed(session, caller.study_id, query.user_id, query.after, query.limit)
+        schedule = protocols.in_force(session, caller.study_id).schedule
+        return [ParticipantSeen(**_progress(participant, schedule)) for participant in page]
 
-def _page(session: Session, study_id: int, query: ParticipantQuery) -> list[ParticipantSeen]:
-    found = participants.listed(session, study_id, query.user_id, query.after, query.limit)
-    schedule = _schedule(session, study_id)
-    return [ParticipantSeen(**_progress(participant, schedule)) for participant in found]
-
-
-def _schedule(session: Session, study_id: int) -> Schedule:
-    version = studies.protocol(session, studies.by_id(session, study_id))
-    return serving.loaded(session, version.id).schedule
+    return ParticipantPage(participants=transact(read))
 
 
 def _progress(participant: Participant, schedule: Schedule) -> dict[str, Any]:
@@ -214,9 +189,7 @@ def _progress(participant: Participant, schedule: Schedule) -> dict[str, Any]:
 )
 def show_participant(participant_id: int, caller: Caller) -> ParticipantReply:
     """One participant of your study: how far, where, and every decision point that is over."""
-    return ParticipantReply(
-        participant=transact(lambda session: _in_full(session, caller.study_id, participant_id))
-    )
+    return ParticipantReply(participant=transact(_in_full, caller.study_id, participant_id))
 
 
 def _in_full(session: Session, study_id: int, participant_id: int) -> ParticipantInFull:
@@ -225,7 +198,7 @@ def _in_full(session: Session, study_id: int, participant_id: int) -> Participan
         raise Refusal(CoreFault.UNKNOWN)
     current = participant.decision_index + 1
     return ParticipantInFull(
-        **_progress(participant, _schedule(session, study_id)),
+        **_progress(participant, protocols.in_force(session, study_id).schedule),
         open_decision_index=current if decisions.at(session, participant_id, current) else None,
         zones=[ZoneSeen.model_validate(zone) for zone in participants.zones(session, participant_id)],
         windows=[PointOver.model_validate(w) for w in windows.of_participant(session, participant_id)],

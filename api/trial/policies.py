@@ -10,15 +10,15 @@ from sqlalchemy.orm import Session
 from algorithm.trial.ladder import Block, randomise
 from algorithm.trial.protocol import Protocol
 from api.core.endpoint import Domain, Reply
-from api.trial import serving
 from models.core import pg_arrays
 from models.core.session import transact
 from models.trial import participants, policies
 from models.trial.policies import Policy
-from services.core.actor import Caller
+from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
 from services.oversight.faults import OversightFault
+from services.trial import protocols
 
 domain = Domain("policies")
 
@@ -106,7 +106,7 @@ def _served(session: Session, study_id: int, policy_id: int, participant_id: int
         is_in_fit=is_in_fit,
         mean=block.mean.tolist(),
         covariance=block.covariance.tolist(),
-        act_prob=_act_prob(block, serving.loaded(session, policy.protocol_id)),
+        act_prob=_act_prob(block, protocols.loaded(session, policy.protocol_id)),
     )
 
 
@@ -131,7 +131,7 @@ def _one(session: Session, study_id: int, policy_id: int) -> PolicySeen:
 
 
 def _seen(session: Session, policy: Policy) -> PolicySeen:
-    protocol = serving.loaded(session, policy.protocol_id)
+    protocol = protocols.loaded(session, policy.protocol_id)
     return PolicySeen(
         policy_id=policy.policy_id,
         algorithm=policy.algorithm,

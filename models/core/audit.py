@@ -5,6 +5,7 @@ Append-only, each row chained to the one before by its hash (audit_chain.py).
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, select, text
@@ -15,33 +16,28 @@ import audit_chain
 from models.core import studies
 from models.core.base import Base, CreatedAt, Id, StudyId
 
-CREATE_STUDY = "create_study"
-PROTOCOL_VERSION = "protocol_version"
-PROTOCOL_IN_FORCE = "protocol_in_force"
-WITHDRAW = "withdraw"
-REMOVE = "remove_from_learning"
-PAUSE = "pause"
-RESUME = "resume"
-FREEZE = "freeze_learning"
-UNFREEZE = "resume_learning"
-ROLLBACK = "rollback"
-ACTIVATE = "activate"
-CLOSE = "close"
-REBUILD = "rebuild_statistics"
-PROPOSE, APPROVE, REJECT = "propose", "approve", "reject"
-CORRECT = "correct"
-RETRY_WINDOW = "retry_window"
-CREATE_ACCOUNT, CHANGE_ACCOUNT, RESET_PASSWORD = "create_account", "change_account", "reset_password"
-ROTATE_KEYS, GRANT = "rotate_keys", "grant"
-CONFIGURATION = "configuration"
-ACKNOWLEDGE = "acknowledge_incident"
-
 OPERATOR = "operator"
 SERVICE = "service"
 ROLES = ("client", "researcher", "admin", OPERATOR, SERVICE)
 
 
-class Act(Base):
+class Act(StrEnum):
+    """A kind of act that the audit notes. The members are in the areas' subclasses, in their `acts.py`."""
+
+
+class Actor(NamedTuple):
+    """The one in whose name something is done to a study: an account, the command line, the service itself.
+
+    client_id: the account, None where there is none. role: the account's own where it is None; `operator` for
+    the command line, also where that acts in an account's name; `service` for the service.
+    """
+
+    study_id: int
+    client_id: int | None = None
+    role: str | None = None
+
+
+class AuditEntry(Base):
     """One act on a participant, or on the study as a whole where that is None.
 
     client_id: the account that acted, or in whose name; None where there was none. role: the account's at the
@@ -90,49 +86,52 @@ WHERE s.id = :study_id
 
 def note(
     session: Session,
-    study_id: int,
-    client_id: int | None,
-    act: str,
+    actor: Actor,
+    act: Act,
     reason: str,
+    *,
     participant_id: int | None = None,
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
-    role: str | None = None,
-) -> Act:
-    """Append who did what, and why, to the study's chain, under the study's lock.
+) -> AuditEntry:
+    """Append who did what, and why, to the chain of the actor's study, under the study's lock.
 
-    role: that of the account where it is left out; who has no account must name one.
+    before, after: what the act changed. An actor without an account must name a role.
     """
     session.flush()
-    studies.take_turn(session, study_id)  # one at a time, each with the last row in sight: no forks
-    link = session.execute(text(LINK), {"study_id": study_id, "client_id": client_id}).one()
-    made: dict[str, Any] = {
+    studies.take_turn(session, actor.study_id)  # one at a time, each with the last row in sight: no forks
+    link = session.execute(text(LINK), {"study_id": actor.study_id, "client_id": actor.client_id}).one()
+    columns: dict[str, Any] = {
         "seq": link.seq + 1,
         "created_at": link.created_at,
-        "client_id": client_id,
-        "role": role or link.role,
+        "client_id": actor.client_id,
+        "role": actor.role or link.role,
         "participant_id": participant_id,
-        "act": act,
+        "act": str(act),
         "reason": reason,
         "before": None if before is None else dict(before),
         "after": None if after is None else dict(after),
         "prev_hash": link.hash,
     }
-    row = Act(study_id=study_id, hash=audit_chain.digest(made), **made)
-    session.add(row)
+    entry = AuditEntry(study_id=actor.study_id, hash=audit_chain.digest(columns), **columns)
+    session.add(entry)
     session.flush()
-    return row
+    return entry
 
 
-def note_everywhere(session: Session, act: str, after: Mapping[str, Any]) -> None:
+def note_everywhere(session: Session, act: Act, after: Mapping[str, Any]) -> None:
     """Append what was done to the deployment at the command line to the chain of each of its studies."""
     for study_id in studies.ids(session):
-        note(session, study_id, None, act, "at the command line", after=after, role=OPERATOR)
+        note(session, Actor(study_id, role=OPERATOR), act, "at the command line", after=after)
 
 
-def last(session: Session, study_id: int, act: str) -> Act | None:
+def last(session: Session, study_id: int, act: str) -> AuditEntry | None:
     """The last row of this act in the study's chain, or None."""
-    query = select(Act).where(Act.study_id == study_id, Act.act == act).order_by(Act.seq.desc())
+    query = (
+        select(AuditEntry)
+        .where(AuditEntry.study_id == study_id, AuditEntry.act == act)
+        .order_by(AuditEntry.seq.desc())
+    )
     return session.scalars(query.limit(1)).one_or_none()
 
 
@@ -144,18 +143,18 @@ def head(session: Session, study_id: int) -> Head:
 
 def faults(session: Session, study_id: int, anchor: audit_chain.Anchor | None = None) -> list[str]:
     """What is wrong with the study's chain, row by row; nothing where it is whole."""
-    columns = [Act.__table__.c[name] for name in (*audit_chain.FIELDS, "hash")]
-    query = select(*columns).where(Act.study_id == study_id).order_by(Act.seq)
+    columns = [AuditEntry.__table__.c[name] for name in (*audit_chain.FIELDS, "hash")]
+    query = select(*columns).where(AuditEntry.study_id == study_id).order_by(AuditEntry.seq)
     rows = [dict(row) for row in session.execute(query).mappings()]
     return audit_chain.check(rows, studies.by_id(session, study_id).study_key_sha256, anchor)
 
 
-def listed(session: Session, study_id: int, act: str | None, after: int, limit: int) -> list[Act]:
+def listed(session: Session, study_id: int, act: str | None, after: int, limit: int) -> list[AuditEntry]:
     """Rows of the study's chain in their order, from the one after `after`; `act` leaves only such."""
-    query = select(Act).where(Act.study_id == study_id, Act.seq > after)
+    query = select(AuditEntry).where(AuditEntry.study_id == study_id, AuditEntry.seq > after)
     if act is not None:
-        query = query.where(Act.act == act)
-    return list(session.scalars(query.order_by(Act.seq).limit(limit)))
+        query = query.where(AuditEntry.act == act)
+    return list(session.scalars(query.order_by(AuditEntry.seq).limit(limit)))
 
 
 def published(head: Head, study_id: int, now: datetime) -> dict[str, Any]:

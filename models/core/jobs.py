@@ -6,7 +6,7 @@ dead, so that its job was put back, cannot finish what somebody else has claimed
 
 import json
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -24,9 +24,9 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from models.core.base import Base, CreatedAt, Id, Instant, StudyId
 from models.core.session import Prepared
 
+OWN_FAULT = 321  # the code of a job that failed, or waits, by the service's own fault
 INGEST = "ingest"
 REFIT = "refit"
-TRIES_SLOWLY = 30  # of an ingest that failed and wakes by itself, in all
 NIGHT = "night"
 QUEUED = "queued"
 RUNNING = "running"
@@ -105,6 +105,13 @@ WHERE id = :job_id AND state = 'queued' AND run_after <= :latest
 RETURNING *
 """)
 CLAIMED = select(Job).from_statement(CLAIM).execution_options(populate_existing=True)
+
+
+class QueuedJob(NamedTuple):
+    """A job whose id is to be sent to the broker once the transaction that queued it has committed."""
+
+    kind: str
+    job_id: int
 
 
 class LostClaim(Exception):
@@ -271,11 +278,11 @@ def revive(job: Job, now: datetime) -> None:
     job.state, job.tries, job.run_after, job.sent_at, job.finished_at = QUEUED, 0, now, now, None
 
 
-def wake(session: Session, now: datetime, tries: int) -> None:
-    """Queue failed ingests again whose time for another try has come, up to so many tries in all."""
+def wake(session: Session, now: datetime, kind: str, tries: int) -> None:
+    """Queue failed jobs of a kind again whose time for another try has come, up to so many tries in all."""
     session.execute(
         update(Job)
-        .where(Job.kind == INGEST, Job.state == FAILED, Job.run_after <= now, Job.tries < tries)
+        .where(Job.kind == kind, Job.state == FAILED, Job.run_after <= now, Job.tries < tries)
         .where(Job.run_after > Job.finished_at)
         .values(state=QUEUED, sent_at=LONG_AGO, finished_at=None)
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from models.core import db_errors
 from models.core.connections import Link, forget, lent
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Isolation = Literal["REPEATABLE READ", "READ COMMITTED", "ONE CLAIM"]
 
@@ -31,8 +32,18 @@ BEGIN: dict[Isolation, bytes] = {
 }
 
 
-def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE READ") -> T:
-    """Run `work(session)` in one transaction, commit, and return its value.
+def transact(work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work(session, ...)` in one transaction at REPEATABLE READ, commit, and return its value.
+
+    See `transact_at`.
+    """
+    return transact_at("REPEATABLE READ", work, *args, **kwargs)
+
+
+def transact_at(
+    isolation: Isolation, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run `work(session, ...)` in one transaction, commit, and return its value.
 
     `work` may run several times: it must act through the session alone. Races are run again, LEAST_TRIES
     times and then until PATIENCE_SECONDS are over; a connection that broke under us is replaced once. Every
@@ -48,7 +59,7 @@ def transact(work: Callable[[Session], T], isolation: Isolation = "REPEATABLE RE
     for attempt in itertools.count():
         try:
             with lent() as link:
-                return _transaction(link, work, isolation)
+                return _transaction(link, lambda session: work(session, *args, **kwargs), isolation)
         except DBAPIError as error:
             if error.connection_invalidated or db_errors.broke_off(error):
                 forget()

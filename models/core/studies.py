@@ -1,15 +1,14 @@
-"""Studies and the versions of their protocols."""
+"""Studies: the trials of a deployment, each with its settings, its key and its state."""
 
 import hashlib
 import secrets
-from collections.abc import Mapping
-from datetime import date, datetime
-from typing import Any, NamedTuple
+from datetime import date
+from typing import Any
 
-from sqlalchemy import BigInteger, UniqueConstraint, select, text, update
+from sqlalchemy import BigInteger, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.core.base import Base, CreatedAt, Document, Id, Instant, StudyId
+from models.core.base import Base, CreatedAt, Id, Instant
 from models.core.encryption import Encrypted
 
 
@@ -41,29 +40,6 @@ class Study(Base):
     created_at: Mapped[CreatedAt]
 
 
-class ProtocolVersion(Base):
-    """A protocol document as it stood, in force from `effective_at` until the next version is.
-
-    history: how many earlier points its state looks back on. looks_back_days: how many days of sent messages
-    its safety envelope looks back on.
-    """
-
-    __tablename__ = "protocols"
-    __table_args__ = (UniqueConstraint("study_id", "version"),)
-
-    id: Mapped[Id]
-    study_id: Mapped[StudyId]
-    version: Mapped[int]
-    document: Mapped[Document]
-    hash: Mapped[str]
-    history: Mapped[int]
-    looks_back_days: Mapped[int] = mapped_column(server_default="0")
-    author: Mapped[str]
-    reason: Mapped[str]
-    effective_at: Mapped[Instant] = mapped_column(server_default=text("now()"))
-    created_at: Mapped[CreatedAt]
-
-
 def create(session: Session, **columns: Any) -> Study:
     """A new study with a fresh key for its draws; its hash can be published before the first."""
     key = secrets.token_bytes(32)
@@ -72,42 +48,6 @@ def create(session: Session, **columns: Any) -> Study:
     session.add(study)
     session.flush()
     return study
-
-
-class Written(NamedTuple):
-    """A protocol document that is to be stored; `history` and `looks_back_days` are those of its row."""
-
-    document: Mapping[str, Any]
-    hash: str
-    history: int
-    looks_back_days: int
-
-
-def add_protocol(
-    session: Session,
-    study_id: int,
-    version: int,
-    written: Written,
-    author: str,
-    reason: str,
-    effective_at: datetime | None = None,
-) -> ProtocolVersion:
-    """Store a version of the study's protocol, to come in force at `effective_at` (None: now)."""
-    row = ProtocolVersion(
-        study_id=study_id,
-        version=version,
-        document=dict(written.document),
-        hash=written.hash,
-        history=written.history,
-        looks_back_days=written.looks_back_days,
-        author=author,
-        reason=reason,
-    )
-    if effective_at is not None:
-        row.effective_at = effective_at
-    session.add(row)
-    session.flush()
-    return row
 
 
 def by_name(session: Session, name: str) -> Study | None:
@@ -131,20 +71,6 @@ def ids(session: Session) -> list[int]:
     return list(session.scalars(select(Study.id).order_by(Study.id)))
 
 
-def protocol(session: Session, study: Study) -> ProtocolVersion:
-    """The version in force."""
-    return session.scalars(
-        select(ProtocolVersion).where(
-            ProtocolVersion.study_id == study.id, ProtocolVersion.version == study.protocol_version
-        )
-    ).one()
-
-
-def protocol_by_id(session: Session, protocol_id: int) -> ProtocolVersion:
-    """A version by its id: immutable, so it may be cached."""
-    return session.get_one(ProtocolVersion, protocol_id)
-
-
 def locked(session: Session, study_id: int) -> Study:
     """The study's row, locked until the transaction ends: the order of rows and policies hangs on it.
 
@@ -160,11 +86,6 @@ def take_turn(session: Session, study_id: int) -> None:
     before; at READ COMMITTED because each statement sees what is committed.
     """
     session.execute(update(Study).where(Study.id == study_id).values(paused=Study.paused))
-
-
-def activate(session: Session, study_id: int, policy_id: int) -> None:
-    """Let policy `policy_id` serve from the next decision on."""
-    session.execute(update(Study).where(Study.id == study_id).values(policy_id=policy_id))
 
 
 def by_id(session: Session, study_id: int) -> Study:

@@ -208,7 +208,7 @@ def _visible(study_id: int) -> ColumnElement[bool]:
 
 
 def acknowledge(
-    session: Session, study_id: int, incident_id: int, client_id: int, now: datetime
+    session: Session, study_id: int, incident_id: int, client_id: int | None, now: datetime
 ) -> Incident | None:
     """Note who has seen to an incident of the study or the deployment; None where there is none of that id.
 

@@ -12,8 +12,9 @@ from sqlalchemy import Index, exists, func, select, text
 from sqlalchemy.orm import Session
 
 from models.core import jobs
-from models.core.audit import RESUME, Act
-from models.core.jobs import DONE, INGEST, QUEUED, REFIT, RUNNING, TRIES_SLOWLY, Job
+from models.core.audit import AuditEntry
+from models.core.jobs import DONE, INGEST, QUEUED, REFIT, RUNNING, Job
+from models.oversight.acts import OversightAct
 from models.trial.decisions import Decision
 from models.trial.learning_rows import Row
 from models.trial.participants import REGISTERED, STARTED, WITHDRAWN, Participant
@@ -75,7 +76,10 @@ def last_decision(session: Session, study_id: int) -> datetime | None:
 
 def last_resumed(session: Session, study_id: int) -> datetime | None:
     """When a pause of the study last ended."""
-    return session.scalar(select(func.max(Act.created_at)).where(Act.study_id == study_id, Act.act == RESUME))
+    resumed = AuditEntry.act == OversightAct.RESUME
+    return session.scalar(
+        select(func.max(AuditEntry.created_at)).where(AuditEntry.study_id == study_id, resumed)
+    )
 
 
 def open_windows(session: Session, study_id: int, before: datetime) -> Age:
@@ -122,9 +126,12 @@ def failed(session: Session, study_id: int, since: datetime | None) -> int:
     return session.scalar(count if since is None else count.where(Window.ended_at >= since)) or 0
 
 
-def will_ask(session: Session, study_id: int) -> bool:
-    """Whether an ingest of the study is to ask its back end, now or when it wakes by itself."""
-    wakes = (Job.state == jobs.FAILED) & (Job.tries < TRIES_SLOWLY) & (Job.run_after > Job.finished_at)
+def will_ask(session: Session, study_id: int, slow_tries: int) -> bool:
+    """Whether an ingest of the study is to ask its back end, now or when it wakes by itself.
+
+    slow_tries: the most tries of one that wakes by itself.
+    """
+    wakes = (Job.state == jobs.FAILED) & (Job.tries < slow_tries) & (Job.run_after > Job.finished_at)
     asks = Job.state.in_((QUEUED, RUNNING)) | wakes
     found = exists().where(Job.study_id == study_id, Job.kind == INGEST, asks)
     return session.scalar(select(found)) or False

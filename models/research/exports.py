@@ -15,17 +15,18 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Boolean, Date, DateTime, Float, Integer
 
-from models.core import jobs, studies
+from models.core import jobs
 from models.core.base import Base
 from models.core.grants import is_secret
 from models.core.jobs import Job
-from models.core.studies import ProtocolVersion, Study
+from models.core.studies import Study
 from models.research.dictionary import MEANINGS, Meaning
+from models.trial import protocols
 from models.trial.participants import Participant
+from models.trial.protocols import ProtocolVersion
 from settings import settings
 
 EXPORT = "export"
-SEALED = "export written"  # an act of the audit, with the manifest's checksum
 WITHHELD_TABLES = {
     *("studies", "clients", "revoked_tokens", "idempotency_keys"),
     *("statistics", "randomisation_tests"),  # derived from what is exported
@@ -132,7 +133,7 @@ class Snapshot:
 
     def protocol(self) -> Mapping[str, Any]:
         """The document in force."""
-        return studies.protocol(self.session, self.study).document
+        return protocols.in_force(self.session, self.study).document
 
     def chunks(self, table: str) -> Iterator[list[Sequence[Any]]]:
         """The rows of a table, some at a time: each statement goes on after the key where one ended."""

@@ -12,10 +12,8 @@ from models.core.jobs import QUEUED, Job
 CLOSED = "closed"
 OPEN = "open"
 HALF_OPEN = "half_open"
-MOST_FAILURES = 5  # one after the other, then the circuit opens
 REASON = "the circuit is open"  # of jobs that were put off
 NONE = timedelta()
-LONGEST_PAUSE = timedelta(minutes=15)  # where the back end asked for none
 LOOK_AGAIN = timedelta(seconds=15)
 PROBE = timedelta(minutes=2)  # how long the one that tries has for its answer
 
@@ -56,22 +54,29 @@ def wait_until(session: Session, circuit: Circuit | None, now: datetime) -> date
     return None
 
 
-def failed(session: Session, study_id: int, now: datetime, pause: timedelta, asked: timedelta = NONE) -> None:
-    """The back end did not answer; after too many times in a row it is left in peace, ever longer, and for as
-    long as it `asked` for. Who was sent before the circuit opened ends no pause."""
+def count_failure(session: Session, study_id: int) -> int:
+    """Note that the back end did not answer; return how many times in a row that was."""
     new = insert(Circuit).values(study_id=study_id, failures=1)
     counted = new.on_conflict_do_update(index_elements=["study_id"], set_={"failures": Circuit.failures + 1})
-    failures = session.scalar(counted.returning(Circuit.failures)) or 0
-    if failures >= MOST_FAILURES:
-        longer = min(LONGEST_PAUSE, pause * 2.0 ** min(failures - MOST_FAILURES, 20))
-        pauses = case((Circuit.state == OPEN, Circuit.retry_at))
-        retry_at = func.greatest(pauses, now + max(longer, asked))
-        session.execute(
-            update(Circuit)
-            .where(Circuit.study_id == study_id)
-            .values(state=OPEN, opened_at=func.coalesce(Circuit.opened_at, now), retry_at=retry_at)
-            .execution_options(synchronize_session=False)
+    return session.scalar(counted.returning(Circuit.failures)) or 0
+
+
+def open_until(session: Session, study_id: int, now: datetime, retry_at: datetime) -> None:
+    """Leave the back end in peace until `retry_at`, or longer where the circuit is open until later already.
+
+    A job that was sent before the circuit opened ends no pause.
+    """
+    earlier = case((Circuit.state == OPEN, Circuit.retry_at))
+    session.execute(
+        update(Circuit)
+        .where(Circuit.study_id == study_id)
+        .values(
+            state=OPEN,
+            opened_at=func.coalesce(Circuit.opened_at, now),
+            retry_at=func.greatest(earlier, retry_at),
         )
+        .execution_options(synchronize_session=False)
+    )
 
 
 def answered(session: Session, study_id: int) -> None:

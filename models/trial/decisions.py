@@ -3,7 +3,8 @@
 The two statements at the top are the hot path. They go through the driver as text, without the ORM.
 """
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -59,6 +60,40 @@ class Decision(Base):
     decision_time: Mapped[Instant]
     utc_offset_minutes: Mapped[int] = mapped_column(SmallInteger)
     act_gen_timestamp: Mapped[Instant]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """A decision as it is to be stored: the columns of `Decision`, by name.
+
+    Numbers must be finite (the record goes through JSON, where others would be null) and instants in UTC (of
+    another offset JSON keeps whole minutes alone).
+    """
+
+    id: int
+    study_id: int
+    participant_id: int
+    decision_index: int
+    protocol_id: int
+    protocol_hash: str
+    code_version: str
+    policy_id: int | None
+    feature_version: str
+    state: list[float] | None
+    advantage_mean: float | None
+    advantage_variance: float | None
+    act_prob: float
+    seed: int
+    action: int
+    fallback_level: str
+    available: bool
+    unavailable_rule: str | None
+    answers: dict[str, Any]
+    reward: float | None
+    evening: bool
+    decision_time: datetime
+    utc_offset_minutes: int
+    act_gen_timestamp: datetime
 
 
 SENT = """
@@ -172,14 +207,9 @@ def point(
     return Point(*orjson.loads(row[0])) if row else None
 
 
-def add(session: Session, values: Mapping[str, Any], phase: str, timezone: str) -> None:
-    """Store a decision, at the latest with COMMIT; its participant goes on in `phase` and `timezone`.
-
-    `values` has all columns, as they go into one JSON object: numbers that are finite (others would be null),
-    and instants in UTC (of other offsets it keeps whole minutes alone).
-    """
-    record = orjson.dumps(values).decode()
-    ADD_DECISION.later(session, (phase, timezone, values["participant_id"], record))
+def add(session: Session, record: DecisionRecord, phase: str, timezone: str) -> None:
+    """Store a decision, at the latest with COMMIT; its participant goes on in `phase` and `timezone`."""
+    ADD_DECISION.later(session, (phase, timezone, record.participant_id, orjson.dumps(record).decode()))
 
 
 def at(session: Session, participant_id: int, decision_index: int) -> Decision | None:

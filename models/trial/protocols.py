@@ -1,67 +1,47 @@
-"""Protocol versions: which one is due, and what changes when it comes in force."""
+"""Protocol versions: the documents that a study runs by, one in force at a time, later ones waiting."""
 
-import typing
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import UniqueConstraint, func, select, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.core import studies
-from models.core.pg_arrays import Array
-from models.core.studies import ProtocolVersion, Study
-from models.trial import policies, refits
+from models.core.base import Base, CreatedAt, Document, Id, Instant, StudyId
+from models.core.studies import Study
 from models.trial.decisions import Decision
-from models.trial.policies import Learnt, Stamp
 
 
-class Block(typing.Protocol):
-    """What everybody is served with: mean (q,) and covariance (q, q)."""
+class ProtocolVersion(Base):
+    """A protocol document as it stood, in force from `effective_at` until the next version is.
 
-    @property
-    def mean(self) -> Array: ...
-    @property
-    def covariance(self) -> Array: ...
+    history: how many earlier points its state looks back on. looks_back_days: how many days of sent messages
+    its safety envelope looks back on.
+    """
 
+    __tablename__ = "protocols"
+    __table_args__ = (UniqueConstraint("study_id", "version"),)
 
-class Begun(Learnt, typing.Protocol):
-    """The numbers of a policy that knows nobody yet."""
-
-    @property
-    def block(self) -> Block: ...
-
-
-class Design(typing.Protocol):
-    """What features are made by."""
-
-    @property
-    def feature_version(self) -> str: ...
-
-
-class Basis(typing.Protocol):
-    """What a policy is computed by: a loaded protocol."""
-
-    @property
-    def algorithm(self) -> str: ...
-    @property
-    def design(self) -> Design: ...
+    id: Mapped[Id]
+    study_id: Mapped[StudyId]
+    version: Mapped[int]
+    document: Mapped[Document]
+    hash: Mapped[str]
+    history: Mapped[int]
+    looks_back_days: Mapped[int] = mapped_column(server_default="0")
+    author: Mapped[str]
+    reason: Mapped[str]
+    effective_at: Mapped[Instant] = mapped_column(server_default=text("now()"))
+    created_at: Mapped[CreatedAt]
 
 
-class Prior(NamedTuple):
-    """The policy that a version begins with: its numbers, and mean and covariance for everybody."""
+class Written(NamedTuple):
+    """A protocol document that is to be stored; `history` and `looks_back_days` are those of its row."""
 
-    stamp: Stamp
-    learnt: Learnt
-    advantage: tuple[Array, Array]
-
-
-class Entered(NamedTuple):
-    """What the audit tells of a version's coming in force, and the refit job that it needs, or None."""
-
-    before: dict[str, Any]
-    after: dict[str, Any]
-    job_id: int | None
+    document: Mapping[str, Any]
+    hash: str
+    history: int
+    looks_back_days: int
 
 
 # Who is beyond a shorter study's end has ended, or will with the window that is open.
@@ -75,6 +55,47 @@ BEYOND_THE_END = """
 UPDATE participants p SET phase = 'ENDED'
 WHERE p.study_id = :study_id AND p.phase = 'STARTED' AND p.decision_index >= :length
 """
+
+
+def add(
+    session: Session,
+    study_id: int,
+    version: int,
+    written: Written,
+    author: str,
+    reason: str,
+    effective_at: datetime | None = None,
+) -> ProtocolVersion:
+    """Store a version of the study's protocol, to come in force at `effective_at` (None: now)."""
+    protocol = ProtocolVersion(
+        study_id=study_id,
+        version=version,
+        document=dict(written.document),
+        hash=written.hash,
+        history=written.history,
+        looks_back_days=written.looks_back_days,
+        author=author,
+        reason=reason,
+    )
+    if effective_at is not None:
+        protocol.effective_at = effective_at
+    session.add(protocol)
+    session.flush()
+    return protocol
+
+
+def in_force(session: Session, study: Study) -> ProtocolVersion:
+    """The version of the study's protocol that is in force."""
+    return session.scalars(
+        select(ProtocolVersion).where(
+            ProtocolVersion.study_id == study.id, ProtocolVersion.version == study.protocol_version
+        )
+    ).one()
+
+
+def by_id(session: Session, protocol_id: int) -> ProtocolVersion:
+    """A version by its id: immutable, so it may be cached."""
+    return session.get_one(ProtocolVersion, protocol_id)
 
 
 def latest(session: Session, study_id: int) -> ProtocolVersion:
@@ -131,50 +152,8 @@ def reached(session: Session, study_id: int) -> int:
     return found or 0
 
 
-def prior(study: Study, version: ProtocolVersion, basis: Basis, learnt: Begun, code_version: str) -> Prior:
-    """The policy that a version of a study begins with."""
-    stamp = Stamp(
-        protocol_id=version.id,
-        protocol_hash=version.hash,
-        algorithm=basis.algorithm,
-        feature_version=basis.design.feature_version,
-        code_version=code_version,
-        row_seq=study.row_seq,
-    )
-    return Prior(stamp, learnt, (learnt.block.mean, learnt.block.covariance))
-
-
-def noted(version: ProtocolVersion) -> dict[str, Any]:
-    """What the audit tells of a version; the document is in its own table."""
-    return {
-        "version": version.version,
-        "hash": version.hash,
-        "effective_at": version.effective_at.isoformat(),
-    }
-
-
-def enter(
-    session: Session, study: Study, version: ProtocolVersion, prior: Prior | None, now: datetime
-) -> Entered:
-    """Let a version of a locked study hold from the next decision on.
-
-    prior: where the version begins anew, the policy that serves until the fit that is asked for here.
-    """
-    before = noted(studies.protocol(session, study)) | {"policy_id": study.policy_id}
-    study.protocol_version = version.version
-    if prior is not None:
-        policy = policies.add(session, study.id, prior.stamp, prior.learnt, prior.advantage, [], {})
-        study.policy_id = policy.policy_id
-    session.flush()
-    _end_who_is_beyond(session, study.id, version.document)
-    after = noted(version) | {"policy_id": study.policy_id, "in_force": True}
-    if prior is None:
-        return Entered(before, after, None)
-    job_id = refits.request(session, study.id, now, hyperparameters=False).job_id
-    return Entered(before, after | {"refit_job_id": job_id}, job_id)
-
-
-def _end_who_is_beyond(session: Session, study_id: int, document: Mapping[str, Any]) -> None:
-    known = {"study_id": study_id, "length": document["schedule"]["study_length"]}
-    session.execute(text(LAST_WINDOWS), known)
-    session.execute(text(BEYOND_THE_END), known)
+def end_beyond(session: Session, study_id: int, study_length: int) -> None:
+    """End the participants who are beyond the end of a shorter study, now or with the window that is open."""
+    parameters = {"study_id": study_id, "length": study_length}
+    session.execute(text(LAST_WINDOWS), parameters)
+    session.execute(text(BEYOND_THE_END), parameters)

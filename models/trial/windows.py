@@ -1,6 +1,6 @@
 """Windows: decision points that are over, and whether their survey data has arrived."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, func, select
@@ -10,7 +10,6 @@ from models.core import jobs
 from models.core.base import Base, Id, Instant, ParticipantId, StudyId
 from models.core.jobs import CLOCKS, Job
 from models.core.session import Prepared
-from models.core.studies import Study
 from models.trial.decisions import COLUMNS, Decision
 from models.trial.participants import COMPLETED_AWAITING_REVIEW, ENDED, Participant
 
@@ -132,12 +131,11 @@ def close(
     participant: Participant,
     kind: str,
     now: datetime,
-    decided_at: datetime,
-    look_back: timedelta,
+    query_start: datetime,
 ) -> Job:
-    """End the open window of a locked participant and queue its ingest; return that job.
+    """End the open window of a locked participant, and queue its ingest from `query_start` on.
 
-    The index advances; after the last window the participant has ended.
+    The index advances; after the last window the participant has ended. Return the ingest's job.
     """
     participant.decision_index += 1
     if participant.phase == COMPLETED_AWAITING_REVIEW:
@@ -148,7 +146,7 @@ def close(
         decision_index=participant.decision_index,
         kind=kind,
         state=AWAITED,
-        query_start=decided_at - look_back,
+        query_start=query_start,
         query_end=now,
         ended_at=now,
     )
@@ -202,7 +200,7 @@ def _target(row: tuple[Any, ...]) -> Target:
     return Target(Decision(**dict(zip(COLUMNS, row, strict=False))), *row[len(COLUMNS) :])
 
 
-def stale(session: Session, study: Study, before: datetime, limit: int) -> list[int]:
+def stale(session: Session, study_id: int, before: datetime, limit: int) -> list[int]:
     """Ids of participants of the study whose open decision was generated before `before`."""
     open_decision = (Decision.participant_id == Participant.id) & (
         Decision.decision_index == Participant.decision_index + 1
@@ -211,7 +209,7 @@ def stale(session: Session, study: Study, before: datetime, limit: int) -> list[
         session.scalars(
             select(Participant.id)
             .join(Decision, open_decision)
-            .where(Participant.study_id == study.id, Decision.act_gen_timestamp < before)
+            .where(Participant.study_id == study_id, Decision.act_gen_timestamp < before)
             .order_by(Participant.id)
             .limit(limit)
         )

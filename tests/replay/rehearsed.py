@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from algorithm.trial.hyperparameters import LEAST_PARTICIPANTS
-from api.trial import serving
+from services.trial import rungs
 from tests.support.backend import BackEnd
 from tests.support.study import Trial
 from workers.trial import ingest, refit
@@ -133,4 +133,4 @@ class Rehearsal:
             f" WHERE (study_id, policy_id) = (%s, %s){whose}"
         )
         assert self.trial.tamper(statement, self.trial.study_id, policy_id)
-        serving._populations.clear()
+        rungs._populations.clear()

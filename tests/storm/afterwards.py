@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from models.core.jobs import INGEST
+from models.core.jobs import INGEST, OWN_FAULT
 from rehearsal.checks import Played
 from rehearsal.play import Rehearsal
 from tests.storm import stored
 from tests.storm.comparison import differences
 from tests.storm.stored import Row
-from workers.core.claims import AWAY, OWN_FAULT
-from workers.oversight.upkeep import DIED
+from workers.core.claims import AWAY
+from workers.core.sweep import DIED
 
 FINAL = {"done", "failed"}
 BY_A_KILL = {DIED, AWAY}

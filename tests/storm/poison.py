@@ -11,12 +11,12 @@ from typing import Any, Self
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
+from algorithm.core.backoff import LADDERS
 from rehearsal.contract import Job
 from rehearsal.people import NOTHING
 from tests.storm import stored
 from tests.storm.play import CountingClient
 from tests.storm.trial import FREE, POISON, Deployment, Seed
-from workers.oversight.upkeep import TRIES
 
 SECONDS = 600.0  # its messages wait in the queue behind those of the study under fire
 
@@ -117,7 +117,7 @@ def wrong(poisoning: Poisoning, crashes: int) -> list[str]:
     if job.state != "failed" or not job.reason:
         found.append(f"the poisoned job is {job.state}, reason {job.reason}")
     killed = len(poisoning.deaths)
-    if not 1 < killed <= TRIES + crashes:
+    if not 1 < killed <= LADDERS["job"].tries + crashes:
         found.append(f"the poisoned job killed {killed} workers, the database died {crashes} times")
     if not poisoning.meanwhile:
         found.append("no other job was done while the poisoned one killed its workers")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from algorithm.core.backoff import LADDERS
 from rehearsal import miwaves_people
 from rehearsal.backend import Backend
 from rehearsal.checks import Played
@@ -25,7 +26,7 @@ from tests.storm.kills import Outcome, Plan, Storm
 from tests.storm.play import DISTURBED, FaultyBackend
 from tests.storm.poison import Poisoning
 from workers.core.claims import AWAY
-from workers.oversight.upkeep import DIED, TRIES
+from workers.core.sweep import DIED
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NAME = "synthetic-001"
@@ -134,8 +135,8 @@ KILLS = [Kill(kind, 1.0) for kind in ("beat", "PostgreSQL") for _ in range(2)]
 FAILED = Counter({"error": 20, "reset": 10})
 MET = Counter({"HTTP 200": 80, "ConnectionError": 2})
 PLAYED = Outcome("free", [], 1, 40, ["beat", "PostgreSQL"], KILLS, MET, 90, FAILED, 6, {}, 3, 1.0)
-DEATHS = [NOW + timedelta(seconds=number) for number in range(TRIES)]
-POISONED = Poisoning(Job(1, "ingest", "failed", TRIES, 321, DIED), "failed", DEATHS, 1.0, 5)
+DEATHS = [NOW + timedelta(seconds=number) for number in range(LADDERS["job"].tries)]
+POISONED = Poisoning(Job(1, "ingest", "failed", LADDERS["job"].tries, 321, DIED), "failed", DEATHS, 1.0, 5)
 
 
 def test_a_storm_as_planned_is_right() -> None:

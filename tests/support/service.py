@@ -13,11 +13,12 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.core import auth, broker, health, login_limits, metrics
-from api.trial import serving
 from models.core import connections, encryption, locks
+from services.trial import decide, protocols, rungs
 from settings import settings
-from workers.trial import ingest
+from workers.app import app as workers
 
+workers.loader.import_default_modules()  # the sweep knows the kinds of jobs whose tasks are imported
 REGISTRATION: dict[str, Any] = {
     "rl_start_date": "2020-01-01",
     "rl_end_date": "2099-12-31",
@@ -97,11 +98,8 @@ def _forget() -> None:
         login_limits._own,
     ):
         kept.cache_clear()
-    serving._protocols.clear()
-    ingest._protocols.clear()
-    serving._study_keys.clear()
-    serving._looking_back.clear()
-    serving._populations.clear()
+    for cache in (protocols._loaded, decide._study_keys, decide._looks_back, rungs._populations):
+        cache.clear()
     locks.close()
     login_limits._away_until, health._known = 0.0, None
     metrics.forget()

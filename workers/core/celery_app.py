@@ -1,5 +1,6 @@
 """The Celery application of the workers, how they send ids to each other, and their log line per task."""
 
+import inspect
 import logging.config
 import math
 import time
@@ -24,7 +25,6 @@ from settings import settings
 from workers.core import priority
 
 CHATTER = ("celery.worker.strategy", "celery.app.trace")  # a line of their own for what ours tells better
-IDS = {"kairos.notify": "notification_id", "kairos.fit_part": "part_id"}
 app = Celery("kairos")
 app.config_from_object("celeryconfig")
 logs.as_json()
@@ -57,7 +57,7 @@ def begin_task(task_id: str, task: Task[Any, Any], args: Any, **_: Any) -> None:
     clear_contextvars()
     bind_contextvars(task_id=task_id, request_id=task.request.get("request_id"))
     if args:
-        bind_contextvars(**{IDS.get(task.name, "job_id"): args[0]})
+        bind_contextvars(**{_id_name(task): args[0]})
     _began[task_id] = time.perf_counter()
 
 
@@ -70,14 +70,21 @@ def end_task(task_id: str, task: Task[Any, Any], state: str | None, **_: Any) ->
     clear_contextvars()
 
 
+def _id_name(task: Task[Any, Any]) -> str:
+    """The name under which the id that a task takes stands in the log: that of its parameter."""
+    return next(iter(inspect.signature(task.run).parameters))
+
+
 def send(kind: str, row_id: int) -> bool:
-    """Send a committed row's id; whether it could be. Without a broker nothing is lost: the sweep sends it
-    later, and the parts of a fit are done by who fits."""
+    """Send a committed row's id; False where the broker is away.
+
+    Nothing is lost then: the sweep sends it later, and the parts of a fit are done by the process that fits.
+    """
     name = f"kairos.{kind}"
     try:
         app.send_task(name, [row_id], headers={"request_id": get_contextvars().get("request_id")})
     except (KombuError, RedisError, OSError) as error:
-        log.warning("broker away", error=type(error).__name__, **{IDS.get(name, "job_id"): row_id})
+        log.warning("broker away", error=type(error).__name__, id=row_id, task=name)
         return False
     return True
 

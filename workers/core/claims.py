@@ -1,29 +1,27 @@
-"""What every claimed job shares: what happens when its work goes wrong."""
+"""Claims: what happens to a claimed job when its work goes wrong."""
 
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import psycopg2
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from structlog.contextvars import bind_contextvars
 
+from algorithm.core.backoff import LADDERS, backoff
 from logs import where
-from models.core import db_errors, jobs, locks
-from models.core.jobs import Job, LostClaim
+from models.core import db_errors, jobs
+from models.core.jobs import OWN_FAULT, Job, LostClaim
 from models.core.session import transact
-from models.trial import windows
 from settings import settings
+from workers.core import kinds
 from workers.core.celery_app import log
 
-OWN_FAULT = 321
-TRIES = 6  # of a job for which the database takes too long
+LADDER = LADDERS["job"]
 FREE = 10  # times that a job is given back, without counting, for what may be its own doing
 PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds, for a database that restarts
-LONGEST_WAIT = 600.0
 AWAY = "the database was away"
 
 
@@ -34,40 +32,29 @@ def guarded(job: Job, work: Callable[[], None]) -> None:
     """
     bind_contextvars(study_id=job.study_id)
     try:
-        _try(job, work)
+        try:
+            work()
+        except LostClaim:
+            raise
+        except Exception as error:
+            if not _noted(job, error):
+                raise
     except LostClaim as lost:
         log.warning("claim lost", job_id=job.id, reason=str(lost))
 
 
-def alone(job_id: int, run: Callable[[int], None]) -> None:
-    """Run a job under its lock: as long as this process lives and works at it, the sweep lets it be."""
-    with locks.of_job(job_id) as ours:
-        if ours:
-            run(job_id)
-
-
-def _try(job: Job, work: Callable[[], None]) -> None:
-    try:
-        work()
-    except LostClaim:
-        raise
-    except Exception as error:
-        if not _is_noted(job, error):
-            raise
-
-
-def _is_noted(job: Job, error: Exception) -> bool:
-    """Whether the database came back soon enough to be told. Raises LostClaim."""
+def _noted(job: Job, error: Exception) -> bool:
+    """Note an error of a job; False where the database did not come back soon enough. Raises LostClaim."""
     for pause in PAUSES:
         time.sleep(pause)
         with suppress(DBAPIError, psycopg2.Error):
-            transact(partial(_note, job, error))
+            transact(_note, job, error)
             return True
     return False
 
 
-def _note(job: Job, error: Exception, session: Session) -> None:
-    """Whose fault it is decides whether the job is tried again.
+def _note(session: Session, job: Job, error: Exception) -> None:
+    """The side at fault decides whether the job is tried again.
 
     Where the server says that it is its own, it is tried until it succeeds, and where it cannot say anything
     so often that it may be the job that breaks the connection, as often as one that takes too long. Any other
@@ -75,16 +62,17 @@ def _note(job: Job, error: Exception, session: Session) -> None:
     """
     reason = f"the service failed: {type(getattr(error, 'orig', error)).__name__}"
     if db_errors.is_away(error) or db_errors.lost_a_race(error):
-        told = AWAY if db_errors.is_away(error) else reason
-        give_back(job, told, session, blameless=db_errors.code_of(error) is not None)
+        if db_errors.is_away(error):
+            reason = AWAY
+        give_back(session, job, reason, blameless=db_errors.code_of(error) is not None)
     elif db_errors.may_pass(error):
-        _try_again(job, reason, session)
+        _try_again(session, job, reason)
     else:
         log.error("job failed", job_id=job.id, study_id=job.study_id, error=where(error))
-        _fail(job, reason, session)
+        _fail(session, job, reason)
 
 
-def give_back(job: Job, reason: str, session: Session, blameless: bool = False) -> None:
+def give_back(session: Session, job: Job, reason: str, blameless: bool = False) -> None:
     """Queue the claimed job again, ever later: this try does not count. Raises LostClaim.
 
     Unless the job is `blameless` only FREE tries do not. What was last given back for another reason, as by
@@ -92,29 +80,29 @@ def give_back(job: Job, reason: str, session: Session, blameless: bool = False) 
     """
     released = job.attempts - job.tries if job.code == OWN_FAULT else 0
     if released >= FREE and not blameless:
-        _try_again(job, reason, session)
+        _try_again(session, job, reason)
         return
     log.warning("job given back", job_id=job.id, reason=reason)
     jobs.release(session, job, _later(released), OWN_FAULT, reason)
 
 
-def _try_again(job: Job, reason: str, session: Session) -> None:
+def _try_again(session: Session, job: Job, reason: str) -> None:
     """Ever later and a limited number of times; an ingest then on the slow schedule."""
     log.warning("job tried in vain", job_id=job.id, reason=reason)
-    if job.tries < TRIES:
+    if job.tries < LADDER.tries:
         jobs.postpone(session, job, _later(job.tries), OWN_FAULT, reason)
     else:
-        _fail(job, reason, session, datetime.now(UTC) + timedelta(seconds=settings().slow_retry_seconds))
+        slowly = datetime.now(UTC) + timedelta(seconds=settings().slow_retry_seconds)
+        _fail(session, job, reason, slowly)
 
 
-def _later(times: int) -> datetime:
-    """When to try again after so many times: the first time at once."""
-    wait = settings().retry_seconds * (2.0 ** min(times, 20) - 1)
-    return datetime.now(UTC) + timedelta(seconds=min(wait, LONGEST_WAIT))
+def _later(failures: int) -> datetime:
+    """The time of the next try after so many failures: the first time at once."""
+    seconds = backoff(failures, settings().retry_seconds, LADDER.longest)
+    return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-def _fail(job: Job, reason: str, session: Session, again: datetime | None = None) -> None:
+def _fail(session: Session, job: Job, reason: str, again: datetime | None = None) -> None:
     bind_contextvars(outcome="failed")
     jobs.fail(session, job, datetime.now(UTC), OWN_FAULT, reason, again)
-    if job.window_id is not None:
-        windows.settle(session, job.window_id, windows.FAILED, OWN_FAULT, None)
+    kinds.settle(session, job)

@@ -12,23 +12,23 @@ from workers.core.celery_app import log
 T = TypeVar("T")
 
 
-def each(things: Iterable[T], act: Callable[[T], object], told: str, name: str) -> None:
+def each(things: Iterable[T], act: Callable[[T], object], event: str, name: str) -> None:
     """Act on each, as `attempt` does. Raises at the end what the first one met."""
-    met = attempt(things, act, told, name)
-    if met:
-        raise met[0]
+    errors = attempt(things, act, event, name)
+    if errors:
+        raise errors[0]
 
 
-def attempt(things: Iterable[T], act: Callable[[T], object], told: str, name: str) -> list[Exception]:
-    """Act on each. What one met is logged as `told`, with the thing under `name`, and returned; raised is
+def attempt(things: Iterable[T], act: Callable[[T], object], event: str, name: str) -> list[Exception]:
+    """Act on each. What one met is logged as `event`, with the thing under `name`, and returned; raised is
     what would be the same for all of them: a database that is away, a time that is over."""
-    met: list[Exception] = []
+    errors: list[Exception] = []
     for thing in things:
         try:
             act(thing)
         except Exception as error:
             if db_errors.is_away(error) or isinstance(error, SoftTimeLimitExceeded):
                 raise
-            log.error(told, **{name: thing}, error=where(error))
-            met.append(error)
-    return met
+            log.error(event, **{name: thing}, error=where(error))
+            errors.append(error)
+    return errors

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from algorithm.core.backoff import LADDERS
 from algorithm.oversight import fidelity as draws
 from algorithm.trial.protocol import Protocol
 from models.core.studies import Study
@@ -135,7 +136,7 @@ def circuit_open(session: Session, look: Look) -> Condition | None:
     circuit = circuits.of_study(session, look.study.id)
     if circuit is None or circuit.state == circuits.CLOSED:
         return None
-    if not watchdog.will_ask(session, look.study.id):
+    if not watchdog.will_ask(session, look.study.id, LADDERS["back end, slowly"].tries):
         return None
     age = look.now - (circuit.opened_at or look.now)
     level = RED if age > LONG_OPEN else YELLOW

@@ -4,18 +4,19 @@ Settings and signing keys stand in the environment and change with a restart. Th
 chain, because each study is run under them, and by the worker, because it is there whenever a trial is.
 """
 
-from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from models.core import audit, studies
+from models.core.audit import SERVICE, Actor
 from models.core.encryption import fingerprint
 from models.core.session import transact
+from models.oversight.acts import OversightAct
 from settings import settings
 from workers.oversight import notifications
 
-WHY = "found by a worker among its settings"
+REASON = "found by a worker among its settings"
 _noted: set[int] = set()  # studies that have these settings: they are those of this process for its life
 
 
@@ -23,17 +24,17 @@ def note_changes() -> None:
     """Tell every study under which configuration it is run from now on, where it does not know yet."""
     for study_id in transact(studies.ids):
         if study_id not in _noted:
-            transact(partial(_note, study_id))
+            transact(_note, study_id)
             _noted.add(study_id)
 
 
-def _note(study_id: int, session: Session) -> None:
+def _note(session: Session, study_id: int) -> None:
     studies.take_turn(session, study_id)  # workers that start together write one row
-    last = audit.last(session, study_id, audit.CONFIGURATION)
+    last = audit.last(session, study_id, OversightAct.CONFIGURATION)
     before, now = last.after if last else None, configuration()
     if before != now:
-        act = audit.CONFIGURATION
-        audit.note(session, study_id, None, act, WHY, before=before, after=now, role=audit.SERVICE)
+        actor = Actor(study_id, role=SERVICE)
+        audit.note(session, actor, OversightAct.CONFIGURATION, REASON, before=before, after=now)
 
 
 def configuration() -> dict[str, Any]:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from functools import partial
 
 from sqlalchemy.orm import Session
 
+from algorithm.core.backoff import LADDERS, backoff
 from models.core.session import transact
 from models.oversight import notifications
 from models.oversight.notifications import EMAIL, WEBHOOK, Notification
@@ -23,8 +23,7 @@ from workers.core import outgoing
 from workers.core.celery_app import log, send
 from workers.core.outgoing import NotAllowed
 
-TRIES = 12
-LONGEST_PAUSE = 3600.0
+LADDER = LADDERS["notification"]
 CLAIM = timedelta(minutes=15)  # longer than a task may take: what is being sent is sent by one
 BATCH = 100
 DIED = "who sent it died at the last try"
@@ -54,7 +53,7 @@ def deliver_due(now: datetime) -> None:
 
 def _due(now: datetime) -> list[int]:
     def work(session: Session) -> list[int]:
-        notifications.put_back(session, now, CLAIM, TRIES, DIED)
+        notifications.put_back(session, now, CLAIM, LADDER.tries, DIED)
         return notifications.due(session, now, BATCH)
 
     return transact(work)
@@ -70,7 +69,7 @@ def run(notification_id: int) -> None:
     except Exception as failure:
         reason = _reason(failure)
         log.warning("notification not delivered", notification_id=claimed.id, reason=reason)
-        transact(partial(_try_later, claimed, reason, datetime.now(UTC)))
+        transact(_try_later, claimed, reason, datetime.now(UTC))
     else:
         transact(lambda session: notifications.finish(session, claimed, datetime.now(UTC)))
 
@@ -81,11 +80,11 @@ def _reason(failure: Exception) -> str:
     return str(failure) if own else f"not delivered: {type(failure).__name__}"
 
 
-def _try_later(claimed: Notification, reason: str, now: datetime, session: Session) -> None:
-    if claimed.attempts >= TRIES:
+def _try_later(session: Session, claimed: Notification, reason: str, now: datetime) -> None:
+    if claimed.attempts >= LADDER.tries:
         notifications.fail(session, claimed, now, reason)
         return
-    pause = min(settings().retry_seconds * 2 ** (claimed.attempts - 1), LONGEST_PAUSE)
+    pause = backoff(claimed.attempts, settings().retry_seconds, LADDER.longest)
     notifications.postpone(session, claimed, now + timedelta(seconds=pause), reason)
 
 

@@ -1,8 +1,9 @@
 """The tasks that watch over studies. Routes, limits and schedules stand in celeryconfig.py."""
 
+from models.core.jobs import NIGHT
 from workers.core.celery_app import app
-from workers.core.claims import alone
-from workers.oversight import configuration, night, notifications, sentry, upkeep, watchdog
+from workers.core.kinds import job_task
+from workers.oversight import configuration, night, notifications, sentry, watchdog
 
 
 @app.task(name="kairos.note_configuration")
@@ -23,16 +24,16 @@ def send_notification(notification_id: int) -> None:
     notifications.run(notification_id)
 
 
-@app.task(name="kairos.night", max_retries=3)
-def see_to_study(job_id: int) -> None:
+@job_task(NIGHT)
+def check_study(job_id: int) -> None:
     """Check one study's statistics, audit and recent decisions."""
-    alone(job_id, night.run)
+    night.run(job_id)
 
 
 @app.task(name="kairos.nightly")
 def nightly() -> None:
     """Begin the night of every study in which it has come."""
-    upkeep.nightly()
+    night.begin()
 
 
 sentry.guard_beat()

@@ -15,6 +15,7 @@ from models.core.session import transact
 from models.core.studies import Study
 from models.oversight import fidelity, incidents, notifications
 from models.oversight.incidents import RED, Condition, Kind
+from models.trial import protocols
 from settings import settings
 from workers.core import isolated
 from workers.core.celery_app import log
@@ -34,7 +35,7 @@ def run(now: datetime | None = None) -> None:
         isolated.attempt(
             [None, *transact(studies.ids)],
             lambda study_id: _look(study_id, now, decided_before),
-            told="study cannot be watched",
+            event="study cannot be watched",
             name="study_id",
         )
     finally:
@@ -69,14 +70,14 @@ def _watch(study_id: int, now: datetime, decided_before: datetime) -> None:
         found.extend([condition] if condition else [])
 
     with bound_contextvars(study_id=study_id):
-        isolated.attempt(CHECKS, check, told="check failed", name="kind")
+        isolated.attempt(CHECKS, check, event="check failed", name="kind")
     record(study_id, looked_for, found, now)
 
 
 def _loaded(study_id: int, session: Session) -> tuple[Study, dict[str, Any]]:
     """A study, and the document of its protocol in force."""
     study = studies.by_id(session, study_id)
-    return study, studies.protocol(session, study).document
+    return study, protocols.in_force(session, study).document
 
 
 def record(study_id: int | None, looked_for: Iterable[Kind], found: list[Condition], now: datetime) -> None:

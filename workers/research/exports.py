@@ -12,9 +12,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from models.core import audit, jobs, studies
+from models.core.audit import SERVICE, Actor
 from models.core.jobs import Job
 from models.core.session import transact
 from models.research import exports
+from models.research.acts import ResearchAct
 from models.research.exports import Snapshot
 from replay.format import writing
 from settings import settings
@@ -60,8 +62,8 @@ def _export(job: Job) -> None:
 def _finish(job: Job, told: dict[str, Any], session: Session) -> None:
     """The manifest's checksum goes into the audit too, whose chain is published."""
     sealed = {"manifest_sha256": told["manifest_sha256"]}
-    about = job.study_id, None, exports.SEALED, f"job {job.id}"
-    audit.note(session, *about, after=sealed, role=audit.SERVICE)
+    actor = Actor(job.study_id, role=SERVICE)
+    audit.note(session, actor, ResearchAct.EXPORT_WRITTEN, f"job {job.id}", after=sealed)
     jobs.finish(session, job, datetime.now(UTC), told)
 
 

@@ -1,14 +1,15 @@
 """The tasks of exports. Routes, limits and schedules stand in celeryconfig.py."""
 
+from models.research.exports import EXPORT
 from workers.core.celery_app import app
-from workers.core.claims import alone
+from workers.core.kinds import job_task
 from workers.research import exports
 
 
-@app.task(name="kairos.export", max_retries=3)
+@job_task(EXPORT)
 def export_study(job_id: int) -> None:
     """Write one study's export."""
-    alone(job_id, exports.run)
+    exports.run(job_id)
 
 
 @app.task(name="kairos.expire_exports")

@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session
 from algorithm.trial.discrepancies import Difference
 from algorithm.trial.protocol import Protocol
 from models.core import audit
+from models.core.audit import SERVICE, Actor
 from models.trial import answers, decisions, participants
+from models.trial.acts import TrialAct
 from models.trial.answers import Answer
 from models.trial.decisions import Decision
 from models.trial.windows import Target
@@ -110,14 +112,12 @@ class Reception:
     def _note_correction(self, decision: Decision, before: float, after: float | None) -> None:
         audit.note(
             self.session,
-            self.study_id,
-            None,
-            audit.CORRECT,
+            Actor(self.study_id, role=SERVICE),
+            TrialAct.CORRECT,
             "the study's back end reports another outcome",
-            self.participant_id,
-            {"rid": decision.id, "outcome": before},
-            {"rid": decision.id, "outcome": after, "source": "ema"},
-            audit.SERVICE,
+            participant_id=self.participant_id,
+            before={"rid": decision.id, "outcome": before},
+            after={"rid": decision.id, "outcome": after, "source": "ema"},
         )
 
     def strange(self, rid: int) -> None:

@@ -18,17 +18,18 @@ import numpy as np
 from sqlalchemy.orm import Session
 from structlog.contextvars import bind_contextvars
 
-from algorithm.trial import learner, protocol
+from algorithm.trial import learner
 from algorithm.trial.learner import First, Fit, Served, Terms
 from algorithm.trial.posterior import Hyperparameters, Population, Sums
 from algorithm.trial.protocol import Protocol
 from algorithm.trial.sufficient_statistics import blocks
-from models.core import locks, studies
+from models.core import locks
 from models.core.jobs import Job
 from models.core.session import transact
 from models.trial import fit_parts, policies, sufficient_statistics
 from models.trial.fit_parts import FIRST, SECOND, Basis, Part, Span
 from models.trial.sufficient_statistics import Kept, Members
+from services.trial import protocols
 from settings import settings
 from workers.core.celery_app import send
 from workers.trial.sufficient_statistics import Reading, source
@@ -146,9 +147,8 @@ def _read(session: Session, part_id: int) -> Task | None:
     part = fit_parts.open_part(session, part_id)
     if part is None:
         return None
-    version = studies.protocol_by_id(session, part.protocol_id)
-    made = protocol.stored(version.document, version.hash)
-    reading = Reading(part.study_id, made.design.feature_version, part.row_seq)
+    protocol = protocols.loaded(session, part.protocol_id)
+    reading = Reading(part.study_id, protocol.design.feature_version, part.row_seq)
     kept = reading.kept(
         session, part.size, sufficient_statistics.between(part.first_participant, part.last_participant)
     )
@@ -156,7 +156,7 @@ def _read(session: Session, part_id: int) -> Task | None:
     if part.step == SECOND:
         serving = policies.slim(session, part.study_id, part.policy_id)
         before = policies.blocks(session, serving, kept.participants.tolist())
-    return Task(part, made, kept, before)
+    return Task(part, protocol, kept, before)
 
 
 def _first(task: Task) -> Arrays:

@@ -7,23 +7,21 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from algorithm.trial import protocol
+from algorithm.core.backoff import LADDERS, backoff
 from algorithm.trial.protocol import Protocol
-from models.core import jobs, studies
+from models.core import jobs
 from models.core.encryption import Unreadable, decrypt
-from models.core.jobs import Job
-from models.core.session import transact
+from models.core.jobs import OWN_FAULT, Job
+from models.core.session import transact, transact_at
 from models.trial import circuits, refits, windows
 from models.trial.refits import Requested
 from models.trial.windows import Source, Target
+from services.trial import protocols
 from settings import settings
 from workers.core.celery_app import log, send
-from workers.core.claims import OWN_FAULT, guarded
+from workers.core.claims import guarded
 from workers.trial import ema_client, ema_reception
 from workers.trial.ema_client import BackEndFailed, Query
-
-TRIES_SOON = 6
-_protocols: dict[int, Protocol] = {}
 
 
 class Claimed(NamedTuple):
@@ -41,9 +39,9 @@ class Claimed(NamedTuple):
 def run(job_id: int) -> None:
     """Claim, ask the back end with no transaction open, store, and have the study refitted."""
     now = datetime.now(UTC)
-    found = transact(lambda session: windows.claim(session, job_id, now), isolation="ONE CLAIM")
-    if found is not None:
-        claimed = Claimed(*found)
+    claim = transact_at("ONE CLAIM", windows.claim, job_id, now)
+    if claim is not None:
+        claimed = Claimed(*claim)
         guarded(claimed.job, lambda: _ingest(claimed))
 
 
@@ -57,10 +55,10 @@ def _ask(claimed: Claimed) -> None:
     try:
         reply = ema_client.survey_data(_query(claimed.source))
     except BackEndFailed as failure:
-        transact(partial(_try_later, claimed, failure, datetime.now(UTC)))
+        transact(_try_later, claimed, failure, datetime.now(UTC))
     except Unreadable:
         log.error("token unreadable", job_id=claimed.job.id)
-        transact(partial(_give_back, claimed, datetime.now(UTC)))
+        transact(_give_back, claimed, datetime.now(UTC))
     else:
         _keep(claimed, reply)
 
@@ -73,14 +71,14 @@ def _query(source: Source) -> Query:
     return Query(source.url, token, source.user_id, source.query_start, source.query_end)
 
 
-def _give_back(claimed: Claimed, now: datetime, session: Session) -> None:
+def _give_back(session: Session, claimed: Claimed, now: datetime) -> None:
     """Until an operator has set the right key: no window fails for a wrong one."""
     jobs.release(session, claimed.job, now + 4 * _moments(), OWN_FAULT, "the study's token is unreadable")
 
 
 def _admitted(claimed: Claimed) -> Claimed | None:
     """The claim, where the study's circuit lets it ask; else the job is given back."""
-    return transact(lambda session: _by_circuit(session, claimed, datetime.now(UTC)))
+    return transact(_by_circuit, claimed, datetime.now(UTC))
 
 
 def _by_circuit(session: Session, claimed: Claimed, now: datetime) -> Claimed | None:
@@ -101,7 +99,7 @@ def _keep(claimed: Claimed, reply: list[dict[str, Any]]) -> None:
         return _store(session, claimed, target, reply, datetime.now(UTC))
 
     # every ingest of a study ends at its queued refit: they wait for each other there instead of failing
-    refit = transact(work, isolation="READ COMMITTED")
+    refit = transact_at("READ COMMITTED", work)
     if refit is not None and not refit.joined:
         send(jobs.REFIT, refit.job_id)
 
@@ -115,7 +113,7 @@ def _store(
     """
     _answered(session, claimed, now)
     outcome = ema_reception.items_of(
-        session, target, partial(_loaded, session), claimed.source.user_id, reply
+        session, target, partial(protocols.loaded, session), claimed.source.user_id, reply
     )
     if outcome.lack is not None:
         _fail(session, claimed, outcome.lack, now)
@@ -125,7 +123,7 @@ def _store(
         log.info("window ingested", job_id=claimed.job.id, study_id=claimed.job.study_id)
     if outcome.lack is not None and not outcome.changed:
         return None
-    return _refit(session, claimed.job.study_id, _loaded(session, target.protocol_id), now)
+    return _refit(session, claimed.job.study_id, protocols.loaded(session, target.protocol_id), now)
 
 
 def _refit(session: Session, study_id: int, in_force: Protocol, now: datetime) -> Requested | None:
@@ -136,22 +134,13 @@ def _refit(session: Session, study_id: int, in_force: Protocol, now: datetime) -
     return refits.request(session, study_id, now, hyperparameters=False, pause=pause)
 
 
-def _loaded(session: Session, protocol_id: int) -> Protocol:
-    """A protocol version, which never changes, ready for use."""
-    found = _protocols.get(protocol_id)
-    if found is None:
-        version = studies.protocol_by_id(session, protocol_id)
-        found = _protocols[protocol_id] = protocol.stored(version.document, version.hash)
-    return found
-
-
-def _try_later(claimed: Claimed, failure: BackEndFailed, now: datetime, session: Session) -> None:
+def _try_later(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
     """Soon and ever later while that may help, then on the slow schedule with the window shown as failed."""
     _note(session, claimed, failure, now)
-    if not failure.soon or claimed.job.tries >= TRIES_SOON:
+    if not failure.soon or claimed.job.tries >= LADDERS["back end"].tries:
         _fail(session, claimed, failure, now)
         return
-    wait = settings().retry_seconds * 2 ** (claimed.job.tries - 1) * random.uniform(0.75, 1.25)  # noqa: S311
+    wait = backoff(claimed.job.tries, settings().retry_seconds) * random.uniform(0.75, 1.25)  # noqa: S311
     again = now + timedelta(seconds=max(wait, failure.after))
     jobs.postpone(session, claimed.job, again, failure.code, failure.reason)
 
@@ -159,8 +148,12 @@ def _try_later(claimed: Claimed, failure: BackEndFailed, now: datetime, session:
 def _note(session: Session, claimed: Claimed, failure: BackEndFailed, now: datetime) -> None:
     """Let the study's circuit know whether its back end lives: to say `fail` is an answer too."""
     if failure.soon:
-        pause, asked = (timedelta(seconds=s) for s in (4 * settings().retry_seconds, failure.after))
-        circuits.failed(session, claimed.job.study_id, now, pause, asked)
+        failures = circuits.count_failure(session, claimed.job.study_id)
+        beyond = failures - LADDERS["circuit"].tries + 1
+        if beyond > 0:
+            pause = backoff(beyond, 4 * settings().retry_seconds, LADDERS["circuit"].longest)
+            retry_at = now + timedelta(seconds=max(pause, failure.after))
+            circuits.open_until(session, claimed.job.study_id, now, retry_at)
         _probed(session, claimed, now)
     else:
         _answered(session, claimed, now)

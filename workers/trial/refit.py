@@ -9,20 +9,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy.orm import Session
 
-from algorithm.trial import learner, protocol
+from algorithm.trial import learner
 from algorithm.trial.hyperparameters import hyperparameters_of
 from algorithm.trial.learner import Fit, NothingToLearn, Refused
 from algorithm.trial.posterior import Hyperparameters
 from algorithm.trial.protocol import Protocol
 from algorithm.trial.sufficient_statistics import Stored
 from models.core import audit, jobs, studies
+from models.core.audit import SERVICE, Actor
 from models.core.jobs import Job
 from models.core.session import transact
 from models.core.studies import Study
 from models.trial import learning_rows, policies, sufficient_statistics
+from models.trial import protocols as versions
+from models.trial.acts import TrialAct
 from models.trial.fit_parts import Basis
 from models.trial.policies import Policy, Stamp
 from models.trial.sufficient_statistics import Kept, Members
+from services.trial import protocols
 from settings import settings
 from version import code_version
 from workers.core.celery_app import log, send
@@ -82,7 +86,7 @@ def _refit(job: Job) -> None:
     try:
         fitted = _fit(job, snapshot)
     except Vanished as vanished:
-        transact(partial(give_back, job, str(vanished)))
+        transact(give_back, job, str(vanished))
     except NothingToLearn as nothing:
         transact(partial(_learn_nothing, job, snapshot, str(nothing)))
     except (Refused, np.linalg.LinAlgError, ValueError) as refused:
@@ -157,21 +161,21 @@ def _largest_change(snapshot: Snapshot, everybody: Members, fitted: Fit) -> floa
 
 def _collect(session: Session, study_id: int) -> tuple[int, dict[int, int]]:
     study = studies.locked(session, study_id)
-    version = studies.protocol(session, study)
-    made = protocol.stored(version.document, version.hash)
-    row_seq = learning_rows.collect(session, study, made.schedule.outcome_lag, made.design.feature_version)
+    protocol = protocols.in_force(session, study_id)
+    schedule, features = protocol.schedule, protocol.design.feature_version
+    row_seq = learning_rows.collect(session, study, schedule.outcome_lag, features)
     return row_seq, sufficient_statistics.corrections(session, study_id)
 
 
 def _snapshot(session: Session, study_id: int, row_seq: int, corrections: dict[int, int]) -> Snapshot:
     study = studies.by_id(session, study_id)
-    version = studies.protocol(session, study)
-    made = protocol.stored(version.document, version.hash)
-    features = made.design.feature_version
+    version = versions.in_force(session, study)
+    protocol = protocols.loaded(session, version.id)
+    features = protocol.design.feature_version
     changed = sufficient_statistics.changed(session, study_id, features, row_seq)
     return Snapshot(
         version.id,
-        made,
+        protocol,
         row_seq,
         corrections,
         learning_rows.snapshot(session, study_id, row_seq, changed, features),
@@ -205,13 +209,11 @@ def _learn_nothing(job: Job, snapshot: Snapshot, why: str, session: Session) -> 
         before, study.policy_id = {"policy_id": study.policy_id}, policies.prior(session, study.id)
         audit.note(
             session,
-            study.id,
-            None,
-            audit.ACTIVATE,
+            Actor(study.id, role=SERVICE),
+            TrialAct.ACTIVATE,
             "all rows that the policy was learnt from are removed",
             before=before,
             after={"policy_id": study.policy_id},
-            role=audit.SERVICE,
         )
     jobs.finish(session, job, datetime.now(UTC), {"policy_id": study.policy_id, "note": why})
 

@@ -1,21 +1,24 @@
 """The trial's tasks. Routes, limits and schedules stand in celeryconfig.py."""
 
+from algorithm.core.backoff import LADDERS
+from models.core.jobs import INGEST, REFIT
+from models.core.session import transact
+from models.trial import fit_parts as parts
 from workers.core.celery_app import app
-from workers.core.claims import alone
-from workers.oversight import upkeep
-from workers.trial import fit_parts, ingest, protocols, refit
+from workers.core.kinds import job_task
+from workers.trial import fit_parts, ingest, protocols, refit, windows
 
 
-@app.task(name="kairos.ingest", max_retries=3)
+@job_task(INGEST, when_failed=windows.settle_failed, slow_tries=LADDERS["back end, slowly"].tries)
 def ingest_window(job_id: int) -> None:
     """Fetch and store the survey data of one window."""
-    alone(job_id, ingest.run)
+    ingest.run(job_id)
 
 
-@app.task(name="kairos.refit", max_retries=3)
+@job_task(REFIT)
 def refit_study(job_id: int) -> None:
     """Fit one study's policy to all its rows."""
-    alone(job_id, refit.run)
+    refit.run(job_id)
 
 
 @app.task(name="kairos.fit_part", max_retries=3)
@@ -24,10 +27,16 @@ def fit_part(part_id: int) -> None:
     fit_parts.take(part_id)
 
 
+@app.task(name="kairos.clear_fit_parts")
+def clear_fit_parts() -> None:
+    """Delete the parts of fits that died or were given up."""
+    transact(parts.clear_abandoned)
+
+
 @app.task(name="kairos.close_stale_windows")
 def close_stale_windows() -> None:
     """End the windows that no app ended in time."""
-    upkeep.close_stale_windows()
+    windows.close_stale()
 
 
 @app.task(name="kairos.enter_protocols")

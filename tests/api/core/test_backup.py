@@ -24,7 +24,7 @@ from tests.support.backend import serving
 from tests.support.configured import configured
 from tests.support.service import Service
 from tests.support.study import Trial, begin, cursor
-from workers.oversight import upkeep
+from workers.trial import windows as windows_task
 
 PEOPLE = 6
 
@@ -98,7 +98,7 @@ def test_a_restored_trial_is_the_same_goes_on_and_replays(
         following = trial.decide("person-0")
         assert (following["decision_index"], following["fallback_level"]) == (6, "F0")
         assert following["rid"] > repeat["rid"]
-        upkeep.close_stale_windows()
+        windows_task.close_stale()
         folder = tmp_path / "export"
         service.command("export", saved.study, str(folder), "--account", f"researcher@{saved.study}")
         key = bytes(transact(lambda session: studies.everyone(session)[0].study_key))

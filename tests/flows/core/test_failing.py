@@ -9,19 +9,22 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from algorithm.core.backoff import LADDERS
 from models.core import jobs
-from models.core.jobs import TRIES_SLOWLY, Job
+from models.core.jobs import INGEST, OWN_FAULT, Job
 from models.core.session import transact
 from models.core.studies import Study
 from models.trial import refits, windows
 from settings import settings
 from tests.support.service import Service
 from tests.workers.core.test_claims import away, claimed, shown
-from workers.core.claims import FREE, LONGEST_WAIT, OWN_FAULT, TRIES, give_back, guarded
-from workers.oversight import upkeep
+from workers.core import sweep
+from workers.core.claims import FREE, give_back, guarded
 
 RAISED = "DO $$ BEGIN RAISE EXCEPTION 'of a test' USING ERRCODE = '{}'; END $$"
 AN_HOUR = timedelta(hours=1)
+
+LADDER = LADDERS["job"]
 
 
 def does(statement: str) -> Callable[[], None]:
@@ -85,14 +88,14 @@ def test_an_ingest_whose_statement_always_takes_too_long_fails_and_is_tried_agai
 ) -> None:
     job, waits = claimed(service), []
     slow = does("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)")
-    for _ in range(TRIES - 1):
+    for _ in range(LADDER.tries - 1):
         guarded(job, slow)
         waits.append(waits_for(job.id))
         job = claimed_again(job.id)
     assert waits == sorted(set(waits))
     guarded(job, slow)
     kept = found(job.id)
-    assert (kept.state, kept.tries, kept.code) == ("failed", TRIES, OWN_FAULT)
+    assert (kept.state, kept.tries, kept.code) == ("failed", LADDER.tries, OWN_FAULT)
     assert kept.reason == "the service failed: QueryCanceled"
     assert kept.run_after > datetime.now(UTC) + timedelta(seconds=settings().slow_retry_seconds) - AN_HOUR
     assert shown(service) == ("failed", OWN_FAULT)
@@ -100,17 +103,17 @@ def test_an_ingest_whose_statement_always_takes_too_long_fails_and_is_tried_agai
 
 def test_an_ingest_that_was_tried_again_slowly_outlives_the_death_of_a_worker(service: Service) -> None:
     job = claimed(service)
-    for _ in range(TRIES):
+    for _ in range(LADDER.tries):
         guarded(job, does("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)"))
         later = found(job.id).run_after
-        transact(partial(jobs.wake, now=later, tries=TRIES_SLOWLY))
+        transact(jobs.wake, later, INGEST, LADDERS["back end, slowly"].tries)
         job = claimed_again(job.id)
-    upkeep.sweep()  # nobody holds its lock
+    sweep.sweep()  # nobody holds its lock
     kept = found(job.id)
-    assert (kept.state, kept.tries, kept.reason) == ("failed", TRIES + 1, upkeep.DIED)
+    assert (kept.state, kept.tries, kept.reason) == ("failed", LADDER.tries + 1, sweep.DIED)
     assert kept.finished_at is not None
     assert kept.run_after > kept.finished_at
-    transact(partial(jobs.wake, now=kept.run_after, tries=TRIES_SLOWLY))
+    transact(jobs.wake, kept.run_after, INGEST, LADDERS["back end, slowly"].tries)
     assert found(job.id).state == "queued"
 
 
@@ -130,21 +133,21 @@ def test_what_an_open_circuit_gave_back_counts_anew_where_the_database_goes_away
 
 def test_a_job_that_breaks_every_connection_waits_ever_longer_and_fails_in_the_end(service: Service) -> None:
     job, waits = claimed(service), []
-    for _ in range(FREE + TRIES - 1):
+    for _ in range(FREE + LADDER.tries - 1):
         guarded(job, away)
         waits.append(waits_for(job.id))
         job = claimed_again(job.id)
-    assert found(job.id).tries == TRIES
+    assert found(job.id).tries == LADDER.tries
     assert waits[0] <= 0
     assert waits[:FREE] == sorted(waits[:FREE])
-    assert LONGEST_WAIT / 2 < max(waits) <= LONGEST_WAIT + 10
+    assert LADDER.longest / 2 < max(waits) <= LADDER.longest + 10
     guarded(job, away)
     assert (found(job.id).state, shown(service)) == ("failed", ("failed", OWN_FAULT))
 
 
 def test_a_full_disk_is_waited_for_without_an_end_and_can_be_seen(service: Service) -> None:
     job = claimed(service)
-    for _ in range(FREE + TRIES + 1):
+    for _ in range(FREE + LADDER.tries + 1):
         guarded(job, does(RAISED.format("53100")))
         job = claimed_again(job.id)
     kept = found(job.id)
@@ -174,8 +177,8 @@ def test_a_failure_is_noted_though_the_database_goes_away_meanwhile(
 
 def test_requests_that_keep_coming_do_not_hide_a_fit_that_is_given_back_each_time(service: Service) -> None:
     study_id = transact(lambda session: session.scalars(select(Study.id)).one())
-    ends = [_given_back(study_id) for _ in range(FREE + TRIES)]
-    assert ends == ["done"] * (FREE + TRIES - 1) + ["failed"]
+    ends = [_given_back(study_id) for _ in range(FREE + LADDER.tries)]
+    assert ends == ["done"] * (FREE + LADDER.tries - 1) + ["failed"]
 
 
 def _given_back(study_id: int) -> str:
@@ -183,5 +186,5 @@ def _given_back(study_id: int) -> str:
     request = partial(refits.request, study_id=study_id, now=datetime.now(UTC), hyperparameters=False)
     job = claimed_again(transact(request).job_id)
     transact(request)
-    transact(partial(give_back, job, "of a test"))
+    transact(give_back, job, "of a test")
     return found(job.id).state

@@ -25,8 +25,8 @@ from tests.local.families import eventually
 from tests.models.core.test_grants import Roles, granted
 from tests.support.configured import configured
 from tests.support.service import Service
-from workers.core.claims import alone
-from workers.oversight import upkeep
+from workers.core import sweep
+from workers.core.kinds import alone
 
 __all__ = ["granted"]
 WORKER = """
@@ -34,7 +34,8 @@ import sys
 from datetime import UTC, datetime
 from models.core import jobs
 from models.core.session import transact
-from workers.core.claims import alone, guarded
+from workers.core.claims import guarded
+from workers.core.kinds import alone
 
 def run(job_id):
     job = transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC)))
@@ -87,7 +88,7 @@ def sweep_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """A sweep that takes a claim of this age for one that hangs."""
     monkeypatch.setenv("KAIROS_CLAIM_SECONDS", str(seconds))
     settings.cache_clear()
-    upkeep.sweep()
+    sweep.sweep()
 
 
 def test_the_job_of_a_worker_that_hangs_is_done_by_another_one_and_only_by_that(

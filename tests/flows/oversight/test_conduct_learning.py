@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from models.core import studies
+from models.core.session import transact
 from replay.checks import replay
 from replay.findings import Report
 from tests.support.service import NOT_FINISHED
 from tests.support.study import Trial
+from workers.oversight.statistics_check import compare
 from workers.trial import refit
-from workers.trial.sufficient_statistics import compare
 
 WHY = {"reason": "a test"}
 
@@ -251,7 +253,7 @@ def test_statistics_are_those_of_the_rows_after_a_removal(learning: tuple[Trial,
     fit(trial, queued_refit(trial))
     count = "SELECT count(*) AS n FROM statistics WHERE study_id = %s"
     before = trial.rows(count, trial.study_id)
-    compare(trial.study_id, datetime.now(UTC))
+    compare(transact(studies.by_id, trial.study_id), datetime.now(UTC))
     assert trial.rows(count, trial.study_id) == before  # none was thrown away
 
 

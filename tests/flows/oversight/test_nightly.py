@@ -3,7 +3,6 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.core import jobs, studies
-from models.core.jobs import Job
+from models.core.jobs import Job, QueuedJob
 from models.core.session import transact
 from models.oversight.incidents import Kind
 from settings import settings
@@ -20,12 +19,12 @@ from tests.support.study import cursor
 from tests.support.watched import Place
 from tests.workers.trial.test_refit import play
 from tests.workers.trial.test_refit import run as fit
-from workers.oversight import night, upkeep
-from workers.oversight.upkeep import Night, _nightly
+from workers.core import sweep
+from workers.oversight import night
 
 
-def asked(now: datetime) -> Night | None:
-    return transact(partial(_nightly, 1, now))
+def asked(now: datetime) -> list[QueuedJob]:
+    return transact(night._queue, 1, now)
 
 
 def made_on(day: date) -> None:
@@ -62,11 +61,11 @@ def test_each_night_asks_once_over_a_year_of_local_nights() -> None:
     zone = ZoneInfo("America/New_York")
     now = datetime(2026, 1, 1, 6, 30, tzinfo=UTC)
     made_on(date(2025, 12, 31))
-    assert asked(now) is None  # it has nothing to learn from yet
+    assert asked(now) == []  # it has nothing to learn from yet
     nights, weekly = [], []
     while now < datetime(2027, 1, 1, tzinfo=UTC):
         now += timedelta(minutes=30)
-        if asked(now) is not None:
+        if asked(now):
             local = now.astimezone(zone)
             nights.append(local)
             if finish():
@@ -82,17 +81,17 @@ def test_each_night_asks_once_over_a_year_of_local_nights() -> None:
 def test_an_outage_is_made_up_for_once_with_the_week_that_it_swallowed() -> None:
     start = datetime(2026, 6, 4, 12, 0, tzinfo=UTC)  # a Thursday
     made_on(start.date())
-    assert asked(start) is None
-    assert asked(start + timedelta(days=6)) is not None  # a Monday lies between
+    assert asked(start) == []
+    assert asked(start + timedelta(days=6))  # a Monday lies between
     assert finish()
-    assert asked(start + timedelta(days=6, hours=1)) is None
-    assert asked(start + timedelta(days=7)) is not None
+    assert asked(start + timedelta(days=6, hours=1)) == []
+    assert asked(start + timedelta(days=7))
     assert not finish()
 
 
 @pytest.mark.usefixtures("new_york")
 def test_a_beat_that_is_away_when_a_study_is_made_makes_up_for_its_first_nights() -> None:
-    assert asked(datetime.now(UTC) + timedelta(days=3)) is not None
+    assert asked(datetime.now(UTC) + timedelta(days=3))
 
 
 @pytest.mark.usefixtures("new_york")
@@ -101,7 +100,7 @@ def test_beats_that_ask_at_once_are_answered_once() -> None:
     made_on(start.date())
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda _: asked(start + timedelta(days=1)), range(8)))
-    assert sum(one is not None for one in told) == 1
+    assert sum(bool(jobs) for jobs in told) == 1
 
 
 SHIFTS = [
@@ -129,7 +128,7 @@ def test_a_night_in_which_the_clocks_change_comes_once_and_in_time(
     nights = []
     for step in range(-36 * 6, 36 * 6):
         now = expected + timedelta(minutes=10 * step)
-        if asked(now) is not None:
+        if asked(now):
             nights.append(now)
             finish()
     before, that_one, after = nights
@@ -147,7 +146,7 @@ def back_in_time(session: Session) -> None:
 def two_studies(bare_service: Service) -> Service:
     bare_service.study("one")
     bare_service.study("two")
-    upkeep.nightly()
+    night.begin()
     assert queued(1) == queued(2) == []
     transact(back_in_time)
     return bare_service
@@ -162,7 +161,7 @@ def queued(study_id: int) -> list[str]:
 @pytest.mark.usefixtures("two_studies")
 def test_the_task_sees_to_every_study() -> None:
     for _ in range(2):
-        upkeep.nightly()
+        night.begin()
     assert queued(1) == queued(2) == [jobs.NIGHT, jobs.REFIT]
 
 
@@ -171,14 +170,14 @@ def test_a_study_in_which_the_night_cannot_begin_keeps_no_other_from_it() -> Non
     with cursor(settings().database_url) as found:
         found.execute("UPDATE protocols SET document = '{}' WHERE study_id = 1")
     with pytest.raises(KeyError):
-        upkeep.nightly()
+        night.begin()
     assert (queued(1), queued(2)) == ([], [jobs.NIGHT, jobs.REFIT])
 
 
 def begun() -> int:
     """The job of the checks of study 1, whose night has just come."""
     transact(back_in_time)
-    upkeep.nightly()
+    night.begin()
     query = select(Job.id).where(Job.study_id == 1, Job.kind == jobs.NIGHT, Job.state == jobs.QUEUED)
     return transact(lambda session: session.scalars(query).one())
 
@@ -190,7 +189,7 @@ def test_a_night_whose_worker_is_killed_is_gone_through_by_another_one(place: Pl
     place.tamper("UPDATE statistics SET c = c + 1e-12 WHERE participant_id = 2")
     job_id = begun()
     assert transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC))) is not None
-    upkeep.sweep()  # nobody holds its lock
+    sweep.sweep()  # nobody holds its lock
     night.run(job_id)
     assert set(place.open()) == {Kind.STATISTICS_DIFFER}
     assert place.service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "done"
@@ -211,6 +210,6 @@ def test_a_check_that_fails_keeps_none_of_the_others_from_its_end(
 
 def test_the_audits_head_is_told_once_a_night(place: Place) -> None:
     begun()
-    upkeep.nightly()
+    night.begin()
     place.told()
     assert [json.loads(body)["kind"] for _, body in place.receiver.got] == ["audit_head"]

@@ -13,9 +13,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from api.trial import serving
 from models.core import studies
 from models.core.session import transact
+from services.trial import rungs
 from tests.support.study import Trial
 from workers.trial import refit
 
@@ -126,7 +126,7 @@ def damage_population(trial: Trial, policy_id: int, wrong: tuple[Any, Any]) -> N
     """Overwrite the mean or the covariance of a policy's population block, as a new process finds it."""
     columns = ("advantage_mean", "advantage_covariance")
     _damage(trial, "policies", dict(zip(columns, wrong, strict=True)), policy_id)
-    serving._populations.clear()
+    rungs._populations.clear()
 
 
 def _damage(trial: Trial, table: str, wrong: dict[str, Any], policy_id: int) -> None:

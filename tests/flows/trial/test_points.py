@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from tests.support.study import Trial
-from workers.oversight import upkeep
+from workers.trial import windows as windows_task
 
 NewTrial = Callable[..., Trial]
 WINDOW_HOURS = 8.0
@@ -119,7 +119,7 @@ def ended_by_a_jump(trial: Trial, _participant_id: int) -> None:
 
 
 def ended_by_the_beat(_trial: Trial, _participant_id: int) -> None:
-    upkeep.close_stale_windows()
+    windows_task.close_stale()
 
 
 def ended_by_a_withdrawal(trial: Trial, participant_id: int) -> None:
@@ -159,7 +159,7 @@ def test_the_beat_closes_stale_windows_only(trial: Trial) -> None:
     ann, ben = trial.enrol("ann"), trial.enrol("ben")
     stale, open_still = trial.decide("ann"), trial.decide("ben")
     trial.age(stale["rid"], WINDOW_HOURS + 0.1)
-    upkeep.close_stale_windows()
+    windows_task.close_stale()
     assert (trial.windows(ann), trial.windows(ben)) == ([(1, "end_missing")], [])
     assert trial.decide("ann")["decision_index"] == 2
     assert trial.decide("ben") == open_still
@@ -175,7 +175,7 @@ def test_one_window_that_cannot_be_closed_does_not_keep_the_others_open(trial: T
         trial.study_id,
         ann,
     )
-    upkeep.close_stale_windows()
+    windows_task.close_stale()
     assert trial.windows(ann) == [(1, "missed")]
     assert trial.windows(ben) == [(1, "end_missing")]
 
@@ -183,7 +183,7 @@ def test_one_window_that_cannot_be_closed_does_not_keep_the_others_open(trial: T
 def test_a_late_end_of_a_window_that_the_beat_closed_gets_its_job(trial: Trial) -> None:
     ann = trial.enrol("ann")
     trial.age(trial.decide("ann")["rid"], 9)
-    upkeep.close_stale_windows()
+    windows_task.close_stale()
     (job,) = trial.rows("SELECT id FROM jobs WHERE study_id = %s", trial.study_id)
     for late in (trial.end("ann"), trial.end("ann", decision_index=1)):
         assert (late["decision_index"], late["job_id"]) == (1, job["id"])
@@ -198,7 +198,7 @@ def test_the_beat_ends_a_participant_whose_last_window_nobody_ended(new_trial: N
     assert phase(trial, ann) == ("COMPLETED_AWAITING_REVIEW", 1)
     trial.age(last["rid"], 9)
     assert refusal(trial.actions("ann")) == (409, 211)
-    upkeep.close_stale_windows()
+    windows_task.close_stale()
     assert phase(trial, ann) == ("ENDED", 2)
     assert trial.windows(ann) == [(1, "ended"), (2, "end_missing")]
 

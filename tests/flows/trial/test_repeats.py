@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.study import Trial
-from workers.oversight import upkeep
+from workers.trial import windows as windows_task
 
 Step = Callable[[Trial, int], object]
 
@@ -18,7 +18,7 @@ def _stale(trial: Trial, _: int) -> None:
 
 def _beat(trial: Trial, _: int) -> None:
     trial.age(trial.decide("ann")["rid"], 9)
-    upkeep.close_stale_windows()
+    windows_task.close_stale()
 
 
 def _withdraw(trial: Trial, ann: int) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from models.core import jobs
-from models.core.jobs import Job
+from models.core.jobs import OWN_FAULT, Job
 from models.core.session import transact
 from models.trial import refits
 from tests.support.study import Trial
-from workers.core.claims import OWN_FAULT
-from workers.oversight import upkeep
+from workers.core import sweep
 from workers.trial import refit
 
 PAUSE = timedelta(minutes=7)
@@ -187,5 +186,5 @@ def test_who_goes_on_with_a_fit_does_so_when_that_one_would_have(trial: Trial, r
 def test_a_fit_whose_worker_died_is_gone_on_with_at_once(trial: Trial) -> None:
     assert claim(ask(trial, "client")) is not None  # by nobody who holds its lock
     waiting = ask(trial, "client")
-    upkeep.sweep()
+    sweep.sweep()
     assert claim(waiting) is not None

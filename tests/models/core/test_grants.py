@@ -25,8 +25,9 @@ from tests.support.backend import BackEnd, serving
 from tests.support.configured import configured
 from tests.support.service import Service
 from tests.workers.trial.test_ingest import decide_and_end, item
-from workers.oversight import night, notifications, upkeep, watchdog
-from workers.trial import ingest, refit
+from workers.core import sweep
+from workers.oversight import night, notifications, watchdog
+from workers.trial import ingest, refit, windows
 
 APPEND_ONLY = {
     *("decisions", "answers", "discrepancies", "learning_rows", "protocols", "policies"),
@@ -101,7 +102,7 @@ def _live(service: Service, back_end: BackEnd) -> None:
     assert repeat.status_code == 202
     assert service.call("POST", "/study/pause", {"reason": "a test"}, caller="admin").status_code == 200
     assert service.call("POST", "/study/resume", {"reason": "a test"}, caller="admin").status_code == 200
-    for task in (upkeep.sweep, upkeep.close_stale_windows, upkeep.nightly):
+    for task in (sweep.sweep, windows.close_stale, night.begin):
         task()
     transact(lambda session: session.add(circuits.Circuit(study_id=1, state="open", failures=5)))
     for _ in range(2):

@@ -11,15 +11,17 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from algorithm.core.backoff import LADDERS
 from local.state import CLONE
 from models.core import jobs, locks
-from models.core.jobs import Job, LostClaim
+from models.core.jobs import OWN_FAULT, Job, LostClaim
 from models.core.session import transact
 from models.trial import windows
 from tests.local.families import eventually
 from tests.support.service import Service
-from workers.core.claims import OWN_FAULT, alone, guarded
-from workers.oversight import upkeep
+from workers.core import sweep
+from workers.core.claims import guarded
+from workers.core.kinds import alone
 
 
 def claimed(service: Service) -> Job:
@@ -93,7 +95,7 @@ def test_a_job_is_let_be_while_somebody_works_at_it_and_put_back_when_nobody_doe
     job_id = claimed(service).id
 
     def state() -> str:
-        upkeep.sweep()
+        sweep.sweep()
         return str(service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"])
 
     with ThreadPoolExecutor(1) as elsewhere, locks.of_job(job_id) as ours:
@@ -129,12 +131,12 @@ def _free(job_id: int) -> bool:
 
 def test_an_ingest_whose_worker_dies_every_time_fails_and_its_window_says_so(service: Service) -> None:
     job_id = claimed(service).id
-    for _ in range(upkeep.TRIES - 1):
-        upkeep.sweep()
+    for _ in range(LADDERS["job"].tries - 1):
+        sweep.sweep()
         transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC) + timedelta(seconds=1)))
-    upkeep.sweep()
+    sweep.sweep()
     seen = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
-    assert (seen["state"], seen["reason"]) == ("failed", upkeep.DIED)
+    assert (seen["state"], seen["reason"]) == ("failed", sweep.DIED)
     assert shown(service) == ("failed", OWN_FAULT)
 
 
@@ -147,8 +149,10 @@ def test_one_death_does_not_end_an_ingest_whose_other_tries_failed_at_the_back_e
         again = jobs.claim(session, job_id, now)
         return again.tries if again else 0
 
-    assert [transact(fail_and_claim) for _ in range(upkeep.TRIES)] == list(range(2, upkeep.TRIES + 2))
-    upkeep.sweep()
+    assert [transact(fail_and_claim) for _ in range(LADDERS["job"].tries)] == list(
+        range(2, LADDERS["job"].tries + 2)
+    )
+    sweep.sweep()
     assert service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
 
 

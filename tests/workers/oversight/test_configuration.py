@@ -12,6 +12,7 @@ from local.embedded import Embedded
 from models.core import audit
 from models.core.encryption import fingerprint
 from models.core.session import transact
+from models.oversight.acts import OversightAct
 from settings import settings
 from tests.support.configured import configured
 from tests.support.service import Service
@@ -26,8 +27,8 @@ def restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configuration, "_noted", set())
 
 
-def noted(study_id: int = 1) -> list[audit.Act]:
-    return transact(lambda session: audit.listed(session, study_id, audit.CONFIGURATION, 0, 100))
+def noted(study_id: int = 1) -> list[audit.AuditEntry]:
+    return transact(audit.listed, study_id, OversightAct.CONFIGURATION, 0, 100)
 
 
 def restart(monkeypatch: pytest.MonkeyPatch, **changed: str) -> None:
@@ -88,7 +89,7 @@ def test_nothing_new_leaves_no_row_and_a_new_study_gets_one(
 
 def test_workers_that_start_together_write_one_row(service: Service) -> None:
     def start(_: int) -> None:
-        transact(lambda session: configuration._note(1, session))
+        transact(configuration._note, 1)
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(start, range(6)))

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from models.core.session import transact
+from models.core.session import transact, transact_at
 from models.oversight import fidelity
 from models.oversight.incidents import CALM, Kind
 from tests.support.watched import Place
@@ -170,7 +170,7 @@ def test_a_decision_whose_transaction_ends_late_is_read(place: Place) -> None:
         may_end.wait(60)
         session.execute(text(COPY), {"rid": rid})
 
-    late = threading.Thread(target=partial(transact, decide, isolation="READ COMMITTED"))
+    late = threading.Thread(target=partial(transact_at, "READ COMMITTED", decide))
     late.start()
     assert has_its_rid.wait(60)
     place.point()

@@ -15,8 +15,7 @@ from settings import settings
 from tests.support.watched import Place
 from tests.workers.trial.test_refit import play
 from tests.workers.trial.test_refit import run as fit
-from workers.oversight import audit, night, replay_sample
-from workers.trial import sufficient_statistics
+from workers.oversight import audit, night, replay_sample, statistics_check
 
 
 def found(place: Place, kind: Kind) -> tuple[str, dict[str, float]]:
@@ -33,7 +32,7 @@ def next_night(place: Place, check: Callable[[], None]) -> None:
 
 
 def compare() -> None:
-    sufficient_statistics.compare(1, datetime.now(UTC))
+    statistics_check.compare(transact(studies.by_id, 1), datetime.now(UTC))
 
 
 def verify() -> None:

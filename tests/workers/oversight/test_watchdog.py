@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from algorithm.core.backoff import LADDERS
 from api.core.broker import lengths
 from models.core import heartbeats, jobs
 from models.core.heartbeats import BEAT, WORKERS
@@ -23,7 +24,8 @@ from models.core.session import transact
 from models.oversight.incidents import CALM, Kind
 from tests.support.watched import Place
 from tests.workers.trial.test_refit import play, run
-from workers.oversight import conditions, sentry, upkeep, watchdog
+from workers.core import sweep
+from workers.oversight import conditions, sentry, watchdog
 from workers.oversight.conditions import Check, Look
 from workers.trial import refit
 
@@ -149,7 +151,7 @@ def test_a_refit_whose_worker_dies_each_time_is_late_although_the_next_one_goes_
         job_id = ask().get_json()["job_id"]
         assert transact(partial(jobs.claim, job_id=job_id, now=datetime.now(UTC)))
         assert ask().get_json()["job_id"] > job_id
-        upkeep.sweep()
+        sweep.sweep()
         (job,) = place.rows(f"SELECT state, result FROM jobs WHERE id = {job_id}")
         assert (job["state"], list(job["result"])) == ("done", ["continued_by"])
     assert place.look(27 * HOUR)["refit_late"]["level"] == "yellow"
@@ -207,13 +209,13 @@ def test_a_circuit_is_over_when_nobody_will_ask_any_more(place: Place) -> None:
     place.point()
     open_circuit(place)
     past = place.start - 6 * HOUR
-    place.tamper(FAIL, jobs.TRIES_SLOWLY - 1, past, place.start)
+    place.tamper(FAIL, LADDERS["back end, slowly"].tries - 1, past, place.start)
     assert place.look(2 * HOUR)["circuit_open"]["level"] == "red"  # it sleeps, and asks once more
-    upkeep.sweep()
+    sweep.sweep()
     assert [job["state"] for job in place.rows("SELECT state FROM jobs")] == ["queued"]
     assert "circuit_open" in place.look(3 * HOUR)
-    place.tamper(FAIL, jobs.TRIES_SLOWLY, past, place.start)
-    upkeep.sweep()
+    place.tamper(FAIL, LADDERS["back end, slowly"].tries, past, place.start)
+    sweep.sweep()
     assert [job["state"] for job in place.rows("SELECT state FROM jobs")] == ["failed"]
     assert place.is_over("circuit_open", 4 * HOUR)
     assert [one["state"] for one in place.rows("SELECT state FROM circuits")] == ["open"]

@@ -20,7 +20,7 @@ from settings import settings
 from tests.support.service import Service
 from tests.workers.trial.test_refit import play
 from tests.workers.trial.test_refit import run as fit
-from workers.oversight import upkeep
+from workers.core import sweep
 from workers.research import exports as export
 
 
@@ -161,10 +161,10 @@ def test_old_files_go_and_new_ones_stay(service: Service, folder: Path) -> None:
 @pytest.mark.usefixtures("folder")
 def test_a_lost_message_is_sent_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[str, int]] = []
-    monkeypatch.setattr(upkeep, "send", lambda kind, job_id: sent.append((kind, job_id)))
-    monkeypatch.setattr(upkeep, "waiting", lambda kind: False)
+    monkeypatch.setattr(sweep, "send", lambda kind, job_id: sent.append((kind, job_id)))
+    monkeypatch.setattr(sweep, "waiting", lambda kind: False)
     job_id = service.call("POST", "/exports", caller="admin").get_json()["job_id"]
     monkeypatch.setenv("KAIROS_SWEEP_SECONDS", "0.000001")
     settings.cache_clear()
-    upkeep.sweep()
+    sweep.sweep()
     assert (exports.EXPORT, job_id) in sent

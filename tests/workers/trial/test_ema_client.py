@@ -18,6 +18,7 @@ import trustme
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from algorithm.core.backoff import LADDERS, backoff
 from local.ports import free_port
 from models.core.session import transact
 from models.trial import circuits, windows
@@ -33,6 +34,15 @@ from workers.trial.ema_client import BackEndFailed, Query
 
 PACKED = gzip.compress(b" " * 20_000_000)  # a small answer that is a large one
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+MOST_FAILURES = LADDERS["circuit"].tries
+
+
+def fail(session: Session, study_id: int, now: datetime, seconds: float) -> None:
+    """Note a failure as an ingest does whose first pause is so long."""
+    beyond = circuits.count_failure(session, study_id) - MOST_FAILURES + 1
+    if beyond > 0:
+        circuits.open_until(session, study_id, now, now + timedelta(seconds=backoff(beyond, seconds)))
 
 
 def failure(url: str) -> BackEndFailed:
@@ -217,7 +227,7 @@ def later(seconds: float) -> None:
 def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_back(
     studied: Service, back_end: BackEnd
 ) -> None:
-    people = [f"p{number}" for number in range(circuits.MOST_FAILURES + 3)]
+    people = [f"p{number}" for number in range(MOST_FAILURES + 3)]
     asked: list[tuple[dict[str, Any], int]] = []
     for name in people:
         studied.enrol(name)
@@ -225,7 +235,7 @@ def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_ba
     back_end.status = 500
     for _, job_id in asked:
         ingest.run(job_id)
-    assert len(back_end.asked) == circuits.MOST_FAILURES  # and then nobody was sent
+    assert len(back_end.asked) == MOST_FAILURES  # and then nobody was sent
     assert circuit().state == OPEN
     spared = asked[-1][1]
     job = studied.call("GET", f"/jobs/{spared}").get_json()["job"]
@@ -234,7 +244,7 @@ def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_ba
     later(3600)
     for _, job_id in asked[:2]:  # the first one finds out; it fails again
         ingest.run(job_id)
-    assert len(back_end.asked) == circuits.MOST_FAILURES + 1
+    assert len(back_end.asked) == MOST_FAILURES + 1
     assert circuit().state == OPEN
 
     later(3600)
@@ -254,15 +264,15 @@ def test_a_back_end_that_asks_for_peace_gets_it_from_all_who_wait(
     studied: Service, back_end: BackEnd
 ) -> None:
     asked = []
-    for number in range(circuits.MOST_FAILURES + 2):
+    for number in range(MOST_FAILURES + 2):
         studied.enrol(f"p{number}")
         asked.append(decide_and_end(studied, f"p{number}")[1])
     back_end.status, back_end.headers = 429, {"Retry-After": "3000"}
     for job_id in asked:
         ingest.run(job_id)
-    assert len(back_end.asked) == circuits.MOST_FAILURES
+    assert len(back_end.asked) == MOST_FAILURES
     now = datetime.now(UTC)
-    transact(lambda session: circuits.failed(session, 1, now, timedelta(seconds=10)))  # was sent before
+    transact(fail, 1, now, 10)  # was sent before
     until = circuit().retry_at
     assert until is not None
     assert timedelta(seconds=2900) < until - now <= timedelta(seconds=3000)
@@ -278,8 +288,8 @@ def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answ
     for name in ("p1", "p2"):
         studied.enrol(name)
         asked.append(decide_and_end(studied, name))
-    for _ in range(circuits.MOST_FAILURES):
-        transact(lambda session: circuits.failed(session, 1, NOW, timedelta(seconds=10)))
+    for _ in range(MOST_FAILURES):
+        transact(fail, 1, NOW, 10)
     (first, probing), (second, waiting) = asked
     claimed = transact(lambda session: windows.claim(session, probing, datetime.now(UTC)))
     assert claimed is not None
@@ -299,8 +309,8 @@ def test_while_one_finds_out_the_others_wait_but_not_for_ever() -> None:
     def asks(now: datetime) -> datetime | None:
         return transact(lambda session: circuits.wait_until(session, circuits.of_study(session, 1), now))
 
-    for _ in range(circuits.MOST_FAILURES):
-        transact(lambda session: circuits.failed(session, 1, NOW, timedelta(seconds=10)))
+    for _ in range(MOST_FAILURES):
+        transact(fail, 1, NOW, 10)
     assert asks(NOW) == NOW + timedelta(seconds=10)
     tries = NOW + timedelta(seconds=11)
     assert asks(tries) is None
@@ -312,8 +322,8 @@ def test_while_one_finds_out_the_others_wait_but_not_for_ever() -> None:
 def test_saying_fail_is_an_answer(studied: Service, back_end: BackEnd) -> None:
     studied.enrol("ann")
     _, job_id = decide_and_end(studied)
-    for _ in range(circuits.MOST_FAILURES - 1):
-        transact(lambda session: circuits.failed(session, 1, NOW, timedelta(seconds=10)))
+    for _ in range(MOST_FAILURES - 1):
+        transact(fail, 1, NOW, 10)
     back_end.body = {"status": "fail"}
     ingest.run(job_id)
     assert (circuit().state, circuit().failures) == (CLOSED, 0)

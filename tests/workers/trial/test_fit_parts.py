@@ -15,22 +15,24 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
+from algorithm.core.backoff import LADDERS
 from algorithm.trial import learner, protocol
 from algorithm.trial.hyperparameters import hyperparameters_of
 from algorithm.trial.learner import Fit
 from benchmarks.crowd import settle
 from local.stack import python
 from local.state import CLONE
-from models.core import pg_arrays, studies
+from models.core import pg_arrays
 from models.core.jobs import Job
 from models.core.session import transact
 from models.trial import policies, sufficient_statistics
 from models.trial.policies import Policy
+from services.trial import protocols
 from settings import settings
 from tests.local.families import eventually
 from tests.support.service import Service
+from workers.core import sweep
 from workers.core.celery_app import app, send, waiting
-from workers.oversight import upkeep
 from workers.trial import fit_parts, refit
 from workers.trial.sufficient_statistics import source
 from workers.trial.tasks import fit_part
@@ -48,10 +50,10 @@ OPEN = "SELECT id FROM fit_parts WHERE result IS NULL ORDER BY id"
 HELD = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1536 AND objid = :id)"
 STUCK = """
 import time
-from workers.core import claims
+from workers.core import kinds
 from workers.trial import fit_parts, refit
 fit_parts.take = lambda part_id: print(part_id, flush=True) or time.sleep(60)
-claims.alone({}, refit.run)
+kinds.alone({}, refit.run)
 """
 
 
@@ -97,8 +99,9 @@ def of_one_process(hyperparameters: bool = False) -> Fit:
     """The fit of the same statistics by the learner alone."""
 
     def read(session: Session) -> tuple[protocol.Protocol, sufficient_statistics.Kept]:
-        version = studies.protocol(session, studies.by_id(session, STUDY))
-        return protocol.load(version.document), sufficient_statistics.kept(session, STUDY, "miwaves-1", 2**62)
+        return protocols.in_force(session, STUDY), sufficient_statistics.kept(
+            session, STUDY, "miwaves-1", 2**62
+        )
 
     made, kept = transact(read)
     used = hyperparameters_of(made, source(kept)).hyperparameters if hyperparameters else None
@@ -223,7 +226,7 @@ def test_what_a_killed_fit_leaves_is_swept_away_and_the_fit_done_again(crowded: 
         assert worker.stdout is not None
         worker.stdout.readline()
         assert len(_open()) == EACH
-        upkeep.sweep()
+        sweep.sweep()
         assert len(_open()) == EACH
         worker.kill()
     assert eventually(lambda: _swept() == 0)
@@ -246,8 +249,8 @@ def test_a_part_that_kills_every_worker_ends_its_fit_as_failed_and_other_studies
         assert eventually(lambda: not (_swept() or waiting("fit_part") or waiting("refit")))
         deaths = file.stat().st_size
     told = _seen(crowded, poisoned)
-    assert (told["attempts"], told["reason"]) == (upkeep.TRIES, upkeep.DIED)
-    assert upkeep.TRIES <= deaths <= upkeep.TRIES * (2 + (fit_part.max_retries or 0))
+    assert (told["attempts"], told["reason"]) == (LADDERS["job"].tries, sweep.DIED)
+    assert LADDERS["job"].tries <= deaths <= LADDERS["job"].tries * (2 + (fit_part.max_retries or 0))
     assert file.stat().st_size == deaths
     assert crowded.call("GET", "/policies", caller="researcher").get_json()["policies"][-1]["policy_id"] == 0
     policy = transact(lambda session: policies.numbered(session, 2, 1))
@@ -260,7 +263,7 @@ def test_a_fit_whose_parts_are_gone_has_lost_its_claim(
 ) -> None:
     def put_back(part_id: int) -> bool:
         transact(lambda session: session.execute(text("UPDATE jobs SET state = 'queued'")))
-        upkeep.sweep()
+        sweep.sweep()
         return False
 
     job_id = asked(crowded)
@@ -287,7 +290,7 @@ def test_statistics_that_vanish_during_a_fit_are_made_again(
         patch.setattr(refit, "_up_to_date", forgotten)
         refit.run(job_id)
     assert crowded.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
-    upkeep.sweep()
+    sweep.sweep()
     assert _open() == []
     refit.run(job_id)
     assert_same(fitted(crowded, job_id), of_one_process())
@@ -304,7 +307,7 @@ def _is_held(part_id: int) -> bool:
 def _seen(service: Service, job_id: int, caller: str = "client") -> dict[str, Any]:
     """The job, after a sweep now and then."""
     time.sleep(0.1)
-    upkeep.sweep()
+    sweep.sweep()
     return dict(service.call("GET", f"/jobs/{job_id}", caller=caller).get_json()["job"])
 
 
@@ -313,5 +316,5 @@ def _open() -> list[int]:
 
 
 def _swept() -> int:
-    upkeep.sweep()
+    sweep.sweep()
     return len(_open())

@@ -9,11 +9,10 @@ import pytest
 from sqlalchemy import select, text
 
 from models.core import jobs
-from models.core.jobs import Job
+from models.core.jobs import OWN_FAULT, Job
 from models.core.session import transact
 from tests.support.backend import BackEnd
 from tests.support.service import Service
-from workers.core.claims import OWN_FAULT
 from workers.trial import ema_client, ingest, refit
 
 FINISHED = {

@@ -12,11 +12,11 @@ from algorithm.trial import learner, protocol
 from algorithm.trial.learning_rows import Rows
 from models.core import jobs, studies
 from models.core.session import transact
-from models.trial import learning_rows, policies, sufficient_statistics
+from models.trial import learning_rows, policies, protocols, sufficient_statistics
 from models.trial.policies import Policy
 from tests.support.service import Service
+from workers.oversight import statistics_check
 from workers.trial import refit
-from workers.trial.sufficient_statistics import compare
 
 STUDY = 1
 
@@ -46,7 +46,7 @@ def from_all_rows() -> learner.Fit:
 
     def read(session: Session) -> tuple[protocol.Protocol, learning_rows.Rows]:
         study = studies.by_id(session, STUDY)
-        made = protocol.load(studies.protocol(session, study).document)
+        made = protocol.load(protocols.in_force(session, study).document)
         everybody = list(session.scalars(text("SELECT id FROM participants")))
         features = made.design.feature_version
         return made, learning_rows.snapshot(session, STUDY, study.row_seq, everybody, features)
@@ -120,10 +120,10 @@ DAMAGES = ["c = c + 1e-12", *(f"{one} = {one} + 1" for one in ("row_count", "row
 def test_the_nightly_comparison_finds_one_wrong_number(service: Service, damage: str) -> None:
     play(service, people=3, points=4)
     fit(service)
-    compare(STUDY, datetime.now(UTC))
+    statistics_check.compare(transact(studies.by_id, STUDY), datetime.now(UTC))
     assert len(kept().participants) == 3
     spoil(damage)
-    compare(STUDY, datetime.now(UTC))
+    statistics_check.compare(transact(studies.by_id, STUDY), datetime.now(UTC))
     assert len(kept().participants) == 0
     assert fit(service).statistics_hash == from_all_rows().statistics_hash
 
@@ -141,7 +141,7 @@ def learnt_wrongly(service: Service) -> Policy:
     play(service, people=1, points=1)
     wrong = fit(service)
     assert wrong.statistics_hash != from_all_rows().statistics_hash
-    compare(STUDY, datetime.now(UTC))
+    statistics_check.compare(transact(studies.by_id, STUDY), datetime.now(UTC))
     return wrong
 
 

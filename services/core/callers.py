@@ -1,4 +1,4 @@
-"""Actors: in whose name something is done to a study, and whether they may at this moment."""
+"""Callers: the bearers of tokens, and whether they may do something at this moment."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -6,16 +6,9 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from models.core import accounts
+from models.core.audit import Actor
 from services.core.faults import CoreFault
 from services.core.refusals import Fault, Refusal
-
-
-class Actor(NamedTuple):
-    """An account that acts on a study; role: `operator` where the command line acts in its name."""
-
-    study_id: int
-    client_id: int
-    role: str | None = None
 
 
 class Caller(NamedTuple):
@@ -32,7 +25,7 @@ class Caller(NamedTuple):
 
     @property
     def actor(self) -> Actor:
-        """The account that calls."""
+        """The account that calls, with the role that it has now."""
         return Actor(self.study_id, self.client_id)
 
 

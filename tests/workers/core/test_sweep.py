@@ -9,14 +9,15 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from algorithm.core.backoff import LADDERS
 from models.core import jobs
 from models.core.jobs import INGEST, Job
 from models.core.session import transact
 from models.core.studies import Study
 from models.trial import refits
 from tests.support.service import Service
+from workers.core import sweep
 from workers.core.celery_app import app, waiting
-from workers.oversight import upkeep
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def _messages() -> int:
 
 @pytest.mark.usefixtures("window_ended")
 def test_an_id_that_still_waits_in_the_broker_is_not_sent_again() -> None:
-    upkeep.sweep()
+    sweep.sweep()
     assert (_messages(), waiting(INGEST)) == (1, True)
 
 
@@ -60,9 +61,9 @@ def test_an_id_that_still_waits_in_the_broker_is_not_sent_again() -> None:
 def test_an_id_that_the_broker_lost_is_sent_again_once() -> None:
     _lose_messages()
     assert not waiting(INGEST)
-    upkeep.sweep()
+    sweep.sweep()
     assert _messages() == 1
-    upkeep.sweep()
+    sweep.sweep()
     assert _messages() == 1
 
 
@@ -70,7 +71,7 @@ def test_an_id_that_the_broker_lost_is_sent_again_once() -> None:
 def test_what_was_put_back_is_sent_once_though_the_queue_is_not_empty() -> None:
     transact(lambda session: session.execute(update(Job).values(sent_at=jobs.LONG_AGO)))
     for _ in range(2):
-        upkeep.sweep()
+        sweep.sweep()
         assert _messages() == 2
 
 
@@ -102,8 +103,8 @@ def test_studies_take_turns_at_being_sent(bare_service: Service) -> None:
 def test_requests_that_keep_coming_do_not_hide_a_fit_that_kills_its_worker(service: Service) -> None:
     service.enrol("p")
     study_id = transact(lambda session: session.scalars(select(Study.id)).one())
-    ends = [_dies(study_id) for _ in range(upkeep.TRIES)]
-    assert ends == ["done"] * (upkeep.TRIES - 1) + ["failed"]
+    ends = [_dies(study_id) for _ in range(LADDERS["job"].tries)]
+    assert ends == ["done"] * (LADDERS["job"].tries - 1) + ["failed"]
 
 
 def _dies(study_id: int) -> str:
@@ -113,5 +114,5 @@ def _dies(study_id: int) -> str:
     job_id = transact(request).job_id
     assert transact(lambda session: jobs.claim(session, job_id, now)) is not None
     transact(request)
-    upkeep.sweep()
+    sweep.sweep()
     return transact(lambda session: session.get_one(Job, job_id).state)

@@ -1,0 +1,44 @@
+"""Windows that no app ended in time, and those whose ingest failed by the service's own fault."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from models.core import db_errors, studies
+from models.core.jobs import OWN_FAULT, Job
+from models.core.session import transact
+from models.trial import windows
+from services.trial import protocols
+from services.trial import windows as service
+from workers.core import isolated
+from workers.core.celery_app import log, send
+
+STALE = 10_000  # at most at one look; the next one is five minutes later
+
+
+def close_stale() -> None:
+    """End, in every study, the windows that are older than its protocol allows; each study by itself."""
+    isolated.each(transact(studies.ids), _close_stale, event="study is left out", name="study_id")
+
+
+def _close_stale(study_id: int) -> None:
+    """Each window in a transaction of its own: many in one would keep their participants' calls waiting."""
+    hours = transact(protocols.in_force, study_id).schedule.window_hours
+    before = datetime.now(UTC) - timedelta(hours=hours)
+    for participant_id in transact(windows.stale, study_id, before, STALE):
+        try:
+            jobs = transact(service.close_stale, participant_id, before, datetime.now(UTC))
+        except DBAPIError as error:
+            if db_errors.is_away(error):
+                raise  # for all of them
+            log.error("stale window stays open", participant_id=participant_id, error=type(error).__name__)
+            continue
+        for job in jobs:
+            send(*job)
+
+
+def settle_failed(session: Session, job: Job) -> None:
+    """Show the window of an ingest that failed by the service's own fault as failed."""
+    if job.window_id is not None:
+        windows.settle(session, job.window_id, windows.FAILED, OWN_FAULT, None)
