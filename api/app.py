@@ -4,7 +4,6 @@ import os
 import re
 import time
 
-import click
 import structlog
 from flask import Flask, Response, request
 from structlog.contextvars import bind_contextvars, clear_contextvars
@@ -14,7 +13,7 @@ import logs
 from api.core import accounts, backup, docs_page, errors, health, jobs, keys, metrics
 from api.core import commands as core_commands
 from api.core.endpoint import Domain
-from api.oversight import audit, conduct, incidents, proposals, protocol_change
+from api.oversight import audit, conduct, gauges, incidents, proposals, protocol_change
 from api.oversight import commands as oversight_commands
 from api.research import exports
 from api.trial import actions, decisions, participants, policies, protocols, refits, studies, windows
@@ -42,7 +41,7 @@ DOMAINS: tuple[Domain, ...] = (
     protocols.domain,
     protocol_change.domain,
 )
-COMMANDS: tuple[click.Command, ...] = (
+COMMANDS = (
     trial_commands.study_commands,
     trial_commands.protocol_commands,
     core_commands.clients,
@@ -77,6 +76,7 @@ def create_app() -> Flask:
         app.register_blueprint(domain)
     docs_page.install(app, DOMAINS)
     metrics.install(app)
+    metrics.GAUGES[:] = [gauges.of_database]
     for command in COMMANDS:
         app.cli.add_command(command)
     return app

@@ -2,7 +2,9 @@
 
 from workers.core.celery_app import app
 
-# Celery imports these when a worker or beat starts, not for Flower, which needs none of them
-app.conf.include = [f"workers.{area}.tasks" for area in ("core", "trial", "oversight", "research")]
+__all__ = ["TASKS", "app"]
 
-__all__ = ["app"]
+TASKS = tuple(f"workers.{area}.tasks" for area in ("core", "trial", "oversight", "research"))
+app.conf.include = list(
+    TASKS
+)  # imported when a worker or beat starts, not by Flower, which needs none of them

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from api.core import auth, login_limits
 from api.core.endpoint import Body, Domain, Reply
+from api.core.examples import EXAMPLES
 from api.core.fields import NewPassword, Printable, coded
 from models.core import accounts, audit, studies
 from models.core.accounts import ROLES, Client
@@ -23,7 +24,7 @@ from services.core.faults import CoreFault
 from services.core.refusals import Refusal
 from settings import settings
 
-domain = Domain("clients")
+domain = Domain("accounts", __doc__, EXAMPLES)
 
 
 class Newcomer(Body):

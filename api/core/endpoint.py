@@ -8,18 +8,21 @@ import functools
 import json
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.core import auth
+from api.core.examples import Example
 from api.core.fields import code_of
 from services.core.faults import CoreFault
 from services.core.refusals import Fault, FieldError, Refusal
 
+NO_EXAMPLES: Mapping[str, Example] = MappingProxyType({})
 KEY = re.compile(r"[ -~]{1,128}")
 HIGHEST_ID = 2**63 - 1
 JSON = "application/json"
@@ -72,6 +75,7 @@ class Endpoint:
     wants: frozenset[str]
     media: str
     reads_token: bool = False
+    example: Example | None = None
 
     @property
     def is_secured(self) -> bool:
@@ -80,11 +84,16 @@ class Endpoint:
 
 
 class Domain(Blueprint):
-    """A blueprint whose routes are endpoints."""
+    """A blueprint whose routes are endpoints: one subject of the API, a tag of its document.
 
-    def __init__(self, name: str) -> None:
+    about: its description, of which the first line is shown. examples: calls by the names of their views.
+    """
+
+    def __init__(self, name: str, about: str | None, examples: Mapping[str, Example] = NO_EXAMPLES) -> None:
         super().__init__(name, f"api.{name}")
+        self.about = (about or "").partition("\n")[0]
         self.endpoints: list[Endpoint] = []
+        self._examples = examples
 
     def operation(
         self,
@@ -116,6 +125,7 @@ class Domain(Blueprint):
                 frozenset(hints),
                 media,
                 reads_token,
+                self._examples.get(view.__name__),
             )
             self.endpoints.append(made)
             run = functools.partial(_run, made, not standing_is_read_by_view)

@@ -1,9 +1,6 @@
 """Is it up, which version is it, and does everything it needs answer?"""
 
 import functools
-import math
-import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.core import auth, broker
 from api.core.endpoint import Domain, Reply
+from api.core.throttled import Throttled
 from models.core import heartbeats
 from models.core.accounts import ROLES
 from models.core.session import transact
@@ -23,9 +21,7 @@ from settings import settings
 from version import VERSION, code_version
 
 KEPT_SECONDS = 2.0  # anybody may ask: the parts are asked no more often
-domain = Domain("health")
-_asking = threading.Lock()
-_known: tuple[float, list[str]] | None = None  # when the parts were asked, and which did not answer
+domain = Domain("health", __doc__)
 
 
 class Running(Reply):
@@ -61,10 +57,10 @@ def healthcheck() -> Health:
 
     Which of them does not is told to the bearer of a token of any role, and to anybody in embedded mode.
     """
-    silent = _parts()
+    silent = _silent.value()
     if silent:
-        told = [FieldError(field=part, message="does not answer") for part in silent]
-        raise Refusal(CoreFault.UNHEALTHY, errors=told if _may_know() else None)
+        errors = [FieldError(field=part, message="does not answer") for part in silent]
+        raise Refusal(CoreFault.UNHEALTHY, errors=errors if _may_know() else None)
     return Health()
 
 
@@ -80,30 +76,17 @@ def _may_know() -> bool:
     return True
 
 
-def _parts() -> list[str]:
-    """The parts that do not answer. While one request asks them, the others get what was known before."""
-    global _known
-    asked_at, silent = _known or (-math.inf, [])
-    if time.monotonic() - asked_at < KEPT_SECONDS or not _asking.acquire(blocking=_known is None):
-        return silent
-    try:
-        silent = [part for part, answers in _ask().items() if not answers]
-        _known = time.monotonic(), silent
-    finally:
-        _asking.release()
-    return silent
-
-
-def _ask() -> dict[str, bool]:
-    schema = _schema()
-    has_broker = _broker()
-    return {
+def _silent_parts() -> list[str]:
+    """The parts of the service that do not answer."""
+    schema, has_broker = _schema(), _has_broker()
+    is_answering = {
         "database": schema is not None,
         "schema": schema == _head(),
         "broker": has_broker,
         "worker": has_broker and bool(broker.producer().control.ping(timeout=1.0, limit=1)),
-        "beat": _beat(),
+        "beat": _is_beating(),
     }
+    return [part for part, answers in is_answering.items() if not answers]
 
 
 def _schema() -> str | None:
@@ -113,7 +96,7 @@ def _schema() -> str | None:
         return None
 
 
-def _broker() -> bool:
+def _has_broker() -> bool:
     try:
         with broker.producer().connection() as connection:
             connection.ensure_connection(max_retries=1, timeout=1)
@@ -122,7 +105,7 @@ def _broker() -> bool:
     return True
 
 
-def _beat() -> bool:
+def _is_beating() -> bool:
     """Whether beat ticked lately: it cannot be asked, and no task can tell that none is sent."""
     try:
         last = transact(lambda session: heartbeats.last(session, heartbeats.BEAT))
@@ -137,3 +120,11 @@ def _head() -> str | None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
     return ScriptDirectory.from_config(config).get_current_head()
+
+
+_silent = Throttled(_silent_parts, KEPT_SECONDS)
+
+
+def forget() -> None:
+    """Drop what is kept of another deployment."""
+    _silent.forget()

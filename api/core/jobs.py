@@ -5,13 +5,14 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from api.core.endpoint import Domain, Reply
+from api.core.examples import EXAMPLES
 from models.core import jobs
 from models.core.session import transact
 from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
 
-domain = Domain("jobs")
+domain = Domain("jobs", __doc__, EXAMPLES)
 
 
 class JobSeen(BaseModel):

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +10,6 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from api.core.endpoint import HIGHEST_ID, JSON, KEY, Domain, Endpoint
 from api.core.errors import Failure
 from api.core.fields import code_of
-from api.trial.examples import EXAMPLES
 from services.core.faults import CoreFault
 from services.core.refusals import Fault, all_faults
 from version import VERSION
@@ -40,13 +38,14 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
 
 def document(domains: Iterable[Domain]) -> dict[str, Any]:
     """The document of all operations of these domains."""
-    endpoints = [endpoint for domain in domains for endpoint in domain.endpoints]
-    schemas, definitions = _schemas(endpoints)
+    domains = list(domains)
+    schemas, definitions = _schemas([endpoint for domain in domains for endpoint in domain.endpoints])
     paths: dict[str, dict[str, Any]] = {}
-    for endpoint in endpoints:
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", endpoint.path)
-        operation = _operation(endpoint, schemas, definitions)
-        paths.setdefault(path, {})[endpoint.method.lower()] = operation
+    for domain in domains:
+        for endpoint in domain.endpoints:
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", endpoint.path)
+            operation = _operation(endpoint, domain.name, schemas, definitions)
+            paths.setdefault(path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -56,7 +55,7 @@ def document(domains: Iterable[Domain]) -> dict[str, Any]:
             "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
         },
         "servers": [{"url": "/"}],
-        "tags": _tags(endpoints),
+        "tags": [{"name": domain.name, "description": domain.about} for domain in domains],
         "paths": paths,
         "components": {
             "schemas": definitions,
@@ -78,21 +77,13 @@ def _schemas(endpoints: list[Endpoint]) -> tuple[dict[Any, Any], dict[str, Any]]
     return schemas, definitions["$defs"]
 
 
-def _tag(endpoint: Endpoint) -> str:
-    return endpoint.view.__module__.rpartition(".")[2]
-
-
-def _tags(endpoints: list[Endpoint]) -> list[dict[str, str]]:
-    modules = dict.fromkeys(endpoint.view.__module__ for endpoint in endpoints)
-    told = {name: (sys.modules[name].__doc__ or "").partition("\n")[0] for name in modules}
-    return [{"name": name.rpartition(".")[2], "description": text} for name, text in told.items()]
-
-
-def _operation(endpoint: Endpoint, schemas: dict[Any, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+def _operation(
+    endpoint: Endpoint, tag: str, schemas: dict[Any, Any], definitions: dict[str, Any]
+) -> dict[str, Any]:
     text = inspect.getdoc(endpoint.view) or ""
     operation: dict[str, Any] = {
         "operationId": endpoint.view.__name__,
-        "tags": [_tag(endpoint)],
+        "tags": [tag],
         "summary": text.partition("\n")[0],
         "description": text,
         "security": [{"bearer": []}] if endpoint.is_secured else [],
@@ -104,8 +95,8 @@ def _operation(endpoint: Endpoint, schemas: dict[Any, Any], definitions: dict[st
         operation["description"] += f"\n\nRoles: {', '.join(sorted(endpoint.roles))}."
     if endpoint.body is not None:
         content: dict[str, Any] = {"schema": schemas[endpoint.body, "validation"]}
-        if endpoint.view.__name__ in EXAMPLES:
-            content["example"] = EXAMPLES[endpoint.view.__name__].asked
+        if endpoint.example is not None:
+            content["example"] = endpoint.example.body
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
     return operation
 
@@ -131,8 +122,8 @@ def _responses(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
     if endpoint.media != JSON:
         return _file(endpoint, schemas)
     content: dict[str, Any] = {"schema": schemas[endpoint.reply, "serialization"]}
-    if endpoint.view.__name__ in EXAMPLES:
-        content["example"] = EXAMPLES[endpoint.view.__name__].answered
+    if endpoint.example is not None:
+        content["example"] = endpoint.example.reply
     responses = {str(endpoint.status): _response("Done.", content, ["X-Request-ID"])}
     return responses | _failures(endpoint, schemas)
 

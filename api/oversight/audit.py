@@ -12,7 +12,7 @@ from models.core import audit
 from models.core.session import transact
 from services.core.callers import Caller
 
-domain = Domain("audit")
+domain = Domain("audit", __doc__)
 
 
 class AuditQuery(Query):

@@ -15,7 +15,7 @@ from services.oversight import conduct
 from services.oversight.faults import OversightFault
 from services.trial.faults import TrialFault
 
-domain = Domain("conduct")
+domain = Domain("conduct", __doc__)
 OF_ADMINS = {"admin"}
 
 
@@ -117,7 +117,7 @@ def remove_from_learning(participant_id: int, body: Reason, caller: Caller) -> P
     status=202,
     faults=(
         CoreFault.UNKNOWN,
-        OversightFault.POLICY_PRUNED,
+        TrialFault.POLICY_PRUNED,
         OversightFault.POLICY_OF_OTHERS,
         TrialFault.STUDY_CLOSED,
     ),

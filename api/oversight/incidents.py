@@ -17,7 +17,7 @@ from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
 
-domain = Domain("incidents")
+domain = Domain("incidents", __doc__)
 
 
 class IncidentQuery(Query):

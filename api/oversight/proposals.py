@@ -20,13 +20,13 @@ from services.oversight import approval
 from services.oversight.faults import OversightFault
 from services.trial.faults import TrialFault
 
-domain = Domain("proposals")
+domain = Domain("proposals", __doc__)
 OVER = (CoreFault.UNKNOWN, OversightFault.PROPOSAL_OVER)
 CAN_FAIL = (
     *OVER,
     OversightFault.SAME_PERSON,
     OversightFault.REMOVED_ALREADY,
-    OversightFault.POLICY_PRUNED,
+    TrialFault.POLICY_PRUNED,
     OversightFault.POLICY_OF_OTHERS,
     TrialFault.STUDY_CLOSED,
     OversightFault.NEEDS_AMENDMENT,

@@ -13,7 +13,7 @@ from services.oversight import protocol_change
 from services.oversight.faults import OversightFault
 from services.trial.faults import TrialFault
 
-domain = Domain("protocol_change")
+domain = Domain("protocol_change", __doc__)
 
 
 class NewVersion(StrictBody):

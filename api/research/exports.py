@@ -27,7 +27,7 @@ from services.core.refusals import Refusal
 from services.research.faults import ResearchFault
 from version import code_version
 
-domain = Domain("exports")
+domain = Domain("exports", __doc__)
 ZIP = "application/zip"
 
 

@@ -12,6 +12,7 @@ from algorithm.trial.designs.miwaves import MiWaves
 from api.core import broker
 from api.core.endpoint import MOST_ERRORS, Body, Domain, Reply
 from api.core.fields import DecisionIndex, Instant, Printable, Zone, coded
+from api.trial.examples import EXAMPLES
 from models.core.session import transact, transact_at
 from services.core.callers import Caller
 from services.core.faults import CoreFault
@@ -132,7 +133,7 @@ def _another_call(design: Design, field: str, path: str) -> Refusal:
     )
 
 
-domain = Domain("actions")
+domain = Domain("actions", __doc__, EXAMPLES)
 deciding = partial(
     domain.operation,
     "POST",

@@ -10,7 +10,7 @@ from models.core.session import transact
 from models.trial import decisions
 from services.core.callers import Caller
 
-domain = Domain("decisions")
+domain = Domain("decisions", __doc__)
 
 
 class DecisionQuery(Query):

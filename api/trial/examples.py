@@ -1,17 +1,11 @@
-"""One call and its answer for each core operation, as the OpenAPI document shows them."""
+"""One call and its answer for each of these operations, as the OpenAPI document shows them."""
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from api.core.examples import Example
 
 WEEK_OF_MORNINGS = [800, 800, 800, 800, 800, 930, 930]
 WEEK_OF_EVENINGS = [1900, 1900, 1900, 1900, 1900, 2000, 2000]
-TOKEN = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"  # noqa: S105
-
-
-class Example(NamedTuple):
-    """A body that is sent (None where there is none) and a body that comes back."""
-
-    asked: dict[str, Any] | None
-    answered: dict[str, Any]
 
 
 def _queued(job_id: int) -> dict[str, Any]:
@@ -93,36 +87,4 @@ EXAMPLES = {
     ),
     "update_parameters": Example(None, _queued(100)),
     "update_hyperparameters": Example(None, _queued(101)),
-    "show_job": Example(
-        None,
-        {
-            "status": "success",
-            "job": {
-                "job_id": 99,
-                "kind": "ingest",
-                "state": "done",
-                "attempts": 1,
-                "code": None,
-                "reason": None,
-                "policy_id": None,
-                "note": None,
-                "created_at": "2026-12-01T23:59:00.123456Z",
-                "run_after": "2026-12-01T23:59:00.123456Z",
-                "finished_at": "2026-12-01T23:59:01.123456Z",
-            },
-        },
-    ),
-    "register_client": Example(
-        {
-            "api_user": "miwaves-app",
-            "api_pass": "a long random password",
-            "registration_token": "given to you by the deployment's operator",
-        },
-        {"status": "success", "auth_token": TOKEN},
-    ),
-    "login": Example(
-        {"api_user": "miwaves-app", "api_pass": "a long random password"},
-        {"status": "success", "auth_token": TOKEN},
-    ),
-    "logout": Example(None, {"status": "success"}),
 }

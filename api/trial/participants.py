@@ -10,6 +10,7 @@ from algorithm.trial.decision_time import study_day
 from algorithm.trial.protocol import Schedule
 from api.core.endpoint import Body, Domain, Query, Reply
 from api.core.fields import Day, Printable, Zone, coded
+from api.trial.examples import EXAMPLES
 from models.core.session import transact
 from models.trial import decisions, participants, windows
 from models.trial.participants import Participant
@@ -19,7 +20,7 @@ from services.core.refusals import Fault, FieldError, Refusal
 from services.trial import enrolment, protocols
 from services.trial.faults import TrialFault
 
-domain = Domain("participants")
+domain = Domain("participants", __doc__, EXAMPLES)
 
 
 def _clock(hhmm: int) -> int:

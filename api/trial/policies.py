@@ -17,10 +17,10 @@ from models.trial.policies import Policy
 from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
-from services.oversight.faults import OversightFault
 from services.trial import protocols
+from services.trial.faults import TrialFault
 
-domain = Domain("policies")
+domain = Domain("policies", __doc__)
 
 
 class PolicySeen(BaseModel):
@@ -87,7 +87,7 @@ def show_policy(policy_id: int, caller: Caller) -> PolicyReply:
     "GET",
     "/policies/<int:policy_id>/participants/<int:participant_id>",
     roles={"researcher", "admin"},
-    faults=(CoreFault.UNKNOWN, OversightFault.POLICY_PRUNED),
+    faults=(CoreFault.UNKNOWN, TrialFault.POLICY_PRUNED),
 )
 def show_block(policy_id: int, participant_id: int, caller: Caller) -> BlockReply:
     """What one policy of your study serves one participant with."""
@@ -113,7 +113,7 @@ def _served(session: Session, study_id: int, policy_id: int, participant_id: int
 def _own(session: Session, policy: Policy, participant_id: int) -> Block:
     mean, covariance = policies.block(session, policy.study_id, policy.policy_id, participant_id)
     if mean is None or covariance is None:
-        raise Refusal(OversightFault.POLICY_PRUNED)
+        raise Refusal(TrialFault.POLICY_PRUNED)
     means = pg_arrays.sent(mean)
     return Block(means, pg_arrays.unpack(pg_arrays.sent(covariance), means.size))
 

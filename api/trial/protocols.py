@@ -13,7 +13,7 @@ from models.trial import protocols
 from models.trial.protocols import ProtocolVersion
 from services.core.callers import Caller
 
-domain = Domain("protocols")
+domain = Domain("protocols", __doc__)
 
 
 class VersionSeen(BaseModel):

@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 
 from api.core import broker
 from api.core.endpoint import Domain, Reply
+from api.trial.examples import EXAMPLES
 from models.core.session import transact
 from services.core.callers import Caller
 from services.trial import refits
 
-domain = Domain("refits")
+domain = Domain("refits", __doc__, EXAMPLES)
 
 
 class RefitRequested(Reply):

@@ -11,7 +11,7 @@ from models.trial import answers, decisions, learning_rows, participants, polici
 from services.core.callers import Caller
 from services.trial import protocols
 
-domain = Domain("studies")
+domain = Domain("studies", __doc__)
 
 
 class StudyState(Reply):

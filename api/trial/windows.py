@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.core import broker
 from api.core.endpoint import Body, Domain, Query, Reply
 from api.core.fields import DecisionIndex, Printable, coded
+from api.trial.examples import EXAMPLES
 from models.core.session import transact
 from models.trial import windows
 from services.core.callers import Caller
@@ -15,7 +16,7 @@ from services.core.faults import CoreFault
 from services.trial import windows as service
 from services.trial.faults import TrialFault
 
-domain = Domain("windows")
+domain = Domain("windows", __doc__, EXAMPLES)
 
 
 class WindowEnd(Body):

@@ -119,7 +119,7 @@ def _can_activate(session: Session, study_id: int, arguments: Mapping[str, Any])
     if policy is None:
         raise Refusal(CoreFault.UNKNOWN)
     if not policies.is_whole(session, policy):
-        raise Refusal(OversightFault.POLICY_PRUNED)
+        raise Refusal(TrialFault.POLICY_PRUNED)
     study = _open_study(session, study_id)
     if policy.feature_version != protocols.in_force(session, study.id).design.feature_version:
         raise Refusal(OversightFault.POLICY_OF_OTHERS)

@@ -8,7 +8,6 @@ class OversightFault(Fault):
 
     SAME_PERSON = 930, 409, "Another admin than the one who proposed it must approve."
     PROPOSAL_OVER = 931, 409, "The proposal is approved, rejected or expired already."
-    POLICY_PRUNED = 933, 409, "The policy's blocks are no longer kept: it cannot serve."
     REMOVED_ALREADY = 934, 409, "The participant's data are removed from learning already."
     POLICY_OF_OTHERS = (
         935,

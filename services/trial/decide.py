@@ -147,10 +147,8 @@ def _randomise(
     served = rungs.serve(session, study_id, point, protocol, state_point, rule is None)
     choice = served.choice
     seed = draw.seed(_study_key(session, study_id), point.participant_id, point.decision_index)
-    if point.new_rid is None:
-        raise AssertionError("a point without a decision comes with the number of the one to be stored")
     record = DecisionRecord(
-        id=point.new_rid,
+        id=_new_rid(point),
         study_id=study_id,
         participant_id=point.participant_id,
         decision_index=point.decision_index,
@@ -175,10 +173,7 @@ def _randomise(
         utc_offset_minutes=when.utc_offset_minutes,
         act_gen_timestamp=now,
     )
-    is_last = point.decision_index == protocol.schedule.study_length
-    phase = COMPLETED_AWAITING_REVIEW if is_last else STARTED
-    decisions.add(session, record, phase, call.timezone or point.timezone)
-    _note_whereabouts(session, study_id, point, call, when, now)
+    _store(session, record, point, protocol, call, when)
     return record
 
 
@@ -196,6 +191,12 @@ def _moment(point: Point, protocol: Protocol, call: DecisionCall, now: datetime)
     if not point.rl_start_date <= when.local.date().isoformat() <= point.rl_end_date:
         raise Refusal(TrialFault.OUTSIDE_DATES)
     return when
+
+
+def _new_rid(point: Point) -> int:
+    if point.new_rid is None:
+        raise AssertionError("a point without a decision comes with the number of the one to be stored")
+    return point.new_rid
 
 
 def _sent(point: Point) -> list[Sent]:
@@ -216,13 +217,21 @@ def _study_key(session: Session, study_id: int) -> bytes:
     return key
 
 
-def _note_whereabouts(
-    session: Session, study_id: int, point: Point, call: DecisionCall, when: Moment, now: datetime
+def _store(
+    session: Session,
+    record: DecisionRecord,
+    point: Point,
+    protocol: Protocol,
+    call: DecisionCall,
+    when: Moment,
 ) -> None:
-    """Keep the zone that a participant has moved to, and discrepancies of the app's time."""
-    if call.timezone is not None and call.timezone != point.timezone:
+    """Store a decision, the zone that the participant has moved to, and discrepancies of the app's time."""
+    index, zone = record.decision_index, call.timezone or point.timezone
+    is_last = index == protocol.schedule.study_length
+    decisions.add(session, record, COMPLETED_AWAITING_REVIEW if is_last else STARTED, zone)
+    if zone != point.timezone:
         participants.enter_zone(
-            session, study_id, point.participant_id, call.timezone, now, point.decision_index
+            session, record.study_id, record.participant_id, zone, record.act_gen_timestamp, index
         )
-    whose = {"study_id": study_id, "participant_id": point.participant_id, "decision_id": point.new_rid}
+    whose = {"study_id": record.study_id, "participant_id": record.participant_id, "decision_id": record.id}
     answers.disagree(session, [{**whose, **disagreement._asdict()} for disagreement in when.disagreements])

@@ -45,3 +45,4 @@ class TrialFault(Fault):
     WINDOW_PHASE = 301, 409, "The participant has no window to end."
     WINDOW_UNDECIDED = 302, 409, "There is no decision at this decision_index."
     STUDY_CLOSED = 932, 409, "The study is closed for good."
+    POLICY_PRUNED = 933, 409, "The policy's blocks are no longer kept: it cannot serve."

@@ -1,5 +1,6 @@
 """The service inside the test's own process: the real application on a database of its own."""
 
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ from api.core import auth, broker, health, login_limits, metrics
 from models.core import connections, encryption, locks
 from services.trial import decide, protocols, rungs
 from settings import settings
-from workers.app import app as workers
+from workers.app import TASKS
 
-workers.loader.import_default_modules()  # the sweep knows the kinds of jobs whose tasks are imported
+for tasks in TASKS:
+    importlib.import_module(tasks)  # the sweep knows the kinds of jobs whose tasks are imported
 REGISTRATION: dict[str, Any] = {
     "rl_start_date": "2020-01-01",
     "rl_end_date": "2099-12-31",
@@ -101,7 +103,8 @@ def _forget() -> None:
     for cache in (protocols._loaded, decide._study_keys, decide._looks_back, rungs._populations):
         cache.clear()
     locks.close()
-    login_limits._away_until, health._known = 0.0, None
+    login_limits._away_until = 0.0
+    health.forget()
     metrics.forget()
 
 

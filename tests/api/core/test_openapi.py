@@ -10,13 +10,15 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api.app import DOMAINS
+from api.core import examples as core_examples
 from api.core import openapi
 from api.core.endpoint import Endpoint
-from api.trial.examples import EXAMPLES
+from api.trial import examples as trial_examples
 from tests.conftest import Deployment
 from tests.support.study import Trial
 
 DOCUMENT = openapi.document(DOMAINS)
+EXAMPLES = {**core_examples.EXAMPLES, **trial_examples.EXAMPLES}
 ENDPOINTS = {endpoint.view.__name__: endpoint for domain in DOMAINS for endpoint in domain.endpoints}
 CORE = {
     *("register_client", "login", "logout", "register", "decide", "end_decision_window"),
@@ -86,7 +88,7 @@ def test_logout_asks_for_the_token_that_it_revokes() -> None:
 def test_the_core_operations_have_examples() -> None:
     assert set(EXAMPLES) >= CORE
     for name in EXAMPLES:
-        assert (EXAMPLES[name].asked is None) == (ENDPOINTS[name].body is None), name
+        assert (EXAMPLES[name].body is None) == (ENDPOINTS[name].body is None), name
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -112,13 +114,13 @@ def test_the_calls_of_a_day_go_as_the_examples_say(trial: Trial) -> None:
     day = {"rl_start_date": "2020-01-01", "rl_end_date": "2099-01-01"}
     dates = {**day, "consent_start_date": "2020-01-01", "consent_end_date": "2099-01-01"}
     for name, changes in (("register", dates), ("decide", {}), ("end_decision_window", {})):
-        answer = _send(trial, ENDPOINTS[name], {**(EXAMPLES[name].asked or {}), **changes})
+        answer = _send(trial, ENDPOINTS[name], {**(EXAMPLES[name].body or {}), **changes})
         assert answer.status_code == ENDPOINTS[name].status, answer.text
-        assert _shape(answer.get_json()) == _shape(EXAMPLES[name].answered)
+        assert _shape(answer.get_json()) == _shape(EXAMPLES[name].reply)
     for name in ("update_parameters", "update_hyperparameters", "logout"):
         answer = _send(trial, ENDPOINTS[name], None)
         assert answer.status_code == ENDPOINTS[name].status
-        assert _shape(answer.get_json()) == _shape(EXAMPLES[name].answered)
+        assert _shape(answer.get_json()) == _shape(EXAMPLES[name].reply)
 
 
 def _send(trial: Trial, endpoint: Endpoint, body: dict[str, Any] | None) -> TestResponse:
@@ -130,7 +132,7 @@ def _shape(body: dict[str, Any]) -> dict[str, type]:
 
 
 def test_the_example_draw_is_the_documented_one() -> None:
-    shown = EXAMPLES["decide"].answered
+    shown = EXAMPLES["decide"].reply
     assert shown["action"] == (1 if shown["seed"] / 2**53 < shown["act_prob"] else 0)
 
 

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from api.app import DOMAINS
+from api.core import examples as core_examples
 from api.core.endpoint import Endpoint
-from api.trial.examples import EXAMPLES
+from api.trial import examples as trial_examples
 from local.embedded import Embedded
 from services.core.refusals import fault_of
 from tests.support.configured import configured, database
 from tests.support.study import Trial, begin
 
+EXAMPLES = {**core_examples.EXAMPLES, **trial_examples.EXAMPLES}
 ENDPOINTS = [endpoint for domain in DOMAINS for endpoint in domain.endpoints]
 WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.body is not None]
 KEEPING = [endpoint for endpoint in ENDPOINTS if endpoint.path != "/auth/logout"]  # the token of these tests
@@ -26,7 +28,7 @@ CONDUCT = (
     *("activate_policy", "close_study", "approve_proposal", "reject_proposal"),
 )
 VALID: dict[str, dict[str, Any]] = {
-    **{name: example.asked for name, example in EXAMPLES.items() if example.asked is not None},
+    **{name: example.body for name, example in EXAMPLES.items() if example.body is not None},
     **{name: {"reason": "a test"} for name in CONDUCT},
     "change_protocol": {"document": {"protocol": "miwaves"}, "reason": "a test"},
 }
