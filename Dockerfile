@@ -11,7 +11,7 @@ WORKDIR /srv/kairos
 COPY requirements.lock .
 RUN pip install --only-binary :all: --require-hashes --requirement requirements.lock
 
-COPY alembic.ini celeryconfig.py audit_chain.py gunicorn.conf.py logs.py settings.py version.py ./
+COPY alembic.ini celeryconfig.py audit_chain.py gunicorn.conf.py logs.py version.py ./
 COPY algorithm algorithm
 COPY analysis analysis
 COPY api api
@@ -19,6 +19,7 @@ COPY migrations migrations
 COPY models models
 COPY replay replay
 COPY services services
+COPY settings settings
 COPY workers workers
 
 USER kairos

@@ -1,9 +1,11 @@
-"""Writes docs/openapi.json, docs/errors.md and protocols/*.json from the code: `python -m docs.generate`."""
+"""Writes docs/openapi.json, docs/errors.md, protocols/*.json and the table of settings in README.md."""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+
+from pydantic.fields import FieldInfo
 
 from algorithm.trial.decision_time import TIME_OF_DAY, UTC_OFFSET
 from algorithm.trial.designs import DESIGNS
@@ -12,9 +14,13 @@ from api.app import DOMAINS
 from api.core import openapi
 from models.core.jobs import OWN_FAULT
 from services.core.refusals import all_faults
+from settings import Settings
+from settings.others import OTHERS
+from settings.values import PREFIX
 from workers.trial import ema_client, ema_items, ema_reception
 
 FOLDER = Path(__file__).parent
+README = FOLDER.parent / "README.md"
 PROTOCOLS = FOLDER.parent / "protocols"
 # HTTP status by error_code in that service, read from its source
 MIWAVES = {
@@ -141,8 +147,41 @@ def _ingest() -> Iterator[tuple[object, ...]]:
     yield from sorted((told | WINDOWS | DISCREPANCIES).items())
 
 
+def settings_table() -> str:
+    """README's table of settings: the name, the default and the meaning of each."""
+    rows = [
+        (str(field.validation_alias or f"{PREFIX}{name.upper()}"), _shown(field), field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    lines += [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in [*rows, *OTHERS]]
+    return "\n".join(lines)
+
+
+def _shown(field: FieldInfo) -> str:
+    """A default as the table shows it."""
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "shown" in extra:
+        return str(extra["shown"])
+    if field.is_required():
+        return "needed"
+    if field.default in ("", (), None):
+        return "none"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{field.default}`" if isinstance(field.default, str) else str(field.default)
+
+
+def readme(text: str) -> str:
+    """README.md with the present table of settings."""
+    start, end = "<!-- settings -->\n", "\n<!-- /settings -->"
+    before, after = text.partition(start)[0], text.partition(end)[2]
+    return f"{before}{start}{settings_table()}{end}{after}"
+
+
 if __name__ == "__main__":
     (FOLDER / "openapi.json").write_text(openapi_json(), encoding="utf-8")
     for name in DESIGNS:
         (PROTOCOLS / f"{name}.json").write_text(protocol_json(name), encoding="utf-8")
     (FOLDER / "errors.md").write_text(errors_md(), encoding="utf-8")
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")

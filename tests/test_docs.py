@@ -15,6 +15,7 @@ from docs import generate
 from models.core.grants import SERVICE
 from services.core.faults import CoreFault
 from services.trial.faults import TrialFault
+from settings import Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,6 +26,16 @@ ROOT = Path(__file__).parent.parent
 def test_the_page_is_current(name: str, text: str) -> None:
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == text, "run: python -m docs.generate"
+
+
+def test_the_readmes_table_of_settings_is_current() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == generate.readme(text), "run: python -m docs.generate"
+    assert "`KAIROS_SIGNING_KEYS`" in generate.settings_table()
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
 @pytest.mark.parametrize("name", sorted(DESIGNS))

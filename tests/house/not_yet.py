@@ -47,7 +47,6 @@ NOT_YET: dict[str, tuple[str, ...]] = {
         "replay/manifest.py: values called told: 2",
         "replay/reported.py: values called told: 4",
         "replay/tables.py: values called told: 1",
-        "settings.py: values called told: 2",
         "tests/algorithm/oversight/test_fidelity.py: values called told: 2",
         "tests/algorithm/trial/test_amendments.py: values called told: 1",
         "tests/algorithm/trial/test_decision_time.py: values called told: 1",
