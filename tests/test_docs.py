@@ -12,8 +12,10 @@ from algorithm.trial import protocol
 from algorithm.trial.designs import DESIGNS
 from api.app import COMMANDS
 from docs import generate
+from models.core.audit import Act
 from models.core.grants import SERVICE
 from services.core.faults import CoreFault
+from services.core.refusals import all_faults
 from services.trial.faults import TrialFault
 from settings import Settings
 
@@ -63,6 +65,14 @@ def test_the_rights_of_the_services_role_are_told_table_by_table() -> None:
         for name in names.split(", ")
     }
     assert told | {"studies": SERVICE["studies"]} == SERVICE
+
+
+def test_no_number_of_a_fault_and_no_name_of_an_act_stands_twice() -> None:
+    codes = [fault.code for fault in all_faults()]
+    acts = [act for area in Act.__subclasses__() for act in area]
+    assert (len(codes), len(acts)) > (50, 25)
+    assert len(set(codes)) == len(codes)
+    assert len({str(act) for act in acts}) == len(acts)
 
 
 def test_every_code_of_the_workers_is_explained() -> None:
