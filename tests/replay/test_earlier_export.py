@@ -1,8 +1,8 @@
 """An export that an earlier version of the service wrote is replayed by this one.
 
-earlier_export.zip is the rehearsed trial of this folder (course.py: corrections, gaps, every rung of the ladder,
-conduct, versions), played and exported by the version of 2026-11-30, before the layers had areas. To keep another
-version's, play `rehearsed` of conftest.py there and zip the export's folder.
+earlier_export.zip is the rehearsed trial of this folder (course.py: corrections, gaps, every rung of the
+ladder, conduct, versions), played and exported by the version of 2026-11-30, before the layers had areas. To
+keep another version's, play `rehearsed` of conftest.py there and zip the export's folder.
 """
 
 import subprocess
