@@ -146,7 +146,7 @@ def _reported(
         return
     found = learner.largest_change(_served(before, replayed.members), (fit.beta, fit.V), protocol)
     stored = told.get("largest_change")
-    damaged = any(source[1] == before.row["policy_id"] for source in study.sound)
+    damaged = any(source[1] == before.row["policy_id"] for source in study.recomputed)
     if stored != found and damaged:
         return
     report.close("fit report", f"{where}, largest_change", stored, found, hyperparameters.TOLERANCE)
@@ -225,7 +225,7 @@ def _blocks(study: Study, replayed: Replayed, report: Report) -> None:
         computed = Block(fit.beta[at], fit.V[at])
         if stored is None:
             if served:
-                study.sound[BLOCK, number, person] = computed
+                study.recomputed[BLOCK, number, person] = computed
             continue
         numbers = {"mean": computed.mean, "covariance": computed.covariance[upper]}
         _block(study, (BLOCK, number, person), computed, unpacked(stored), numbers, stored, report)
@@ -246,7 +246,7 @@ def _block(
 ) -> None:
     """Compare a stored block, unless it is unusable: then `faults` has the last word."""
     if not _is_usable(stored, computed):
-        study.sound[source] = computed
+        study.recomputed[source] = computed
         return
     kind = "block" if source[0] == BLOCK else "posterior"
     for column, value in numbers.items():
@@ -272,8 +272,8 @@ def told(source: Source) -> str:
 def faults(study: Study, report: Report) -> None:
     """Blocks that are unusable or gone: faults of the service where a decision fell back from them, else
     somebody has altered them since."""
-    for source in study.sound:
-        if source in study.damaged:
+    for source in study.recomputed:
+        if source in study.fallen_from:
             report.faults.append(
                 f"{told(source)}: the block is unusable or gone; a decision fell back from it"
             )
