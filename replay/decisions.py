@@ -1,7 +1,7 @@
 """Every decision again: reward and state from the answers, the rung and its probability, the draw."""
 
 from collections.abc import Iterable, Iterator
-from itertools import combinations, islice, product
+from itertools import chain, combinations, islice, product
 from typing import Any
 
 import numpy as np
@@ -171,10 +171,10 @@ def _choice(study: Study, decision: Row, protocol: Protocol, features: Floats) -
     choices = []
     for active in _may_have_served(study, decision):
         numbers = (active, study.below(active, decision["feature_version"]) or 0)
-        sources = [src for number in numbers for src in ((BLOCK, number, person), (POPULATION, number, 0))]
-        unusable = [source for source in sources if source in study.recomputed]
-        subsets = (combinations(unusable, count) for count in range(len(unusable) + 1))
-        for sound in (set(subset) for of_one_size in subsets for subset in of_one_size):
+        places = [((BLOCK, number, person), (POPULATION, number, 0)) for number in numbers]
+        unusable = [source for source in chain(*places) if source in study.recomputed]
+        subsets = chain(*(combinations(unusable, count) for count in range(len(unusable) + 1)))
+        for sound in map(set, subsets):
             tried: list[Source] = []
             choice = ladder.choose(features, _rungs(study, active, decision, sound, tried), protocol)
             choices.append(choice)
