@@ -50,7 +50,15 @@ def whole(
     """Check a whole study, and against its export's manifest where `facts` are passed in."""
     with _damage_diverges(report):
         if facts is not None:
-            _check_key(facts, key, report)
+            revealed = _revealed(facts)
+            if revealed is not None and key is not None and revealed != key:
+                report.diverge("seed", "study_key", revealed.hex(), "another key, the one that was given")
+            if key is None:
+                note = "seeds are not verified: the study's key is not revealed (--key HEX gives it)"
+                report.notes.append(note)
+            else:
+                published = facts.study_key_sha256
+                report.compare("seed", "study_key_sha256", published, hashlib.sha256(key).hexdigest())
             for fault in audit_chain.check(study.tables["audit"], facts.study_key_sha256):
                 report.diverge("audit", fault, "a chain with a fault", "a whole chain")
             report.held["audit"] += len(study.tables["audit"])
@@ -77,7 +85,10 @@ def _damage_diverges(report: Report) -> Iterator[None]:
 def some(study: Study, key: bytes | None, report: Report) -> None:
     """Run the checks that do not need all participants: each decision, its answers and its learning rows."""
     with _damage_diverges(report):
-        integrity.check(study, report)
+        integrity.protocols(study, report)
+        integrity.decisions(study, report)
+        integrity.policies(study, report)
+        integrity.learning_rows(study, report)
         reported.check(study, report)
         decisions.check(study, report, key)
         learning_rows.check(study, report)
@@ -96,14 +107,3 @@ def _revealed(facts: Manifest) -> bytes | None:
         return None if facts.study_key is None else bytes.fromhex(facts.study_key)
     except ValueError:
         raise Unreadable("study_key is not hexadecimal") from None
-
-
-def _check_key(facts: Manifest, key: bytes | None, report: Report) -> None:
-    """Check that the key is the one whose hash was published before the study."""
-    revealed = _revealed(facts)
-    if revealed is not None and key is not None and revealed != key:
-        report.diverge("seed", "study_key", revealed.hex(), "another key, the one that was given")
-    if key is None:
-        report.notes.append("seeds are not verified: the study's key is not revealed (--key HEX gives it)")
-        return
-    report.compare("seed", "study_key_sha256", facts.study_key_sha256, hashlib.sha256(key).hexdigest())

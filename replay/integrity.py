@@ -10,8 +10,9 @@ from replay.tables import Study
 KIND = "reference"
 
 
-def check(study: Study, report: Report) -> None:
-    """Check that every protocol, decision, policy, learning row and participant agrees with the others."""
+def protocols(study: Study, report: Report) -> None:
+    """Check that every protocol has its hash and looks back as far as its row says, and that the version in
+    force exists."""
     for version in study.tables["protocols"]:
         where = f"protocol {version['id']}"
         protocol = study.protocols[version["id"]]
@@ -22,18 +23,25 @@ def check(study: Study, report: Report) -> None:
         looks_back = [protocol.design.history, protocol.envelope.looks_back_days]
         stored = [version["history"], version["looks_back_days"]]
         report.compare("protocol", f"{where}, how far it looks back", stored, looks_back)
-    for decision in study.checked:
-        _decision(study, decision, report)
-    _order(study, report)
-    for policy in study.tables["policies"]:
-        _policy(study, policy, report)
-    last_row_seq = 0
-    for row in study.tables["learning_rows"]:
-        rises = row["row_seq"] > last_row_seq
-        report.compare(KIND, f"row_seq {row['row_seq']} is above the one before", rises, True)
-        last_row_seq = row["row_seq"]
     if study.in_force() is None:
         report.diverge("protocol", "the version in force", study.facts["protocol_version"], "no such version")
+
+
+def decisions(study: Study, report: Report) -> None:
+    """Check that every decision has its protocol, its participant and its time, that no decision point occurs
+    twice, and that a later point was drawn later."""
+    for decision in study.checked:
+        _decision(study, decision, report)
+    report.compare(KIND, "decision points", len(study.tables["decisions"]), len(study.points))
+    report.compare(KIND, "decisions", len(study.tables["decisions"]), len(study.decisions))
+    last_of: dict[int, Row] = {}
+    for participant_id, index in sorted(study.points):
+        decision = study.points[participant_id, index]
+        before = last_of.get(participant_id)
+        if before is not None:
+            later = decision["act_gen_timestamp"] >= before["act_gen_timestamp"]
+            report.compare("time", f"{name(decision)}: drawn after the point before", later, True)
+        last_of[participant_id] = decision
 
 
 def _decision(study: Study, decision: Row, report: Report) -> None:
@@ -55,32 +63,29 @@ def _decision(study: Study, decision: Row, report: Report) -> None:
     report.compare(KIND, f"{where}: participant, index in the study, index reached", holds, [True] * 3)
 
 
-def _order(study: Study, report: Report) -> None:
-    """Check that no decision point occurs twice, and that a later point was drawn later."""
-    report.compare(KIND, "decision points", len(study.tables["decisions"]), len(study.points))
-    report.compare(KIND, "decisions", len(study.tables["decisions"]), len(study.decisions))
-    last_of: dict[int, Row] = {}
-    for participant_id, index in sorted(study.points):
-        decision = study.points[participant_id, index]
-        before = last_of.get(participant_id)
-        if before is not None:
-            later = decision["act_gen_timestamp"] >= before["act_gen_timestamp"]
-            report.compare("time", f"{name(decision)}: drawn after the point before", later, True)
-        last_of[participant_id] = decision
+def policies(study: Study, report: Report) -> None:
+    """Check that every policy has its protocol, and learning rows that exist."""
+    for policy in study.tables["policies"]:
+        where, protocol = f"policy {policy['policy_id']}", study.protocol(policy)
+        if protocol is None:
+            report.diverge("protocol", where, policy["protocol_id"], "no such protocol")
+            continue
+        stored = [policy[column] for column in ("protocol_hash", "feature_version", "algorithm")]
+        expected = [protocol.digest, protocol.design.feature_version, protocol.algorithm]
+        report.compare("protocol", where, stored, expected)
+        before = study.policies.get(policy["policy_id"] - 1)
+        not_below = before is None or before["row_seq"] <= policy["row_seq"]
+        holds = [not_below, policy["row_seq"] <= study.facts["row_seq"]]
+        report.compare(KIND, f"{where}, row_seq: not below the policy before, exists", holds, [True] * 2)
 
 
-def _policy(study: Study, policy: Row, report: Report) -> None:
-    where, protocol = f"policy {policy['policy_id']}", study.protocol(policy)
-    if protocol is None:
-        report.diverge("protocol", where, policy["protocol_id"], "no such protocol")
-        return
-    stored = [policy[column] for column in ("protocol_hash", "feature_version", "algorithm")]
-    expected = [protocol.digest, protocol.design.feature_version, protocol.algorithm]
-    report.compare("protocol", where, stored, expected)
-    before = study.policies.get(policy["policy_id"] - 1)
-    not_below = before is None or before["row_seq"] <= policy["row_seq"]
-    holds = [not_below, policy["row_seq"] <= study.facts["row_seq"]]
-    report.compare(KIND, f"{where}, row_seq: not below the policy before, exists", holds, [True] * 2)
+def learning_rows(study: Study, report: Report) -> None:
+    """Check that the numbers of learning rows rise."""
+    last_row_seq = 0
+    for row in study.tables["learning_rows"]:
+        rises = row["row_seq"] > last_row_seq
+        report.compare(KIND, f"row_seq {row['row_seq']} is above the one before", rises, True)
+        last_row_seq = row["row_seq"]
 
 
 def whole(study: Study, report: Report) -> None:

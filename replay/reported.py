@@ -29,8 +29,22 @@ def check(study: Study, report: Report) -> None:
             continue  # `integrity` reports it
         _answers(study, decision, protocol, report)
         _moment(study, decision, protocol, report)
+    # a window looks back as the version of the protocol has it under which it was closed, whichever it was
+    hours = {protocol.schedule.look_back_hours for protocol in study.protocols.values() if protocol}
     for window in study.tables["windows"]:
-        _window(study, window, report)
+        person, index = window["participant_id"], window["decision_index"]
+        where = f"window {window['id']} (participant {person}, point {index})"
+        drawn = study.points.get((person, index))
+        report.compare("window", where, window["kind"] == "missed", drawn is None)
+        if drawn is None:
+            continue
+        begins = [drawn["act_gen_timestamp"] - timedelta(hours=back) for back in sorted(hours)]
+        begin = window["query_start"] if window["query_start"] in begins else next(iter(begins), None)
+        stored = [window["query_start"], window["query_end"]]
+        report.compare("window", f"{where}, query", stored, [begin, window["ended_at"]])
+        ingested, failed = window["state"] == "ingested", window["state"] == "failed"
+        report.compare("window", f"{where}, ingested_at", window["ingested_at"] is not None, ingested)
+        report.compare("window", f"{where}, code", window["code"] is not None, failed)
     # the points of a participant that are over are those with a window
     for participant in study.tables["participants"]:
         indices = sorted(index for person, index in study.windows if person == participant["id"])
@@ -100,27 +114,6 @@ def _moment(study: Study, decision: Row, protocol: Protocol, report: Report) -> 
         [decision["evening"], decision["utc_offset_minutes"], disagreements],
         [expected.evening, expected.utc_offset_minutes, sorted(map(tuple, expected.disagreements))],
     )
-
-
-def _window(study: Study, window: Row, report: Report) -> None:
-    """Check a window against the decision of its point."""
-    person, index = window["participant_id"], window["decision_index"]
-    where = f"window {window['id']} (participant {person}, point {index})"
-    decision = study.points.get((person, index))
-    report.compare("window", where, window["kind"] == "missed", decision is None)
-    if decision is None:
-        return
-    # a window looks back as the version of the protocol has it under which it was closed, whichever it was
-    hours = {protocol.schedule.look_back_hours for protocol in study.protocols.values() if protocol}
-    begins = [decision["act_gen_timestamp"] - timedelta(hours=back) for back in sorted(hours)]
-    stored_begin = window["query_start"]
-    begin = stored_begin if stored_begin in begins else next(iter(begins), None)
-    stored = [stored_begin, window["query_end"]]
-    report.compare("window", f"{where}, query", stored, [begin, window["ended_at"]])
-    ingested = window["state"] == "ingested"
-    report.compare("window", f"{where}, ingested_at", window["ingested_at"] is not None, ingested)
-    failed = window["state"] == "failed"
-    report.compare("window", f"{where}, code", window["code"] is not None, failed)
 
 
 def long_table(study: Study, stored: list[Row], report: Report) -> None:

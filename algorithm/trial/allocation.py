@@ -50,14 +50,7 @@ def probabilities(means: Floats, variances: Floats, allocation: Allocation) -> F
         )
     steepness = allocation.B * np.sqrt(variances.ravel())
     centres = allocation.B * means.ravel() - math.log(allocation.C)
-    values = allocation.lower + (allocation.upper - allocation.lower) * _shares(centres, steepness)
-    half_width = (allocation.upper - allocation.lower) / 2 + _ROUNDING
-    assert (np.abs(values - (allocation.lower + allocation.upper) / 2) <= half_width).all()
-    return np.clip(values, allocation.lower, allocation.upper).reshape(means.shape)
-
-
-def _shares(centres: Floats, steepness: Floats) -> Floats:
-    """Return E[1 / (1 + exp(-(centre + steepness z)))], z ~ N(0, 1), for each of n centres, (n,)."""
+    # the shares are E[1 / (1 + exp(-(centre + steepness z)))], z ~ N(0, 1)
     steep = steepness > STEEP
     counts = np.maximum(_LEAST_NODES, np.ceil(24 * np.where(steep, 0, steepness)) // 2 * 2 + 1).astype(
         np.int64
@@ -73,7 +66,10 @@ def _shares(centres: Floats, steepness: Floats) -> Floats:
         for start in range(0, len(places), step):
             chunk = places[start : start + step]
             shares[chunk] = expit(centres[chunk, None] + steepness[chunk, None] * nodes) @ weights
-    return shares
+    values = allocation.lower + (allocation.upper - allocation.lower) * shares
+    half_width = (allocation.upper - allocation.lower) / 2 + _ROUNDING
+    assert (np.abs(values - (allocation.lower + allocation.upper) / 2) <= half_width).all()
+    return np.clip(values, allocation.lower, allocation.upper).reshape(means.shape)
 
 
 @lru_cache(maxsize=32)

@@ -24,7 +24,7 @@ from scipy.linalg import solve_triangular
 
 from algorithm.core.arrays import Floats, Ints, Mapper
 from algorithm.trial.posterior import Population, Sums, halves, information, population, sums
-from algorithm.trial.protocol import HyperparameterRule, Prior, Protocol
+from algorithm.trial.protocol import Prior, Protocol
 from algorithm.trial.sufficient_statistics import Statistics, elements
 
 
@@ -95,19 +95,17 @@ def penalised(
     s2."""
     rule, s0 = protocol.hyperparameters, protocol.prior.noise_variance
     slope = gradient(reduce(add, parallel(partial(moments, L, s2), blocks)), protocol.prior, L, s2)
+    penalty, d_penalty = 0.0, np.zeros_like(L)
     # L is zero under `pooled`: then Sigma_u carries no penalty, and has no logarithm
-    penalty, d_penalty = _shrinkage(rule, L) if L.any() else (0.0, np.zeros_like(L))
+    if L.any():
+        inverse = solve_triangular(L, np.eye(len(L)), lower=True)
+        log_det = 2 * float(np.log(np.diag(L)).sum())
+        penalty = rule.nu0 / 2 * (log_det + rule.sigma_u0 * float((inverse**2).sum()))
+        cubic = np.tril(inverse.T @ inverse @ inverse.T)
+        d_penalty = rule.nu0 * (np.diag(np.diag(inverse)) - rule.sigma_u0 * cubic)
     evidence = slope.population.log_evidence
     value = evidence - penalty - rule.nu_s / 2 * (math.log(s2) + s0 / s2)
     return Penalised(evidence, value, slope.L - d_penalty, slope.log_s2 - rule.nu_s / 2 * (1 - s0 / s2))
-
-
-def _shrinkage(rule: HyperparameterRule, L: Floats) -> tuple[float, Floats]:
-    """Return the penalty on Sigma_u = L L', and its derivatives by L, (p, p)."""
-    inverse = solve_triangular(L, np.eye(len(L)), lower=True)
-    value = 2 * float(np.log(np.diag(L)).sum()) + rule.sigma_u0 * float((inverse**2).sum())
-    slope = np.diag(np.diag(inverse)) - rule.sigma_u0 * np.tril(inverse.T @ inverse @ inverse.T)
-    return rule.nu0 / 2 * value, rule.nu0 * slope
 
 
 @lru_cache(maxsize=8)

@@ -87,22 +87,7 @@ def randomise(features: Floats, block: Block, protocol: Protocol) -> Randomisati
     """Return the randomisation of a decision with `features` (q,) under `block`. Raises UnusableBlock where
     the block has a wrong shape, is not finite, is not symmetric within rounding, or gives a negative
     variance."""
-    _check_block(block, len(features))
-    mean = float(features @ block.mean)
-    variance = float(features @ block.covariance @ features)
-    if not math.isfinite(mean) or not math.isfinite(variance):
-        raise UnusableBlock("the advantage's mean or variance is not finite")
-    if variance < 0:
-        # rounding may push a variance of 0 a little below it
-        scale = float(np.abs(block.covariance).max()) * float(features @ features)
-        if variance < -_ROUNDING * scale:
-            raise UnusableBlock(f"the advantage's variance is negative: {variance!r}")
-        variance = 0.0
-    return Randomisation(mean, variance, probability(mean, variance, protocol.allocation))
-
-
-def _check_block(block: Block, q: int) -> None:
-    V = block.covariance
+    q, V = len(features), block.covariance
     if block.mean.shape != (q,) or V.shape != (q, q):
         raise UnusableBlock(f"shapes {block.mean.shape} and {V.shape} are not ({q},) and ({q}, {q})")
     # every decision comes through here: a sum and a comparison of bytes are cheaper than tests by element
@@ -110,6 +95,17 @@ def _check_block(block: Block, q: int) -> None:
         raise UnusableBlock("the block is not finite")
     if V.tobytes() != V.T.tobytes() and np.abs(V - V.T).max() > _ROUNDING * np.abs(V).max():
         raise UnusableBlock("the covariance is not symmetric")
+    mean = float(features @ block.mean)
+    variance = float(features @ V @ features)
+    if not math.isfinite(mean) or not math.isfinite(variance):
+        raise UnusableBlock("the advantage's mean or variance is not finite")
+    if variance < 0:
+        # rounding may push a variance of 0 a little below it
+        scale = float(np.abs(V).max()) * float(features @ features)
+        if variance < -_ROUNDING * scale:
+            raise UnusableBlock(f"the advantage's variance is negative: {variance!r}")
+        variance = 0.0
+    return Randomisation(mean, variance, probability(mean, variance, protocol.allocation))
 
 
 def choose(features: Floats, rungs: Iterable[Rung], protocol: Protocol) -> Choice:

@@ -60,7 +60,20 @@ def complete(document: Mapping[str, Any]) -> dict[str, Any]:
     checks = _checks(DESIGNS[name], algorithm)
     partial = {"feature_version": DESIGNS[name].feature_version, **document, "algorithm": algorithm}
     whole: dict[str, Any] = section(checks, {key: {} for key in checks})("", partial)
-    _check_together(whole)
+    # values that are possible one by one but not together
+    lower, upper = whole["allocation"]["lower"], whole["allocation"]["upper"]
+    if lower > upper:
+        raise ProtocolError("allocation.upper", f"{upper} is below allocation.lower, {lower}")
+    probability = whole["algorithm_parameters"].get("probability")
+    if probability is not None and not lower <= probability <= upper:
+        raise ProtocolError(
+            "algorithm_parameters.probability", f"{probability} is outside [{lower}, {upper}]"
+        )
+    if whole["hyperparameters"]["rule"] == "penalised_em" and whole["prior"]["sigma_u"] == 0:
+        raise ProtocolError("prior.sigma_u", "must be above 0 where hyperparameters.rule is penalised_em")
+    quiet = whole["envelope"]["quiet_hours"]
+    if quiet is not None and quiet["from"] == quiet["to"]:
+        raise ProtocolError("envelope.quiet_hours.to", "must differ from envelope.quiet_hours.from")
     return deepcopy(whole)  # its parts may be parts of the defaults
 
 
@@ -138,20 +151,3 @@ _RULES: Mapping[str, Mapping[str, Check]] = {
         "weekly_cap": optional(integer(0, 336), None),
     },
 }
-
-
-def _check_together(whole: Mapping[str, Any]) -> None:
-    """Refuse values that are possible one by one but not together."""
-    lower, upper = whole["allocation"]["lower"], whole["allocation"]["upper"]
-    if lower > upper:
-        raise ProtocolError("allocation.upper", f"{upper} is below allocation.lower, {lower}")
-    probability = whole["algorithm_parameters"].get("probability")
-    if probability is not None and not lower <= probability <= upper:
-        raise ProtocolError(
-            "algorithm_parameters.probability", f"{probability} is outside [{lower}, {upper}]"
-        )
-    if whole["hyperparameters"]["rule"] == "penalised_em" and whole["prior"]["sigma_u"] == 0:
-        raise ProtocolError("prior.sigma_u", "must be above 0 where hyperparameters.rule is penalised_em")
-    quiet = whole["envelope"]["quiet_hours"]
-    if quiet is not None and quiet["from"] == quiet["to"]:
-        raise ProtocolError("envelope.quiet_hours.to", "must differ from envelope.quiet_hours.from")
