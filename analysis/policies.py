@@ -92,7 +92,7 @@ def decides(policy: Policy, protocol: Protocol, participant: Ints, states: Float
     for person in np.unique(participant).tolist():
         member = person in policy.participants
         if member and person not in policy.blocks:
-            continue
+            continue  # the export has no blocks of policies that served nobody
         newcomer = (policy.advantage_mean, policy.advantage_covariance)
         mean, covariance = policy.blocks[person] if member else newcomer
         rows = participant == person

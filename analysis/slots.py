@@ -46,6 +46,7 @@ def arrange(participant: Ints, policy_id: Floats, available: Bools, level: list[
         # 0, 1, 2, ... within each run of the same newest policy
         run_starts = np.searchsorted(newest[rows], newest[rows])
         count[rows] = np.arange(len(run_starts)) - run_starts
+    # sorted by policy, then by count: the place among the distinct pairs is the number of the slot
     pairs, slot = np.unique(np.column_stack([newest, count]), axis=0, return_inverse=True)
     own = np.isin(level, OWN) & (policy_id == newest) & available
     numbers = np.unique(pairs[:, 0], return_inverse=True)[1]

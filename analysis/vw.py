@@ -29,7 +29,7 @@ def lines(trial: Trial) -> Iterator[str]:
         chances = (1 - values["act_prob"], values["act_prob"])
         order = (action, 1 - action)
         event = {
-            "_label_cost": -values["outcome"],
+            "_label_cost": -values["outcome"],  # VW minimises
             "_label_probability": chances[action],
             "_label_Action": action + 1,
             "_labelIndex": action,

@@ -66,9 +66,9 @@ def whole(
             hashes = {str(version["id"]): version["hash"] for version in study.tables["protocols"]}
             report.compare("protocol", "the manifest's hashes", facts.protocol_hashes, hashes)
         integrity.whole(study, report)
-        fits.check(study, report)
+        fits.check(study, report)  # before the decisions, which need the blocks it computes again
         some(study, key, report)
-        fits.faults(study, report)
+        fits.faults(study, report)  # after the decisions, which tell from which blocks they fell back
         learning_rows.complete(study, report)
         reported.long_table(study, long, report)
 

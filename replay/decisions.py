@@ -43,6 +43,7 @@ def check(study: Study, report: Report, key: bytes | None) -> None:
             states = islice(_states(study, decision, protocol), MOST)
             likeliest = next(states)
             stored = None if decision["state"] is None else tuple(decision["state"])
+            # the other states are only computed where the likeliest does not agree
             if stored == likeliest or stored in states:
                 report.held["state"] += 1
             else:
@@ -90,7 +91,7 @@ def _availability(study: Study, decision: Row, protocol: Protocol, report: Repor
     ]
     rule = forbids(
         protocol.envelope,
-        decision["answers"].get("available") is not False,
+        decision["answers"].get("available") is not False,  # an app that says nothing is available
         decision["act_gen_timestamp"],
         local_time(decision["decision_time"], decision["utc_offset_minutes"]),
         earlier_messages,
@@ -183,6 +184,7 @@ def _choice(study: Study, decision: Row, protocol: Protocol, features: Floats) -
                 # the last block tried decided, unless the prior did: the decision fell back from the others
                 study.fallen_from.update(tried if choice.level == "F3" else tried[:-1])
                 return choice
+    # none fits: the divergence is reported against the choice that comes closest
     on_same_rung = [choice for choice in choices if (choice.level, choice.policy_id) == stored_rung]
     return (on_same_rung or choices or [ladder.choose(features, (), protocol)])[0]
 

@@ -31,10 +31,25 @@ def decisions(study: Study, report: Report) -> None:
     """Check that every decision has its protocol, its participant and its time, that no decision point occurs
     twice, and that a later point was drawn later."""
     for decision in study.checked:
-        _decision(study, decision, report)
+        where, protocol = name(decision), study.protocol(decision)
+        if protocol is None:
+            report.diverge("protocol", where, decision["protocol_id"], "no such protocol")
+            continue
+        stored = [decision["protocol_hash"], decision["feature_version"]]
+        report.compare("protocol", where, stored, [protocol.digest, protocol.design.feature_version])
+        drawn_at, index = decision["act_gen_timestamp"], decision["decision_index"]
+        was_in_force = study.effective[decision["protocol_id"]] <= drawn_at + CLOCKS
+        report.compare("protocol", f"{where}: its protocol was in force", was_in_force, True)
+        report.compare("time", f"{where}: drawn before the export", drawn_at <= study.as_of + CLOCKS, True)
+        person = study.participants.get(decision["participant_id"])
+        # a participant's index counts the points that are over; only the next point may have its decision
+        points_over = 0 if person is None else person["decision_index"]
+        in_study = 1 <= index <= protocol.schedule.study_length
+        holds = [person is not None, in_study, index <= points_over + 1]
+        report.compare(KIND, f"{where}: participant, index in the study, index reached", holds, [True] * 3)
     report.compare(KIND, "decision points", len(study.tables["decisions"]), len(study.points))
     report.compare(KIND, "decisions", len(study.tables["decisions"]), len(study.decisions))
-    last_of: dict[int, Row] = {}
+    last_of = dict[int, Row]()
     for participant_id, index in sorted(study.points):
         decision = study.points[participant_id, index]
         before = last_of.get(participant_id)
@@ -42,25 +57,6 @@ def decisions(study: Study, report: Report) -> None:
             later = decision["act_gen_timestamp"] >= before["act_gen_timestamp"]
             report.compare("time", f"{name(decision)}: drawn after the point before", later, True)
         last_of[participant_id] = decision
-
-
-def _decision(study: Study, decision: Row, report: Report) -> None:
-    where, protocol = name(decision), study.protocol(decision)
-    if protocol is None:
-        report.diverge("protocol", where, decision["protocol_id"], "no such protocol")
-        return
-    stored = [decision["protocol_hash"], decision["feature_version"]]
-    report.compare("protocol", where, stored, [protocol.digest, protocol.design.feature_version])
-    was_in_force = study.effective[decision["protocol_id"]] <= decision["act_gen_timestamp"] + CLOCKS
-    report.compare("protocol", f"{where}: its protocol was in force", was_in_force, True)
-    is_past = decision["act_gen_timestamp"] <= study.as_of + CLOCKS
-    report.compare("time", f"{where}: drawn before the export", is_past, True)
-    person = study.participants.get(decision["participant_id"])
-    in_study = 1 <= decision["decision_index"] <= protocol.schedule.study_length
-    # a participant's index counts the points that are over; only the next point may have its decision
-    points_over = 0 if person is None else person["decision_index"]
-    holds = [person is not None, in_study, decision["decision_index"] <= points_over + 1]
-    report.compare(KIND, f"{where}: participant, index in the study, index reached", holds, [True] * 3)
 
 
 def policies(study: Study, report: Report) -> None:

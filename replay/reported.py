@@ -59,6 +59,7 @@ def _answers(study: Study, decision: Row, protocol: Protocol, report: Report) ->
     """Check the versions of a decision's answers, and the discrepancies that they cause."""
     zone, lag = study.facts["ema_timezone"], protocol.schedule.outcome_lag
     differences: set[tuple[Any, ...]] = set()
+    # versions are numbered from 1 without a gap
     for number, answer in enumerate(study.answers.get(decision["id"], []), 1):
         where, item = f"{name(decision)}, version {answer['version']}", answer["item"]
         report.compare("answers", where, answer["version"], number)

@@ -42,7 +42,12 @@ class Study:
         self.facts = facts
         self.as_of = as_of
         self.checked = tables["decisions"] if checked is None else checked
-        self.protocols = {row["id"]: _loaded(row) for row in tables["protocols"]}
+        self.protocols: dict[int, Protocol | None] = {}
+        for row in tables["protocols"]:
+            try:
+                self.protocols[row["id"]] = stored(row["document"], row["hash"])
+            except ProtocolError:
+                self.protocols[row["id"]] = None  # `integrity` reports it
         self.effective = {row["id"]: row["effective_at"] for row in tables["protocols"]}
         self.participants = {row["id"]: row for row in tables["participants"]}
         self.decisions = {row["id"]: row for row in tables["decisions"]}
@@ -94,13 +99,6 @@ class Study:
         return zones[-1] if zones else None
 
 
-def _loaded(row: Row) -> Protocol | None:
-    try:
-        return stored(row["document"], row["hash"])
-    except ProtocolError:
-        return None
-
-
 def _grouped(rows: list[Row], key: str, order: str) -> dict[Any, list[Row]]:
     groups: dict[Any, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: int(row[order])):
@@ -112,13 +110,14 @@ def population(policy: Row) -> Block:
     """Return a policy's block for participants who were not in its fit, with whatever shape it has."""
     mean, covariance = floats(policy["advantage_mean"]), floats(policy["advantage_covariance"])
     square = covariance.size == mean.size**2
+    # a damaged block keeps its wrong shape: the ladder refuses it, as it did when it served
     return Block(mean, covariance.reshape(mean.size, mean.size) if square else covariance)
 
 
 def unpacked(block: Row) -> Block | None:
     """Return a participant's stored block; None where the numbers make none."""
     mean, packed = floats(block["mean"]), floats(block["covariance"])
-    rows, columns = np.triu_indices(mean.size)
+    rows, columns = np.triu_indices(mean.size)  # only the upper triangle is stored
     if packed.shape != rows.shape:
         return None
     matrix = np.zeros((mean.size, mean.size))

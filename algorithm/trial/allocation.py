@@ -35,9 +35,11 @@ def probability(mean: float, variance: float, allocation: Allocation) -> float:
     if steepness > STEEP:
         share = _step(centre / steepness, steepness)
     else:
+        # an odd number of nodes, so that one of them is the mean
         nodes, weights = _rule(max(_LEAST_NODES, math.ceil(24 * steepness) // 2 * 2 + 1))
         share = float(weights @ expit(centre + steepness * nodes))
     value = allocation.lower + (allocation.upper - allocation.lower) * share
+    # rounding may carry the value a little over a bound, anything more would be a mistake in the formula
     assert allocation.lower - _ROUNDING <= value <= allocation.upper + _ROUNDING
     return min(max(value, allocation.lower), allocation.upper)
 

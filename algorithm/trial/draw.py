@@ -25,4 +25,5 @@ def _keyed_hash(key: bytes) -> hmac.HMAC:
 
 def action(seed: int, act_prob: float) -> int:
     """Return 1 if seed / 2^53 < act_prob, else 0."""
+    # the quotient is exact: float64 holds 53 bits, and the division only changes the exponent
     return 1 if seed / 2**53 < act_prob else 0

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 APP, QUIET, COOL_DOWN, DAILY, WEEKLY = "app", "quiet_hours", "cool_down", "daily_cap", "weekly_cap"
 RULES = (APP, QUIET, COOL_DOWN, DAILY, WEEKLY)
 WEEK = timedelta(days=7)
-LOOK_BACK_DAYS = 8
+LOOK_BACK_DAYS = 8  # a day more than any limit reaches back
 """Messages older than this, by the server's clock, count for no rule."""
 
 

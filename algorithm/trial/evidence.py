@@ -16,16 +16,16 @@ variance without more ado:
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial, reduce
+from functools import partial, reduce
 from operator import add
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from algorithm.core.arrays import Floats, Ints, Mapper
+from algorithm.core.arrays import Floats, Mapper
 from algorithm.trial.posterior import Population, Sums, halves, information, population, sums
 from algorithm.trial.protocol import Prior, Protocol
-from algorithm.trial.sufficient_statistics import Statistics, elements
+from algorithm.trial.sufficient_statistics import Statistics, elements, packed_places
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +78,11 @@ def gradient(total: Moments, prior: Prior, L: Floats, s2: float) -> Gradient:
     Q = np.outer(e, e)
     Q[:-1, :-1] += S
     # sum_i R_i Q R_i' from the second moments of the elements of R_i
-    place = _places(len(tp))
+    place = packed_places(len(tp))  # in v, whose order is that of packed statistics
     weighted = total.second[:, place] @ Q
     products: Floats = weighted[place[:, None, :], np.arange(len(place))[None, :, None], np.arange(len(Q))]
     D = (np.asarray(products.sum(axis=2)) - J) / 2
-    D = (D + D.T) / 2
+    D = (D + D.T) / 2  # symmetric in exact arithmetic
     spread = total.sums.r - 2 * float(tp @ g) + float(tp @ J @ tp) + float((S * J).sum())
     log_s2 = (spread - total.sums.rows) / 2 - float((D * (L @ L.T)).sum())
     return Gradient(posterior, np.tril(2 * D @ L), log_s2)
@@ -106,14 +106,3 @@ def penalised(
     evidence = slope.population.log_evidence
     value = evidence - penalty - rule.nu_s / 2 * (math.log(s2) + s0 / s2)
     return Penalised(evidence, value, slope.L - d_penalty, slope.log_s2 - rule.nu_s / 2 * (1 - s0 / s2))
-
-
-@lru_cache(maxsize=8)
-def _places(p: int) -> Ints:
-    """Return the position in v (see `sufficient_statistics.elements`) of each element of [J g], (p, p +
-    1)."""
-    rows, columns = np.tril_indices(p)
-    place = np.empty((p, p + 1), dtype=np.int64)
-    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    place[:, p] = len(rows) + np.arange(p)
-    return place

@@ -61,6 +61,7 @@ def join(points: Points, outcome_lag: int) -> Rows:
     keys = (points.participant * span + points.index)[order]
     if (np.diff(keys) == 0).any():
         raise BadRows("index: a decision point occurs twice")
+    # a search finds where the outcome's point would stand; it exists if it stands there
     place = np.searchsorted(keys, keys + outcome_lag)
     has_outcome = place < len(keys)
     has_outcome[has_outcome] = keys[place[has_outcome]] == keys[has_outcome] + outcome_lag

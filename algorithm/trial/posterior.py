@@ -124,6 +124,7 @@ def sums(block: Statistics, half: Half, Jg: Floats, s2: float) -> Sums:
 def population(total: Sums, prior: Prior, s2: float) -> Population:
     """Return the posterior of theta_pop from the sums over all participants."""
     J, g, mu = total.Jg[:, :-1], total.Jg[:, -1], prior.mean
+    # matrices are made symmetric to the last bit: rounding leaves them symmetric only nearly
     C = cholesky(np.diag(prior.sd**-2.0) + (J + J.T) / 2)
     S = cho_solve((C, True), np.eye(len(C)))
     h = g - J @ mu

@@ -145,6 +145,7 @@ def stored(document: Mapping[str, Any], identity: str) -> Protocol:
     """Load a stored document under the hash it was stored with. Raises ProtocolError.
 
     Keys that were added to the code after it was stored take their defaults."""
+    # the digest of the completed document would change with every key that later code adds
     return replace(load(document), digest=identity)
 
 

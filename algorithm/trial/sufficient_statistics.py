@@ -137,6 +137,7 @@ def fingerprint(block: Statistics) -> bytes:
     """Return the SHA-256 of a block's statistics: for each participant, as little-endian float64, n, c, the
     lower triangle of A by rows, and b."""
     numbers = [block.n[:, None], block.c[:, None], pack(block.Ab)]
+    # of a fixed byte order, so that the hash is the same on every machine
     return hashlib.sha256(np.concatenate(numbers, axis=1, dtype="<f8").tobytes()).digest()
 
 
@@ -147,19 +148,9 @@ def pack(Ab: Floats) -> Floats:
 
 
 def unpack(packed: Floats) -> Floats:
-    """Return the matrices [A b], (k, p, p + 1), from their packed elements."""
-    return packed.take(_sources(packed.shape[1]), axis=1)
-
-
-@lru_cache(maxsize=8)
-def _sources(size: int) -> Ints:
-    """Return the place of each element of [A b] among its `size` packed elements, (p, p + 1)."""
-    p = (math.isqrt(9 + 8 * size) - 3) // 2  # size = p (p + 3) / 2
-    place = np.empty((p, p + 1), dtype=np.int64)
-    place.reshape(-1)[elements(p)] = np.arange(size)
-    rows, columns = np.tril_indices(p, -1)
-    place[columns, rows] = place[rows, columns]
-    return place
+    """Return the matrices [A b], (k, p, p + 1), from their packed elements, (k, p (p + 3) / 2)."""
+    p = (math.isqrt(9 + 8 * packed.shape[1]) - 3) // 2
+    return packed.take(packed_places(p), axis=1)
 
 
 @lru_cache(maxsize=8)
@@ -168,3 +159,13 @@ def elements(p: int) -> Ints:
     symmetric: the lower triangle of these columns, by rows, and then the last column."""
     rows, columns = np.tril_indices(p)
     return np.concatenate([rows * (p + 1) + columns, np.arange(p) * (p + 1) + p])
+
+
+@lru_cache(maxsize=8)
+def packed_places(p: int) -> Ints:
+    """Return the place of each element of such a (p, p + 1) matrix among the packed elements."""
+    place = np.empty((p, p + 1), dtype=np.int64)
+    place.reshape(-1)[elements(p)] = np.arange(p * (p + 3) // 2)
+    rows, columns = np.tril_indices(p, -1)
+    place[columns, rows] = place[rows, columns]
+    return place

@@ -71,7 +71,7 @@ def draw_cohort(
     # a class's gain is its mean baseline coefficient, with the signs of all classes of a participant flipped
     # where the lowest class's is negative: so a dose moves everybody towards the lowest reward they can give
     gains: Floats = coefficients[:, :, :_ACTION].mean(axis=2)
-    lowest = gains[np.arange(len(gains)), possible.argmax(axis=1)]
+    lowest = gains[np.arange(len(gains)), possible.argmax(axis=1)]  # argmax: the first possible class
     gains = np.where(lowest[:, None] < 0, -gains, gains)
     habituates = np.arange(participants) < round(habituating * participants)
     return Cohort(
@@ -132,7 +132,7 @@ def class_probabilities(cohort: Cohort, z: Floats, action: Ints, dose: Floats) -
     """Return the probability (m, 4) of each reward class; `z` (m, 6), `action` (m,), `dose` (m,)."""
     inputs = np.concatenate([z, action[:, None] * z], axis=1)
     logits = (cohort.coefficients @ inputs[:, :, None])[:, :, 0] + dose[:, None] * cohort.habituation
-    odds = np.where(cohort.possible, np.exp(logits), 0.0)
+    odds = np.where(cohort.possible, np.exp(logits), 0.0)  # classes outside the group have no chance
     probabilities: Floats = odds / odds.sum(axis=1, keepdims=True)
     return probabilities
 

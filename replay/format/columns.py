@@ -55,10 +55,12 @@ def _same(value: Any) -> Any:
 
 
 def _utc(value: datetime) -> datetime:
+    # the database's driver returns instants in the offset of its session
     return value.astimezone(UTC)
 
 
 def _floats(value: Any) -> list[float | None]:
+    # JSON may hold 1 where a float 1.0 was meant, which CSV and Parquet would write differently
     return [None if number is None else float(number) for number in value]
 
 
@@ -67,6 +69,7 @@ def _plain(arrow: pa.DataType, text: Callable[[Any], str], value: Callable[[str]
 
 
 KINDS: dict[str, Kind] = {
+    # repr writes the shortest text that reads back as the same float64
     "number": _plain(pa.float64(), lambda number: repr(float(number)), float),
     "integer": _plain(pa.int64(), str, int),
     "boolean": _plain(pa.bool_(), lambda value: "true" if value else "false", _boolean),

@@ -67,6 +67,7 @@ def columns(document: Mapping[str, Any]) -> list[Column]:
 
 def rows(raw: Raw, context: Context) -> Iterator[Row]:
     """Yield the rows of these participants, by participant and decision index."""
+    # by version, since the latest report counts
     answers = _grouped(sorted(raw.answers, key=lambda row: int(row["version"])), "decision_id")
     learnt = {row["decision_id"]: row for row in raw.learning_rows}  # the highest row_seq comes last
     left = {row["participant_id"]: row["created_at"] for row in raw.audit if row["act"] == WITHDRAW}
@@ -82,6 +83,7 @@ def rows(raw: Raw, context: Context) -> Iterator[Row]:
             learnt,
             left.get(number),
         )
+        # an app may decide a point before it is due
         last = max((person.due(), *person.decisions, *person.windows), default=0)
         yield from (person.at(index) for index in range(1, last + 1))
 
@@ -196,6 +198,7 @@ class _Person(NamedTuple):
         value = reward(reporting, self.answers.get(reporting["id"], []))
         if value is not None:
             return value, None
+        # with an outcome lag of 0 the point's own window brings the outcome
         awaited = at == index and self.windows.get(at, {}).get("state") != "ingested"
         return None, WINDOW_NOT_INGESTED if awaited else SURVEY_NOT_GIVEN
 

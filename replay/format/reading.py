@@ -138,6 +138,7 @@ def table(folder: Path, name: str, facts: Manifest, report: Report) -> list[Row]
     """Read the rows of a table from its CSV file and check that its Parquet file has the same. Raises
     Unreadable."""
     columns = [Column(*column) for column in facts.tables[name].columns]
+    rows: list[Row] = []
     try:
         with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             lines = csv.reader(file, strict=True)
@@ -145,10 +146,17 @@ def table(folder: Path, name: str, facts: Manifest, report: Report) -> list[Row]
             if header != [column.name for column in columns]:
                 raise Unreadable(f"{name}.csv: its columns are not those of the manifest")
             parquet = _parquet(folder / f"{name}.parquet", columns)
-            rows = [
-                _row(columns, line, next(parquet, None), f"{name}.csv line {number}", report)
-                for number, line in enumerate(lines, 2)
-            ]
+            for number, line in enumerate(lines, 2):
+                where, parquet_line = f"{name}.csv line {number}", list(next(parquet, ()))
+                if len(line) != len(columns):
+                    raise Unreadable(f"{where}: {len(line)} fields instead of {len(columns)}")
+                report.compare("parquet", where, line, parquet_line)
+                values = zip(columns, line, strict=True)
+                try:
+                    rows.append({column.name: decode(column.kind, text) for column, text in values})
+                except (ValueError, TypeError, RecursionError, OverflowError) as error:
+                    problem = "a value is none of its column's kind"
+                    raise Unreadable(f"{where}: {type(error).__name__}: {problem}") from None
             surplus = sum(1 for _ in parquet)
     except (OSError, csv.Error, UnicodeDecodeError, ArrowException) as error:
         raise Unreadable(f"{name}: {type(error).__name__}: {error}") from None
@@ -166,16 +174,3 @@ def _parquet(path: Path, columns: list[Column]) -> Iterator[tuple[str, ...]]:
         for batch in file.iter_batches():
             columns_of_texts = [texts(column.kind, batch.column(at)) for at, column in enumerate(columns)]
             yield from zip(*columns_of_texts, strict=True)
-
-
-def _row(
-    columns: list[Column], line: list[str], parquet: tuple[str, ...] | None, where: str, report: Report
-) -> Row:
-    """Return the row that a line of CSV holds, compared with the one of Parquet. Raises Unreadable."""
-    if len(line) != len(columns):
-        raise Unreadable(f"{where}: {len(line)} fields instead of {len(columns)}")
-    report.compare("parquet", where, line, list(parquet or ()))
-    try:
-        return {column.name: decode(column.kind, text) for column, text in zip(columns, line, strict=True)}
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise Unreadable(f"{where}: {type(error).__name__}: a value is none of its column's kind") from None

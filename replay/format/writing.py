@@ -78,7 +78,7 @@ class TableWriter:
     def write(self, chunk: Chunk) -> None:
         """Append rows."""
         if not chunk:
-            return
+            return  # no row has no columns to transpose
         kinds = [column.kind for column in self.columns]
         self.csv.writerows(
             [encode(kind, value) for kind, value in zip(kinds, row, strict=True)] for row in chunk
@@ -122,7 +122,7 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.iterdir())
-        if path.name != MANIFEST
+        if path.name != MANIFEST  # it cannot hold its own checksum
     }
     manifest = {**facts, "files": files}
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
