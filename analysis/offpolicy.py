@@ -93,13 +93,13 @@ def predictions(outcome: Floats, action: Floats, codes: Ints, covariates: Floats
     x = (covariates - covariates.mean(axis=0)) / np.where(spread > 0, spread, 1)
     x = np.hstack([np.ones((len(x), 1)), x])
     without, with_ = np.hstack([x, 0 * x]), np.hstack([x, x])
-    taken = np.where((action == 1)[:, None], with_, without)
+    design = np.where((action == 1)[:, None], with_, without)
     Q0, Q1 = np.zeros(len(x)), np.zeros(len(x))
     # whole participants are left out, since the rows of one are alike
     fold = codes % min(FOLDS, int(codes.max()) + 1)
     for number in range(int(fold.max()) + 1):
         inside, outside = fold == number, fold != number
-        design, y = taken[outside], outcome[outside]
-        theta = np.linalg.solve(design.T @ design + RIDGE * np.eye(design.shape[1]), design.T @ y)
+        rows, y = design[outside], outcome[outside]
+        theta = np.linalg.solve(rows.T @ rows + RIDGE * np.eye(rows.shape[1]), rows.T @ y)
         Q0[inside], Q1[inside] = without[inside] @ theta, with_[inside] @ theta
     return Q0, Q1

@@ -113,15 +113,18 @@ def _probabilities(export: Export) -> str:
     if len(states) > len(svg.COLOURS):
         states = states[np.linspace(0, len(states) - 1, len(svg.COLOURS)).astype(int)]
     ids = np.unique(export.table("policies").numbers("policy_id")).astype(int)
-    drawn = ids[np.unique(np.linspace(0, len(ids) - 1, min(POLICIES, len(ids))).astype(int))]
+    numbers = ids[np.unique(np.linspace(0, len(ids) - 1, min(POLICIES, len(ids))).astype(int))]
     nobody = np.full(len(states), -1)  # no participant's id
     tables = [
-        policies.decides(policies.policy(export, int(number)), protocol, nobody, states) for number in drawn
+        policies.decides(policies.policy(export, int(number)), protocol, nobody, states) for number in numbers
     ]
     series = [
         svg.Series(
             " ".join(f"{value:g}" for value in state),
-            [svg.Point(float(number), float(row[place])) for number, row in zip(drawn, tables, strict=True)],
+            [
+                svg.Point(float(number), float(row[place]))
+                for number, row in zip(numbers, tables, strict=True)
+            ],
         )
         for place, state in enumerate(states)
     ]

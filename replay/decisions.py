@@ -34,8 +34,8 @@ def check(study: Study, report: Report, key: bytes | None) -> None:
         _reward(study, decision, protocol, report)
         where, seed = name(decision), decision["seed"]
         if key is not None:
-            drawn = draw.seed(key, decision["participant_id"], decision["decision_index"])
-            report.compare("seed", where, seed, drawn)
+            keyed_seed = draw.seed(key, decision["participant_id"], decision["decision_index"])
+            report.compare("seed", where, seed, keyed_seed)
         action = draw.action(seed, decision["act_prob"]) if decision["available"] else 0
         report.compare("action", where, decision["action"], action)
         _availability(study, decision, protocol, report)

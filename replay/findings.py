@@ -75,16 +75,19 @@ class Report:
         """Compare numbers that must be equal to the bit or, on a machine with another arithmetic, within
         `tolerance` times the largest of them. Return True if they are."""
         try:
-            ours, theirs = np.asarray(recomputed, dtype=np.float64), np.asarray(stored, dtype=np.float64)
+            replay_value, export_value = (
+                np.asarray(recomputed, dtype=np.float64),
+                np.asarray(stored, dtype=np.float64),
+            )
         except (TypeError, ValueError):
             return self.compare(kind, where, stored, recomputed)
-        same_shape = ours.shape == theirs.shape
-        if same_shape and np.array_equal(ours, theirs, equal_nan=True):
+        same_shape = replay_value.shape == export_value.shape
+        if same_shape and np.array_equal(replay_value, export_value, equal_nan=True):
             self.held[kind] += 1
             return True
-        finite = np.isfinite(theirs).all() and np.isfinite(ours).all()
-        bound = tolerance * float(np.abs(ours).max(initial=0))
-        if not (same_shape and finite and (np.abs(theirs - ours) <= bound).all()):
+        finite = np.isfinite(export_value).all() and np.isfinite(replay_value).all()
+        bound = tolerance * float(np.abs(replay_value).max(initial=0))
+        if not (same_shape and finite and (np.abs(export_value - replay_value) <= bound).all()):
             self.diverge(kind, where, stored, recomputed)
             return False
         self.approximate(kind, where, stored, recomputed)
@@ -92,13 +95,13 @@ class Report:
 
     def approximate(self, kind: str, where: str, stored: Any, recomputed: Any) -> None:
         """Record values that may differ, but only under another arithmetic."""
-        at, theirs, ours = _difference(stored, recomputed)
-        self.near.setdefault(kind, []).append(Divergence(kind, where + at, theirs, ours))
+        at, export_value, replay_value = _difference(stored, recomputed)
+        self.near.setdefault(kind, []).append(Divergence(kind, where + at, export_value, replay_value))
 
     def diverge(self, kind: str, where: str, stored: Any, recomputed: Any) -> None:
         """Record a divergence."""
-        at, theirs, ours = _difference(stored, recomputed)
-        self._count(Divergence(kind, where + at, theirs, ours))
+        at, export_value, replay_value = _difference(stored, recomputed)
+        self._count(Divergence(kind, where + at, export_value, replay_value))
 
     def _count(self, divergence: Divergence) -> None:
         self.diverged[divergence.kind] += 1
@@ -140,7 +143,9 @@ class Report:
 def _equal(stored: Any, recomputed: Any) -> bool:
     if isinstance(stored, list) and isinstance(recomputed, list):
         pairs = zip(stored, recomputed, strict=False)
-        return len(stored) == len(recomputed) and all(_equal(theirs, ours) for theirs, ours in pairs)
+        return len(stored) == len(recomputed) and all(
+            _equal(export_value, replay_value) for export_value, replay_value in pairs
+        )
     if isinstance(stored, float) and isinstance(recomputed, float) and math.isnan(stored):
         return math.isnan(recomputed)
     # Python's True equals 1, but an export that says 1 for true is another export
@@ -150,13 +155,19 @@ def _equal(stored: Any, recomputed: Any) -> bool:
 def _difference(stored: Any, recomputed: Any) -> tuple[str, str, str]:
     """Return the place of the first difference in two values, and the texts of both there. The place is an
     element where the values are lists of equal length, else empty."""
-    theirs, ours = _listed(stored), _listed(recomputed)
-    if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
-        for place, (their_element, our_element) in enumerate(zip(theirs, ours, strict=True)):
-            if not _equal(their_element, our_element):
-                within, their_text, our_text = _difference(their_element, our_element)
-                return f", element {place}{within}", their_text, our_text
-    return "", _short(theirs), _short(ours)
+    export_value, replay_value = _listed(stored), _listed(recomputed)
+    if (
+        isinstance(export_value, list)
+        and isinstance(replay_value, list)
+        and len(export_value) == len(replay_value)
+    ):
+        for place, (export_element, replay_element) in enumerate(
+            zip(export_value, replay_value, strict=True)
+        ):
+            if not _equal(export_element, replay_element):
+                within, export_text, replay_text = _difference(export_element, replay_element)
+                return f", element {place}{within}", export_text, replay_text
+    return "", _short(export_value), _short(replay_value)
 
 
 def _listed(value: Any) -> Any:

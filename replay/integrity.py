@@ -107,6 +107,6 @@ def whole(study: Study, report: Report) -> None:
     report.compare(KIND, "removals from learning, by the audit", study.removed, removals)
     # other answers of the app for a point that had its decision are in the audit too
     corrections = [act["after"] or {} for act in acts if act["act"] == "correct"]
-    noted = [correction.get("rid") for correction in corrections if correction.get("source") == "actions"]
+    audited = [correction.get("rid") for correction in corrections if correction.get("source") == "actions"]
     stored = [row["decision_id"] for row in study.tables["answers"] if row["source"] == "actions"]
-    report.compare("answers", "later bodies, by the audit", sorted(stored), sorted(noted))
+    report.compare("answers", "later bodies, by the audit", sorted(stored), sorted(audited))

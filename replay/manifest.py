@@ -38,6 +38,8 @@ def check(study: Study, facts: Manifest, report: Report) -> None:
     stored = facts.study.model_dump()
     stored_values = [stored[name] for name in expected]
     report.compare("reference", "the manifest's study", stored_values, [*expected.values()])
-    described = [[row["table"], row["column"], row["kind"]] for row in study.tables["dictionary"]]
-    listed = [[name, *column] for name, table in facts.tables.items() for column in table.columns]
-    report.compare("checksum", "columns of the tables, by the dictionary", listed, described)
+    dictionary_columns = [[row["table"], row["column"], row["kind"]] for row in study.tables["dictionary"]]
+    manifest_columns = [[name, *column] for name, table in facts.tables.items() for column in table.columns]
+    report.compare(
+        "checksum", "columns of the tables, by the dictionary", manifest_columns, dictionary_columns
+    )

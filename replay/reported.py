@@ -34,11 +34,11 @@ def check(study: Study, report: Report) -> None:
     for window in study.tables["windows"]:
         person, index = window["participant_id"], window["decision_index"]
         where = f"window {window['id']} (participant {person}, point {index})"
-        drawn = study.points.get((person, index))
-        report.compare("window", where, window["kind"] == "missed", drawn is None)
-        if drawn is None:
+        decision_there = study.points.get((person, index))
+        report.compare("window", where, window["kind"] == "missed", decision_there is None)
+        if decision_there is None:
             continue
-        begins = [drawn["act_gen_timestamp"] - timedelta(hours=back) for back in sorted(hours)]
+        begins = [decision_there["act_gen_timestamp"] - timedelta(hours=back) for back in sorted(hours)]
         begin = window["query_start"] if window["query_start"] in begins else next(iter(begins), None)
         stored = [window["query_start"], window["query_end"]]
         report.compare("window", f"{where}, query", stored, [begin, window["ended_at"]])
