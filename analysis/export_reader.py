@@ -1,4 +1,4 @@
-"""Reading an export: a folder, or a .zip of one, as docs/export.md has it. Only its CSV files are read."""
+"""The reader of an export: a folder, or a .zip of one, as docs/export.md has it. Only CSV files are read."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ FORMAT = "kairos-export-1"
 
 
 class BadExport(ValueError):
-    """An export that cannot be read; the message says why."""
+    """An export cannot be read; the message says why."""
 
 
 def _number(text: str) -> float:
@@ -38,33 +38,34 @@ READERS: dict[str, Callable[[str], Any]] = {
     "numbers": _parsed,
     "integers": _parsed,
 }
-"""How a field of each kind is read; of all others the text stays. A null is NaN, None or the empty text."""
+"""The function that reads a field, by kind. Fields of other kinds stay texts. A null is NaN, None or the
+empty text."""
 NUMERIC = {"number", "integer", "boolean"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """A table's columns by name, all of one length. Numbers, integers and booleans are float64 with NaN for
-    null."""
+    """A table's columns by name, all of the same length. Numbers, integers and booleans are float64 with NaN
+    for null."""
 
     columns: dict[str, Any]
     rows: int
 
     def numbers(self, name: str) -> Floats:
-        """A numeric column (rows,). Raises BadExport where there is none of this name."""
-        if not isinstance(found := self.columns.get(name), np.ndarray):
+        """Return a numeric column (rows,). Raises BadExport where there is none of this name."""
+        if not isinstance(column := self.columns.get(name), np.ndarray):
             raise BadExport(f"no numeric column {name}; there are {', '.join(self.columns)}")
-        return found
+        return column
 
     def list(self, name: str) -> list[Any]:
-        """Any other column. Raises BadExport where there is none of this name."""
-        if not isinstance(found := self.columns.get(name), list):
+        """Return a column that is not numeric. Raises BadExport where there is none of this name."""
+        if not isinstance(column := self.columns.get(name), list):
             raise BadExport(f"no column {name}; there are {', '.join(self.columns)}")
-        return found
+        return column
 
 
 class Export:
-    """An export on disk. Tables are read when they are asked for, once."""
+    """An export on disk. Each table is read when it is first needed, and then kept."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,20 +73,29 @@ class Export:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """manifest.json. Raises BadExport for another format."""
+        """The contents of manifest.json. Raises BadExport for another format."""
         with self._open("manifest.json") as stream:
-            found: dict[str, Any] = json.load(stream)
-        if found.get("format") != FORMAT:
-            raise BadExport(f"format {found.get('format')!r} is not {FORMAT}")
-        return found
+            contents: dict[str, Any] = json.load(stream)
+        if contents.get("format") != FORMAT:
+            raise BadExport(f"format {contents.get('format')!r} is not {FORMAT}")
+        return contents
 
     def table(self, name: str) -> Table:
-        """The table `name`. Raises BadExport where the export has none."""
+        """Return the table `name`. Raises BadExport where the export has none."""
         if name not in self._tables:
             if name not in self.manifest["tables"]:
                 raise BadExport(f"the export has no table {name}")
+            kinds = dict(self.manifest["tables"][name]["columns"])
+            csv.field_size_limit(1 << 30)  # a covariance is one field
             with self._open(f"{name}.csv") as stream:
-                self._tables[name] = _read(stream, dict(self.manifest["tables"][name]["columns"]))
+                lines = csv.reader(stream)
+                header, rows = next(lines), list(lines)
+            columns: dict[str, Any] = {}
+            for place, column in enumerate(header):
+                kind = kinds.get(column, "text")
+                values = [READERS.get(kind, str)(row[place]) for row in rows]
+                columns[column] = np.array(values, dtype=np.float64) if kind in NUMERIC else values
+            self._tables[name] = Table(columns, len(rows))
         return self._tables[name]
 
     @contextmanager
@@ -96,21 +106,9 @@ class Export:
                     yield stream
                 return
             with zipfile.ZipFile(self.path) as archive:
+                # somebody may have packed the folder itself instead of its files
                 inside = next(entry for entry in archive.namelist() if entry.rpartition("/")[2] == name)
                 with archive.open(inside) as raw:
                     yield io.TextIOWrapper(raw, encoding="utf-8", newline="")
         except (OSError, StopIteration, zipfile.BadZipFile) as error:
             raise BadExport(f"{self.path}: no file {name} can be read ({error})") from error
-
-
-def _read(stream: io.TextIOBase, kinds: dict[str, str]) -> Table:
-    csv.field_size_limit(1 << 30)
-    lines = csv.reader(stream)
-    header = next(lines)
-    rows = list(lines)
-    columns: dict[str, Any] = {}
-    for place, name in enumerate(header):
-        kind = kinds.get(name, "text")
-        values = [READERS.get(kind, str)(row[place]) for row in rows]
-        columns[name] = np.array(values, dtype=np.float64) if kind in NUMERIC else values
-    return Table(columns, len(rows))

@@ -1,8 +1,8 @@
 """The value of another policy, from the decisions of this one.
 
-The value is the mean proximal outcome had action 1 been drawn with probability e instead of p, at the
-states that the trial met: what the other policy would have done to later states is not in it. With w =
-e/p where a message was sent and (1 - e)/(1 - p) where not, and N rows,
+The value is the mean proximal outcome had action 1 been drawn with probability e instead of p, at the states
+that the trial met. It leaves out the other policy's effect on later states. With w = e/p where a message was
+sent and (1 - e)/(1 - p) where not, and N rows,
 
     IPS    sum w Y / N
     SNIPS  sum w Y / sum w
@@ -30,8 +30,8 @@ RIDGE = 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """A policy's value by each estimator, what it gains over the trial's own policy by the doubly robust
-    one, and what the estimates rest on."""
+    """A policy's value by each estimator, its gain over the trial's own policy by the doubly robust one, and
+    the amount of data behind the estimates."""
 
     ips: Estimate
     snips: Estimate
@@ -52,8 +52,8 @@ def value(
     covariates: Floats,
     level: float = 0.95,
 ) -> Value:
-    """The value of a policy that sends with probability `other` (n,) where `probability` (n,) was used;
-    `covariates` (n, k), without an intercept, are for the outcome model.
+    """Return the value of a policy that sends with probability `other` (n,) where `probability` (n,) was
+    used. `covariates` (n, k), without an intercept, are for the outcome model.
 
     Raises ValueError unless there are two participants and every probability is within (0, 1)."""
     codes = np.unique(participant, return_inverse=True)[1]
@@ -62,7 +62,8 @@ def value(
     if probability.min() <= 0 or probability.max() >= 1:
         raise ValueError("every logged probability must be within 0 and 1")
     w = np.where(action == 1, other / probability, (1 - other) / (1 - probability))
-    robust = _robust(outcome, action, other, w, codes, covariates)
+    Q0, Q1 = predictions(outcome, action, codes, covariates)
+    robust = other * Q1 + (1 - other) * Q0 + w * (outcome - np.where(action == 1, Q1, Q0))
     ones = np.ones_like(w)
     return Value(
         _ratio(w * outcome, ones, codes, level),
@@ -77,38 +78,28 @@ def value(
 
 
 def _ratio(top: Floats, bottom: Floats, codes: Ints, level: float) -> Estimate:
-    """sum(top) / sum(bottom) with its interval over participants."""
+    """Return sum(top) / sum(bottom) with its interval over participants."""
     total, m = bottom.sum(), int(codes.max()) + 1
-    found = top.sum() / total
-    influence = np.bincount(codes, weights=top - found * bottom, minlength=m) / total
+    ratio = top.sum() / total
+    influence = np.bincount(codes, weights=top - ratio * bottom, minlength=m) / total
     error = np.sqrt((influence**2).sum() * m / (m - 1))
-    return estimate(float(found), float(error), m - 1, level)
-
-
-def _robust(
-    outcome: Floats, action: Floats, other: Floats, w: Floats, codes: Ints, covariates: Floats
-) -> Floats:
-    """The doubly robust terms (n,)."""
-    Q0, Q1 = predictions(outcome, action, codes, covariates)
-    return other * Q1 + (1 - other) * Q0 + w * (outcome - np.where(action == 1, Q1, Q0))
+    return estimate(float(ratio), float(error), m - 1, level)
 
 
 def predictions(outcome: Floats, action: Floats, codes: Ints, covariates: Floats) -> tuple[Floats, Floats]:
-    """Predicted outcomes (n,) without and with a message, each from the other folds' participants."""
+    """Return the predicted outcomes (n,) without and with a message, each from the other folds'
+    participants."""
     spread = covariates.std(axis=0)
     x = (covariates - covariates.mean(axis=0)) / np.where(spread > 0, spread, 1)
     x = np.hstack([np.ones((len(x), 1)), x])
     without, with_ = np.hstack([x, 0 * x]), np.hstack([x, x])
-    taken = np.where((action == 1)[:, None], with_, without)
+    design = np.where((action == 1)[:, None], with_, without)
     Q0, Q1 = np.zeros(len(x)), np.zeros(len(x))
+    # whole participants are left out, since the rows of one are alike
     fold = codes % min(FOLDS, int(codes.max()) + 1)
-    for held in range(int(fold.max()) + 1):
-        there, rest = fold == held, fold != held
-        theta = _ridge(taken[rest], outcome[rest])
-        Q0[there], Q1[there] = without[there] @ theta, with_[there] @ theta
+    for number in range(int(fold.max()) + 1):
+        inside, outside = fold == number, fold != number
+        rows, y = design[outside], outcome[outside]
+        theta = np.linalg.solve(rows.T @ rows + RIDGE * np.eye(rows.shape[1]), rows.T @ y)
+        Q0[inside], Q1[inside] = without[inside] @ theta, with_[inside] @ theta
     return Q0, Q1
-
-
-def _ridge(x: Floats, y: Floats) -> Floats:
-    found = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y)
-    return np.asarray(found, dtype=np.float64)

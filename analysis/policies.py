@@ -1,4 +1,4 @@
-"""What a stored policy, or any fixed probability, would have done at the decisions of a trial."""
+"""Stored policies, and the probabilities that they or a constant would have given at a trial's decisions."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,13 @@ from analysis.long_table import Trial
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """A policy's numbers: of all participants `mean` (p,), `covariance` and `sigma_u` (p, p) and
-    `noise_variance`; the ids of the `participants` in the fit; the advantage of who is not in it,
-    `advantage_mean` (q,) and `advantage_covariance` (q, q), and of who is, by participant id, in `blocks`. It
-    contains the learning rows up to `row_seq` and was fitted under version `protocol_id` of the protocol.
-    Blocks of policies that served nobody are not kept."""
+    """A policy's numbers.
+
+    `mean` (p,), `covariance`, `sigma_u` (p, p) and `noise_variance` are the population's; `participants` are
+    the ids of the people in the fit. The advantage is `advantage_mean` (q,) and `advantage_covariance` (q, q)
+    for everybody who is not in the fit, and in `blocks`, by participant id, for those who are. (Blocks of
+    policies that served nobody are not in the export.) The policy contains the learning rows up to `row_seq`
+    and was fitted under version `protocol_id` of the protocol."""
 
     policy_id: int
     protocol_id: int
@@ -34,19 +36,19 @@ class Policy:
 
 
 def protocol(export: Export) -> Protocol:
-    """The protocol in force when the export was made: the newest one."""
+    """Return the protocol in force when the export was made, which is the newest one."""
     return list(versions(export).values())[-1]
 
 
 def versions(export: Export) -> dict[int, Protocol]:
-    """Every version of the protocol, by its id, in their order."""
+    """Return every version of the protocol, by its id, in their order."""
     table = export.table("protocols")
-    ids = table.numbers("id").astype(int).tolist()
-    return {one: load_protocol(document) for one, document in zip(ids, table.list("document"), strict=True)}
+    rows = zip(table.numbers("id").astype(int).tolist(), table.list("document"), strict=True)
+    return {number: load_protocol(document) for number, document in rows}
 
 
 def policy(export: Export, policy_id: int) -> Policy:
-    """Policy `policy_id`. Raises BadExport where there is none."""
+    """Return policy `policy_id`. Raises BadExport where there is none."""
     table = export.table("policies")
     places = np.flatnonzero(table.numbers("policy_id") == policy_id)
     if places.size == 0:
@@ -57,6 +59,14 @@ def policy(export: Export, policy_id: int) -> Policy:
         for name in ("mean", "covariance", "sigma_u", "advantage_mean", "advantage_covariance")
     }
     p, q = len(numbers["mean"]), len(numbers["advantage_mean"])
+    stored = export.table("policy_blocks")
+    blocks = {}
+    for place in np.flatnonzero(stored.numbers("policy_id") == policy_id):
+        upper = np.zeros((q, q))
+        upper[np.triu_indices(q)] = stored.list("covariance")[place]
+        covariance = upper + np.triu(upper, 1).T
+        person = int(stored.numbers("participant_id")[place])
+        blocks[person] = (np.array(stored.list("mean")[place]), covariance)
     return Policy(
         policy_id,
         int(table.numbers("protocol_id")[row]),
@@ -68,51 +78,40 @@ def policy(export: Export, policy_id: int) -> Policy:
         numbers["advantage_covariance"].reshape(q, q),
         int(np.nan_to_num(table.numbers("row_seq")[row])),
         frozenset(table.list("participants")[row]),
-        _blocks(export, policy_id, q),
+        blocks,
     )
 
 
-def _blocks(export: Export, policy_id: int, q: int) -> dict[int, tuple[Floats, Floats]]:
-    table = export.table("policy_blocks")
-    found = {}
-    for row in np.flatnonzero(table.numbers("policy_id") == policy_id):
-        upper = np.zeros((q, q))
-        upper[np.triu_indices(q)] = table.list("covariance")[row]
-        whole = upper + np.triu(upper, 1).T
-        found[int(table.numbers("participant_id")[row])] = (np.array(table.list("mean")[row]), whole)
-    return found
-
-
 def decides(policy: Policy, protocol: Protocol, participant: Ints, states: Floats) -> Floats:
-    """The probability of a message, (n,), that `policy` gives `participant` (n,) at `states` (n, s). NaN
-    where the block that would decide is not kept or no distribution."""
+    """Return the probability of a message, (n,), that `policy` gives `participant` (n,) at `states` (n, s).
+    It is NaN where the block that would decide is not in the export or gives no distribution."""
     if protocol.probability is not None:
         return np.full(len(participant), protocol.probability)
-    found = np.full(len(participant), np.nan)
+    act_prob = np.full(len(participant), np.nan)
     features = protocol.design.features(states)
     for person in np.unique(participant).tolist():
         member = person in policy.participants
         if member and person not in policy.blocks:
-            continue
+            continue  # the export has no blocks of policies that served nobody
         newcomer = (policy.advantage_mean, policy.advantage_covariance)
         mean, covariance = policy.blocks[person] if member else newcomer
         rows = participant == person
         means, variances = features[rows] @ mean, ((features[rows] @ covariance) * features[rows]).sum(axis=1)
         if np.isfinite(means).all() and (variances >= 0).all():
-            found[rows] = probabilities(means, variances, protocol.allocation)
-    return found
+            act_prob[rows] = probabilities(means, variances, protocol.allocation)
+    return act_prob
 
 
 def alternative(export: Export, trial: Trial, name: str) -> Floats:
-    """The probability of a message, (n,), under the policy called `name`: a number between 0 and 1, or
-    `policy:ID`. NaN where the state is not known. Raises BadExport for another name."""
+    """Return the probability of a message, (n,), under the policy called `name`: a number between 0 and 1, or
+    `policy:ID`. It is NaN where the state is not known. Raises BadExport for another name."""
     kind, _, number = name.partition(":")
     if kind == "policy" and number.isdigit():
-        known = np.isfinite(trial.states()).all(axis=1)
-        found = np.full(trial.table.rows, np.nan)
-        chosen = policy(export, int(number))
-        found[known] = decides(chosen, protocol(export), trial.participant[known], trial.states()[known])
-        return found
+        rows = np.isfinite(trial.states()).all(axis=1)
+        act_prob = np.full(trial.table.rows, np.nan)
+        other = policy(export, int(number))
+        act_prob[rows] = decides(other, protocol(export), trial.participant[rows], trial.states()[rows])
+        return act_prob
     try:
         probability = float(name)
     except ValueError:

@@ -1,6 +1,7 @@
-"""A short HTML page about a trial: tables and plots in one file that loads nothing."""
+"""A short HTML page about a trial: tables and plots in one file that loads nothing else."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from html import escape
 
 import numpy as np
@@ -9,7 +10,6 @@ from analysis import policies, results, svg
 from analysis.export_reader import Export
 from analysis.long_table import Trial, load
 from analysis.randomisation import Count
-from analysis.wcls import Estimate
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#1a202c}
@@ -23,26 +23,35 @@ svg .curve{fill:none;stroke-width:1.6}.legend{display:flex;flex-wrap:wrap;gap:0 
 font-size:.8rem;margin:0}
 """
 GROUPS = 8
-"""Of each grouping, at most this many groups are listed: those with the largest z."""
+"""The number of groups of a grouping that are listed at most: those with the largest z."""
 POLICIES = 40
-"""At most this many policies are drawn, evenly chosen."""
+"""The number of policies that are drawn at most, evenly chosen."""
 
 
 def page(export: Export) -> str:
-    """The page. Raises BadExport for an export that cannot be analysed."""
+    """Return the page. Raises BadExport for an export that cannot be analysed."""
     trial = load(export)
-    study = export.manifest["study"]
+    overview = (
+        ("participants", len(np.unique(trial.participant))),
+        ("decision points due", trial.table.rows),
+        ("decided", int((trial.column("decided") == 1).sum())),
+        ("randomised", int(trial.randomised.sum())),
+        ("messages sent", int(np.nansum(trial.column("action")[trial.randomised]))),
+        ("outcomes observed", int(np.isfinite(trial.column("outcome")).sum())),
+        ("mean outcome", float(np.nanmean(trial.column("outcome")))),
+    )
+    missing = [(kind, count, count / trial.table.rows) for kind, count in trial.missing().items()]
     sections = (
-        ("The trial", _overview(trial)),
+        ("The trial", table(("", "number"), overview)),
         ("Effect of a message", _effects(trial)),
         ("Effect by day", _by_day(trial)),
         ("Probabilities by state over policies", _probabilities(export)),
         ("Engagement by day", _engagement(trial)),
-        ("Missing outcomes", _missing(trial)),
+        ("Missing outcomes", table(("outcome", "rows", "share"), missing)),
         ("Randomisation", _randomisation(trial)),
     )
     body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections)
-    name = escape(str(study["name"]))
+    name = escape(str(export.manifest["study"]["name"]))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
@@ -53,30 +62,17 @@ def page(export: Export) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """An HTML table; numbers are rounded to four digits."""
+    """Return an HTML table; numbers are rounded to four digits."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     lines = ("".join(f"<td>{escape(shown(cell))}</td>" for cell in row) for row in rows)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def shown(cell: object) -> str:
-    """A cell's text."""
+    """Return the text of a cell."""
     if isinstance(cell, float):
         return "-" if np.isnan(cell) else f"{cell:.4g}"
     return str(cell)
-
-
-def _overview(trial: Trial) -> str:
-    rows = [
-        ("participants", len(np.unique(trial.participant))),
-        ("decision points due", trial.table.rows),
-        ("decided", int((trial.column("decided") == 1).sum())),
-        ("randomised", int(trial.randomised.sum())),
-        ("messages sent", int(np.nansum(trial.column("action")[trial.randomised]))),
-        ("outcomes observed", int(np.isfinite(trial.column("outcome")).sum())),
-        ("mean outcome", float(np.nanmean(trial.column("outcome")))),
-    ]
-    return table(("", "number"), rows)
 
 
 def _effects(trial: Trial) -> str:
@@ -87,48 +83,48 @@ def _effects(trial: Trial) -> str:
     rows = []
     for moderators in ((), *((name,) for name in trial.state_names)):
         try:
-            found = results.effects(trial, moderators)
+            effects = results.effects(trial, moderators)
         except ValueError as error:
             return f"{note}<p>{escape(str(error))}</p>"
-        names = found.names if not moderators else (f"where {moderators[0]} = 0", found.names[1])
-        rows += [(name, *_cells(one)) for name, one in zip(names, found.estimates, strict=True)]
+        # the coefficient of "message" is the effect where the moderator is 0
+        names = (f"where {moderators[0]} = 0", effects.names[1]) if moderators else effects.names
+        estimates = zip(names, effects.estimates, strict=True)
+        rows += [(name, *astuple(estimate)) for name, estimate in estimates]
     return note + table(("", "effect", "standard error", "low", "high", "p"), rows)
 
 
-def _cells(one: Estimate) -> tuple[float, ...]:
-    return one.value, one.error, one.low, one.high, one.p
-
-
 def _by_day(trial: Trial) -> str:
+    by_day, over_days = results.effect_by_day(trial), results.effect_over_days(trial)
+    points = [svg.Point(day, effect.value, effect.low, effect.high) for day, effect in by_day]
+    trend = [svg.Point(day, effect.value) for day, effect in over_days]
     return svg.plot(
         "Effect of a message on each study day, with intervals; the line is a linear trend over all days",
         "study day",
-        [
-            svg.Series("each day alone", _points(results.effect_by_day(trial)), joined=False),
-            svg.Series("linear trend", [svg.Point(d, e.value) for d, e in results.effect_over_days(trial)]),
-        ],
+        [svg.Series("each day alone", points, joined=False), svg.Series("linear trend", trend)],
         line=0.0,
     )
 
 
-def _points(found: Iterable[tuple[int, Estimate]]) -> list[svg.Point]:
-    return [svg.Point(day, one.value, one.low, one.high) for day, one in found]
-
-
 def _probabilities(export: Export) -> str:
-    """For somebody who is in no fit, so that policies can be compared."""
+    """Return the plot of the probabilities for somebody who is in no fit, so that policies can be
+    compared."""
     protocol = policies.protocol(export)
     states = np.array(protocol.design.states(), dtype=np.float64)
     if len(states) > len(svg.COLOURS):
         states = states[np.linspace(0, len(states) - 1, len(svg.COLOURS)).astype(int)]
     ids = np.unique(export.table("policies").numbers("policy_id")).astype(int)
-    chosen = ids[np.unique(np.linspace(0, len(ids) - 1, min(POLICIES, len(ids))).astype(int))]
-    nobody = np.full(len(states), -1)
-    found = [policies.decides(policies.policy(export, int(one)), protocol, nobody, states) for one in chosen]
+    numbers = ids[np.unique(np.linspace(0, len(ids) - 1, min(POLICIES, len(ids))).astype(int))]
+    nobody = np.full(len(states), -1)  # no participant's id
+    tables = [
+        policies.decides(policies.policy(export, int(number)), protocol, nobody, states) for number in numbers
+    ]
     series = [
         svg.Series(
-            "".join(f"{value:g} " for value in state).strip(),
-            [svg.Point(float(one), float(row[place])) for one, row in zip(chosen, found, strict=True)],
+            " ".join(f"{value:g}" for value in state),
+            [
+                svg.Point(float(number), float(row[place]))
+                for number, row in zip(numbers, tables, strict=True)
+            ],
         )
         for place, state in enumerate(states)
     ]
@@ -149,20 +145,14 @@ def _engagement(trial: Trial) -> str:
     )
 
 
-def _missing(trial: Trial) -> str:
-    kinds = trial.missing()
-    total = sum(kinds.values())
-    return table(("outcome", "rows", "share"), [(kind, n, n / total) for kind, n in kinds.items()])
-
-
 def _randomisation(trial: Trial) -> str:
-    found = results.randomisation_check(trial)
-    rows = [(found.overall.name, *_counted(found.overall), "")]
-    for name, (counts, p) in found.groups.items():
+    check = results.randomisation_check(trial)
+    rows = [_count_cells(check.overall)]
+    for name, (counts, p) in check.groups.items():
         rows.append((name, "", "", "", "", f"{p:.3g}"))
-        largest = sorted(counts, key=lambda one: -abs(one.z))[:GROUPS]
-        rows += [(one.name, *_counted(one), "") for one in counts if one in largest]
-    balances = [(one.name, one.sent, one.kept, one.standardised, one.z) for one in found.balance]
+        largest = sorted(counts, key=lambda count: -abs(count.z))[:GROUPS]
+        rows += [_count_cells(count) for count in counts if count in largest]
+    balances = [astuple(balance) for balance in check.balance]
     return (
         '<p class="note">Messages sent against the sum of their probabilities; z is standard normal. '
         f"Of each kind at most {GROUPS} groups are listed, those with the largest z.</p>"
@@ -172,5 +162,6 @@ def _randomisation(trial: Trial) -> str:
     )
 
 
-def _counted(one: Count) -> tuple[object, ...]:
-    return one.rows, one.sent, one.expected, one.z
+def _count_cells(count: Count) -> tuple[object, ...]:
+    # the column p belongs to whole groupings
+    return count.name, count.rows, count.sent, count.expected, count.z, ""

@@ -56,37 +56,37 @@ class Effects:
         return self.participants - len(self.alpha) - len(self.beta)
 
     def effect(self, moderators: Floats, level: float = 0.95) -> Estimate:
-        """The effect at `moderators` (p,): moderators'beta."""
+        """Return the effect at `moderators` (p,): moderators'beta."""
         variance = moderators @ self.covariance[len(self.alpha) :, len(self.alpha) :] @ moderators
         return estimate(float(moderators @ self.beta), float(np.sqrt(variance)), self.freedom, level)
 
     def coefficients(self, level: float = 0.95) -> list[Estimate]:
-        """Each element of beta."""
+        """Return the estimate of each element of beta."""
         return [self.effect(unit, level) for unit in np.eye(len(self.beta))]
 
     def joint_p(self) -> float:
-        """The p-value of "no effect anywhere": all of beta is 0."""
+        """Return the p-value of "no effect anywhere": all of beta is 0."""
         p, q, m = len(self.beta), len(self.alpha), self.participants
         T2 = float(self.beta @ np.linalg.solve(self.covariance[q:, q:], self.beta))
         return float(stats.f.sf(T2 * (m - q - p) / (p * (m - q - 1)), p, m - q - p))
 
 
 def estimate(value: float, error: float, freedom: int, level: float = 0.95) -> Estimate:
-    """`value` with a t interval."""
+    """Return `value` with a t interval."""
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
     p = float(2 * stats.t.sf(abs(value) / error, freedom)) if error > 0 else float("nan")
     return Estimate(value, error, value - half, value + half, p)
 
 
 def weights(action: Floats, probability: Floats, numerator: Floats) -> Floats:
-    """W (n,) of each row."""
-    sent, kept = numerator / probability, (1 - numerator) / (1 - probability)
-    return np.where(action == 1, sent, kept)
+    """Return the weight W (n,) of each row."""
+    sent, not_sent = numerator / probability, (1 - numerator) / (1 - probability)
+    return np.where(action == 1, sent, not_sent)
 
 
 def numerator_by(cells: Floats, probability: Floats) -> Floats:
-    """A state-dependent numerator (n,): the mean `probability` over the rows with the same `cells` (n, k).
-    The moderators must tell the cells apart."""
+    """Return a state-dependent numerator (n,): the mean `probability` over the rows with the same `cells`
+    (n, k). The moderators must tell the cells apart."""
     _, where = np.unique(cells, axis=0, return_inverse=True)
     where = where.ravel()
     means = np.bincount(where, weights=probability) / np.bincount(where)
@@ -104,36 +104,31 @@ def fit(
     available: Bools | None = None,
     corrected: bool = True,
 ) -> Effects:
-    """Effects from n rows: `outcome`, `action` (0 or 1), `probability` of action 1, `participant` (n,),
-    `moderators` (n, p) and `controls` (n, q), both with their intercepts. `numerator` is one number, (n,)
-    numbers, or None for the mean probability; rows that are not `available` do not count. `corrected`
+    """Estimate effects from n rows: `outcome`, `action` (0 or 1), `probability` of action 1, `participant`
+    (n,), `moderators` (n, p) and `controls` (n, q), both with their intercepts. `numerator` is one number,
+    (n,) numbers, or None for the mean probability; rows that are not `available` do not count. `corrected`
     chooses Mancl and DeRouen's correction.
 
     Raises ValueError where the rows do not determine the coefficients or leave no degree of freedom."""
-    chosen = np.ones(len(outcome), dtype=bool) if available is None else available
-    probability = probability[chosen]
+    counted = np.ones(len(outcome), dtype=bool) if available is None else available
+    probability = probability[counted]
     if not len(probability) or probability.min() <= 0 or probability.max() >= 1:
         raise ValueError("rows that count need a probability between 0 and 1, and there must be some")
-    wanted = probability.mean() if numerator is None else numerator
-    pt = (
-        np.broadcast_to(wanted, len(outcome))[chosen]
-        if np.ndim(wanted)
-        else np.full(len(probability), wanted)
-    )
-    a = action[chosen].astype(np.float64)
-    D = np.hstack([controls[chosen], (a - pt)[:, None] * moderators[chosen]])
-    found, covariance, m = weighted(
-        D, outcome[chosen], weights(a, probability, pt), participant[chosen], corrected
-    )
+    top = probability.mean() if numerator is None else numerator
+    pt = np.broadcast_to(top, len(outcome))[counted] if np.ndim(top) else np.full(len(probability), top)
+    a = action[counted].astype(np.float64)
+    D = np.hstack([controls[counted], (a - pt)[:, None] * moderators[counted]])
+    W = weights(a, probability, pt)
+    coefficients, covariance, m = weighted(D, outcome[counted], W, participant[counted], corrected)
     q = controls.shape[1]
-    return Effects(found[:q], found[q:], covariance, m, len(a))
+    return Effects(coefficients[:q], coefficients[q:], covariance, m, len(a))
 
 
 def weighted(
     D: Floats, outcome: Floats, W: Floats, participant: Ints, corrected: bool
 ) -> tuple[Floats, Floats, int]:
-    """Coefficients (k,), covariance (k, k) and number of participants of weighted least squares on D (n, k)
-    with rows clustered by participant. Raises ValueError as `fit` does."""
+    """Return the coefficients (k,), their covariance (k, k) and the number of participants of weighted least
+    squares on D (n, k) with rows clustered by participant. Raises ValueError as `fit` does."""
     codes = np.unique(participant, return_inverse=True)[1]
     m, k = int(codes.max()) + 1, D.shape[1]
     if m <= k:
@@ -142,21 +137,18 @@ def weighted(
     M = WD.T @ D
     if np.linalg.matrix_rank(M, hermitian=True) < k:
         raise ValueError("the rows do not determine the coefficients: a moderator or control is redundant")
-    found = np.linalg.solve(M, WD.T @ outcome)
-    scores = np.zeros((m, k))
-    np.add.at(scores, codes, WD * (outcome - D @ found)[:, None])
+    coefficients = np.linalg.solve(M, WD.T @ outcome)
+    scores: Floats = np.zeros((m, k))
+    np.add.at(scores, codes, WD * (outcome - D @ coefficients)[:, None])
     if corrected:
-        scores = _corrected(scores, WD, D, codes, M)
+        # u_i = (I - B_i M^-1)^-1 s_i instead of s_i, with B_i summed over the rows of each participant
+        order = np.argsort(codes, kind="stable")
+        starts = np.searchsorted(codes[order], np.arange(m))
+        B = np.add.reduceat(WD[order][:, :, None] * D[order][:, None, :], starts, axis=0)
+        left = np.eye(k) - np.linalg.solve(M, B.mT).mT
+        if np.linalg.cond(left).max() > 1e12:
+            problem = "one participant alone determines a coefficient: leave out what only that one has"
+            raise ValueError(problem)
+        scores = np.asarray(np.linalg.solve(left, scores[:, :, None])[:, :, 0], dtype=np.float64)
     half = np.linalg.solve(M, scores.T)
-    return np.asarray(found, dtype=np.float64), half @ half.T, m
-
-
-def _corrected(scores: Floats, WD: Floats, D: Floats, codes: Ints, M: Floats) -> Floats:
-    """u_i = (I - B_i M^-1)^-1 s_i of all participants, (m, k)."""
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(len(scores)))
-    B = np.add.reduceat(WD[order][:, :, None] * D[order][:, None, :], starts, axis=0)
-    left = np.eye(len(M)) - np.linalg.solve(M, B.mT).mT
-    if np.linalg.cond(left).max() > 1e12:
-        raise ValueError("one participant alone determines a coefficient: leave out what only that one has")
-    return np.asarray(np.linalg.solve(left, scores[:, :, None])[:, :, 0], dtype=np.float64)
+    return np.asarray(coefficients, dtype=np.float64), half @ half.T, m

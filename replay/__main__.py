@@ -11,26 +11,22 @@ from replay.checks import replay
 from replay.format.reading import Unreadable
 
 
-def _hexadecimal(text: str) -> bytes:
-    return bytes.fromhex(text)
-
-
 def main(words: list[str] | None = None) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m replay", description=__doc__)
     parser.add_argument("export", type=Path, help="folder or zip")
     parser.add_argument(
-        "--key", type=_hexadecimal, metavar="HEX", help="the study's key, once it is revealed"
+        "--key", type=bytes.fromhex, metavar="HEX", help="the study's key, once it is revealed"
     )
     parser.add_argument("--sha256", metavar="HEX", help="of manifest.json, as the service told it")
-    asked = parser.parse_args(words)
+    options = parser.parse_args(words)
     try:
-        report = replay(asked.export, asked.key, asked.sha256)
+        report = replay(options.export, options.key, options.sha256)
     except Unreadable as unreadable:
-        print(f"kairos: {asked.export} cannot be replayed: {unreadable}", file=sys.stderr)
+        print(f"kairos: {options.export} cannot be replayed: {unreadable}", file=sys.stderr)
         return 2
     count = sum(report.diverged.values())
-    print(f"replay of {asked.export}", *report.lines(), sep="\n")
+    print(f"replay of {options.export}", *report.lines(), sep="\n")
     print(f"{count} divergences" if count else "no divergence")
     return 1 if count else 0
 

@@ -1,7 +1,7 @@
-"""A whole replay, in its order: what later checks rely on is checked first."""
+"""A whole replay, in its order: checks come after those that they rely on."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from replay.format.writing import MANIFEST, sha256
 from replay.tables import TABLES, Study
 
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""The errors of a check that meets a row which nothing but an alteration can have made."""
 
 
 def replay(path: Path, key: bytes | None = None, anchor: str | None = None) -> Report:
@@ -25,15 +26,17 @@ def replay(path: Path, key: bytes | None = None, anchor: str | None = None) -> R
     service told it when it wrote the export.
     """
     report = Report()
-    with reading.opened(path) as opened:
-        facts = reading.manifest(opened)
+    with reading.opened(path) as folder:
+        facts = reading.manifest(folder)
         if anchor is not None:
-            report.compare("checksum", MANIFEST, sha256(opened / MANIFEST), anchor)
-        reading.check_files(opened, facts, report)
-        tables = {name: reading.table(opened, name, facts, report) for name in facts.tables}
-    _need(tables)
+            report.compare("checksum", MANIFEST, sha256(folder / MANIFEST), anchor)
+        reading.check_files(folder, facts, report)
+        tables = {name: reading.table(folder, name, facts, report) for name in facts.tables}
+    missing = [name for name in ("trial", "dictionary", *TABLES) if name not in tables]
+    if missing:
+        raise Unreadable(f"the export lacks {', '.join(missing)}")
     try:
-        study = Study(tables, facts.study.model_dump(), _as_of(facts))
+        study = Study(tables, facts.study.model_dump(), as_of(facts))
     except DAMAGE as error:
         raise Unreadable(f"a row cannot be used: {type(error).__name__}: {error}") from None
     whole(study, tables["trial"], key or _revealed(facts), report, facts)
@@ -44,59 +47,55 @@ def replay(path: Path, key: bytes | None = None, anchor: str | None = None) -> R
 def whole(
     study: Study, long: list[Row], key: bytes | None, report: Report, facts: Manifest | None = None
 ) -> None:
-    """Every check of a whole study."""
-    with _usable(report):
-        _whole(study, long, key, report, facts)
+    """Check a whole study, and against its export's manifest where `facts` are passed in."""
+    with _damage_diverges(report):
+        if facts is not None:
+            revealed = _revealed(facts)
+            if revealed is not None and key is not None and revealed != key:
+                report.diverge("seed", "study_key", revealed.hex(), "another key, the one that was given")
+            if key is None:
+                note = "seeds are not verified: the study's key is not revealed (--key HEX gives it)"
+                report.notes.append(note)
+            else:
+                published = facts.study_key_sha256
+                report.compare("seed", "study_key_sha256", published, hashlib.sha256(key).hexdigest())
+            for fault in audit_chain.check(study.tables["audit"], facts.study_key_sha256):
+                report.diverge("audit", fault, "a chain with a fault", "a whole chain")
+            report.held["audit"] += len(study.tables["audit"])
+            manifest.check(study, facts, report)
+            hashes = {str(version["id"]): version["hash"] for version in study.tables["protocols"]}
+            report.compare("protocol", "the manifest's hashes", facts.protocol_hashes, hashes)
+        integrity.whole(study, report)
+        fits.check(study, report)  # before the decisions, which need the blocks it computes again
+        some(study, key, report)
+        fits.faults(study, report)  # after the decisions, which tell from which blocks they fell back
+        learning_rows.complete(study, report)
+        reported.long_table(study, long, report)
 
 
 @contextmanager
-def _usable(report: Report) -> Iterator[None]:
-    """The rows that the block looks at; one with which it cannot go on is a divergence."""
+def _damage_diverges(report: Report) -> Iterator[None]:
+    """Record a divergence where the block cannot go on with a row."""
     try:
         yield
     except DAMAGE as error:
         report.diverge("reference", "a row", f"{type(error).__name__}: {error}", "rows that can be replayed")
 
 
-def _whole(study: Study, long: list[Row], key: bytes | None, report: Report, facts: Manifest | None) -> None:
-    if facts is not None:
-        _key(facts, key, report)
-        _chain(study, facts, report)
-        manifest.check(study, facts, report)
-        hashes = {str(version["id"]): version["hash"] for version in study.tables["protocols"]}
-        report.compare("protocol", "the manifest's hashes", facts.protocol_hashes, hashes)
-    integrity.whole(study, report)
-    fits.check(study, report)
-    some(study, key, report)
-    fits.faults(study, report)
-    learning_rows.complete(study, report)
-    reported.long_table(study, long, report)
-
-
-def _chain(study: Study, facts: Manifest, report: Report) -> None:
-    """The audit's rows follow each other, from the hash of the study's key on."""
-    rows = study.tables["audit"]
-    for fault in audit_chain.check(rows, facts.study_key_sha256):
-        report.diverge("audit", fault, "a chain with a fault", "a whole chain")
-    report.held["audit"] += len(rows)
-
-
 def some(study: Study, key: bytes | None, report: Report) -> None:
-    """The checks that need not all participants: each decision, its answers and its learning rows."""
-    with _usable(report):
-        integrity.check(study, report)
+    """Run the checks that do not need all participants: each decision, its answers and its learning rows."""
+    with _damage_diverges(report):
+        integrity.protocols(study, report)
+        integrity.decisions(study, report)
+        integrity.policies(study, report)
+        integrity.learning_rows(study, report)
         reported.check(study, report)
         decisions.check(study, report, key)
         learning_rows.check(study, report)
 
 
-def _need(tables: Mapping[str, list[Row]]) -> None:
-    missing = [name for name in ("trial", "dictionary", *TABLES) if name not in tables]
-    if missing:
-        raise Unreadable(f"the export lacks {', '.join(missing)}")
-
-
-def _as_of(facts: Manifest) -> datetime:
+def as_of(facts: Manifest) -> datetime:
+    """Return the instant that an export shows. Raises Unreadable."""
     try:
         return datetime.fromisoformat(facts.as_of)
     except ValueError:
@@ -108,14 +107,3 @@ def _revealed(facts: Manifest) -> bytes | None:
         return None if facts.study_key is None else bytes.fromhex(facts.study_key)
     except ValueError:
         raise Unreadable("study_key is not hexadecimal") from None
-
-
-def _key(facts: Manifest, key: bytes | None, report: Report) -> None:
-    """The key is the one whose hash was published."""
-    revealed = _revealed(facts)
-    if revealed is not None and key is not None and revealed != key:
-        report.diverge("seed", "study_key", revealed.hex(), "another key, the one that was given")
-    if key is None:
-        report.notes.append("seeds are not verified: the study's key is not revealed (--key HEX gives it)")
-        return
-    report.compare("seed", "study_key_sha256", facts.study_key_sha256, hashlib.sha256(key).hexdigest())

@@ -1,4 +1,5 @@
-"""What a replay finds: for each kind of check how often it held, and the first place where it did not."""
+"""The findings of a replay: for each kind of check how often it held, and the first place where it did
+not."""
 
 import math
 from collections import Counter
@@ -33,14 +34,15 @@ KINDS = {
     "trial table": "the long table follows from the other tables",
 }
 SAME_ARITHMETIC = 9
-"""Where so many times more numbers agree to the bit than only within rounding, this machine computes as the
+"""If this many times more numbers agree to the bit than only within rounding, this machine computes as the
 service did, and a number that does not agree to the bit was altered."""
 SHORT = 160
+"""The characters of a value that a divergence shows at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """A place where the export says something else than the replay."""
+    """A place where the export differs from the replay."""
 
     kind: str
     where: str
@@ -50,8 +52,9 @@ class Divergence:
 
 @dataclass
 class Report:
-    """Counts and first divergences by kind; `faults` are damages that decisions fell back from, `notes` what
-    could not be checked."""
+    """Counts and first divergences by kind. `near` are the numbers that agree within rounding only, until
+    `conclude` decides about them; `faults` are damages that decisions fell back from; `notes` say what could
+    not be checked."""
 
     held: Counter[str] = field(default_factory=Counter)
     diverged: Counter[str] = field(default_factory=Counter)
@@ -61,7 +64,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def compare(self, kind: str, where: str, stored: Any, recomputed: Any) -> bool:
-        """Values that must be equal; NaN equals NaN."""
+        """Compare values that must be equal; NaN equals NaN. Return True if they are."""
         if _equal(stored, recomputed):
             self.held[kind] += 1
             return True
@@ -69,46 +72,53 @@ class Report:
         return False
 
     def close(self, kind: str, where: str, stored: Any, recomputed: Any, tolerance: float) -> bool:
-        """Numbers that must be equal, to the bit or, on a machine with another arithmetic, within `tolerance`
-        times the largest of them."""
+        """Compare numbers that must be equal to the bit or, on a machine with another arithmetic, within
+        `tolerance` times the largest of them. Return True if they are."""
         try:
-            ours, theirs = np.asarray(recomputed, dtype=np.float64), np.asarray(stored, dtype=np.float64)
+            replay_value, export_value = (
+                np.asarray(recomputed, dtype=np.float64),
+                np.asarray(stored, dtype=np.float64),
+            )
         except (TypeError, ValueError):
             return self.compare(kind, where, stored, recomputed)
-        if ours.shape == theirs.shape and np.array_equal(ours, theirs, equal_nan=True):
+        same_shape = replay_value.shape == export_value.shape
+        if same_shape and np.array_equal(replay_value, export_value, equal_nan=True):
             self.held[kind] += 1
             return True
-        if not _within(theirs, ours, tolerance):
+        finite = np.isfinite(export_value).all() and np.isfinite(replay_value).all()
+        bound = tolerance * float(np.abs(replay_value).max(initial=0))
+        if not (same_shape and finite and (np.abs(export_value - replay_value) <= bound).all()):
             self.diverge(kind, where, stored, recomputed)
             return False
         self.approximate(kind, where, stored, recomputed)
         return True
 
     def approximate(self, kind: str, where: str, stored: Any, recomputed: Any) -> None:
-        """Values that only another arithmetic may let differ so."""
-        at = _difference(stored, recomputed)
-        self.near.setdefault(kind, []).append(Divergence(kind, where + at[0], at[1], at[2]))
+        """Record values that may differ, but only under another arithmetic."""
+        at, export_value, replay_value = _difference(stored, recomputed)
+        self.near.setdefault(kind, []).append(Divergence(kind, where + at, export_value, replay_value))
 
     def diverge(self, kind: str, where: str, stored: Any, recomputed: Any) -> None:
-        """A divergence."""
-        at, theirs, ours = _difference(stored, recomputed)
-        self._count(Divergence(kind, where + at, theirs, ours))
+        """Record a divergence."""
+        at, export_value, replay_value = _difference(stored, recomputed)
+        self._count(Divergence(kind, where + at, export_value, replay_value))
 
-    def _count(self, found: Divergence) -> None:
-        self.diverged[found.kind] += 1
-        self.first.setdefault(found.kind, found)
+    def _count(self, divergence: Divergence) -> None:
+        self.diverged[divergence.kind] += 1
+        self.first.setdefault(divergence.kind, divergence)
 
     def conclude(self) -> None:
-        """Decide about the numbers that agree within rounding only."""
+        """Decide about the numbers that agree within rounding only: they diverge if this machine computes as
+        the service did, and hold if its arithmetic is another."""
         near = sum(map(len, self.near.values()))
         exact = sum(self.held[kind] for kind in ("probability", "posterior", "block", "hyper-parameters"))
         altered = exact >= SAME_ARITHMETIC * near
-        for kind, found in self.near.items():
+        for kind, divergences in self.near.items():
             if altered:
-                for divergence in found:
+                for divergence in divergences:
                     self._count(divergence)
             else:
-                self.held[kind] += len(found)
+                self.held[kind] += len(divergences)
         if near and not altered:
             self.notes.append(
                 f"{near} comparisons agree within rounding: this machine's arithmetic is another"
@@ -116,45 +126,48 @@ class Report:
         self.near = {}
 
     def lines(self) -> list[str]:
-        """The report for eyes."""
-        found = []
+        """Return the report as lines of text for people to read."""
+        lines = []
         for kind, meaning in KINDS.items():
             if self.diverged[kind]:
-                found.append(f"  DIVERGED {self.diverged[kind]:>8}  {kind}: {meaning}")
-                one = self.first[kind]
-                found += [f"           first at {one.where}", f"             stored     {one.stored}"]
-                found.append(f"             recomputed {one.recomputed}")
+                lines.append(f"  DIVERGED {self.diverged[kind]:>8}  {kind}: {meaning}")
+                first = self.first[kind]
+                lines += [f"           first at {first.where}", f"             stored     {first.stored}"]
+                lines.append(f"             recomputed {first.recomputed}")
             elif self.held[kind]:
-                found.append(f"  held     {self.held[kind]:>8}  {kind}: {meaning}")
-        found += [f"  fault    {fault}" for fault in self.faults]
-        return found + [f"  note     {note}" for note in self.notes]
+                lines.append(f"  held     {self.held[kind]:>8}  {kind}: {meaning}")
+        lines += [f"  fault    {fault}" for fault in self.faults]
+        return lines + [f"  note     {note}" for note in self.notes]
 
 
 def _equal(stored: Any, recomputed: Any) -> bool:
     if isinstance(stored, list) and isinstance(recomputed, list):
         pairs = zip(stored, recomputed, strict=False)
-        return len(stored) == len(recomputed) and all(_equal(one, other) for one, other in pairs)
+        return len(stored) == len(recomputed) and all(
+            _equal(export_value, replay_value) for export_value, replay_value in pairs
+        )
     if isinstance(stored, float) and isinstance(recomputed, float) and math.isnan(stored):
         return math.isnan(recomputed)
+    # Python's True equals 1, but an export that says 1 for true is another export
     return bool(stored == recomputed) and isinstance(stored, bool) == isinstance(recomputed, bool)
 
 
-def _within(stored: np.ndarray[Any, Any], recomputed: np.ndarray[Any, Any], tolerance: float) -> bool:
-    if stored.shape != recomputed.shape or not np.isfinite(stored).all() or not np.isfinite(recomputed).all():
-        return False
-    scale = float(np.abs(recomputed).max(initial=0))
-    return bool((np.abs(stored - recomputed) <= tolerance * scale).all())
-
-
 def _difference(stored: Any, recomputed: Any) -> tuple[str, str, str]:
-    """Where in two values, and what there: the first element that differs of lists of equal length."""
-    theirs, ours = _listed(stored), _listed(recomputed)
-    if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
-        for place, (one, other) in enumerate(zip(theirs, ours, strict=True)):
-            if not _equal(one, other):
-                at = _difference(one, other)
-                return f", element {place}{at[0]}", at[1], at[2]
-    return "", _short(theirs), _short(ours)
+    """Return the place of the first difference in two values, and the texts of both there. The place is an
+    element where the values are lists of equal length, else empty."""
+    export_value, replay_value = _listed(stored), _listed(recomputed)
+    if (
+        isinstance(export_value, list)
+        and isinstance(replay_value, list)
+        and len(export_value) == len(replay_value)
+    ):
+        for place, (export_element, replay_element) in enumerate(
+            zip(export_value, replay_value, strict=True)
+        ):
+            if not _equal(export_element, replay_element):
+                within, export_text, replay_text = _difference(export_element, replay_element)
+                return f", element {place}{within}", export_text, replay_text
+    return "", _short(export_value), _short(replay_value)
 
 
 def _listed(value: Any) -> Any:
@@ -162,5 +175,5 @@ def _listed(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    told = repr(value)
-    return told if len(told) <= SHORT else f"{told[:SHORT]}..."
+    text = repr(value)
+    return text if len(text) <= SHORT else f"{text[:SHORT]}..."

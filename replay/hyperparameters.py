@@ -1,4 +1,5 @@
-"""Hyper-parameters again: those of the policy before, or what a search of their own finds in the rows."""
+"""Hyper-parameters again: equal to those of the policy before, or found in the rows by a search of their
+own."""
 
 from dataclasses import asdict
 from typing import Any
@@ -23,57 +24,50 @@ def check(
     if base is None:
         report.diverge("hyper-parameters", where, "a policy", "no policy before it")
         return
-    asked = policy["report"].get("hyperparameters")
-    p = len(protocol.prior.mean)
-    if asked is None:
+    stored_fit = policy["report"].get("hyperparameters")
+    if stored_fit is None:
         report.compare("hyper-parameters", where, list(_of(policy)), list(_of(base)))
         return
-    before = Hyperparameters(floats(base["sigma_u"]).reshape(p, p), base["noise_variance"])
-    found = fit_hyperparameters(protocol, rows, participants, before)
-    used, stored = found.hyperparameters, floats(policy["sigma_u"])
-    report.close("hyper-parameters", f"{where}, sigma_u", stored, used.sigma_u.ravel(), TOLERANCE)
-    report.close(
-        "hyper-parameters",
-        f"{where}, noise_variance",
-        policy["noise_variance"],
-        used.noise_variance,
-        TOLERANCE,
-    )
-    _evidence(where, asked, found, report)
+    p = len(protocol.prior.mean)
+    previous = Hyperparameters(floats(base["sigma_u"]).reshape(p, p), base["noise_variance"])
+    fit = fit_hyperparameters(protocol, rows, participants, previous)
+    sigma_u, noise_variance = fit.hyperparameters.sigma_u, fit.hyperparameters.noise_variance
+    kind, stored = "hyper-parameters", floats(policy["sigma_u"])
+    report.close(kind, f"{where}, sigma_u", stored, sigma_u.ravel(), TOLERANCE)
+    report.close(kind, f"{where}, noise_variance", policy["noise_variance"], noise_variance, TOLERANCE)
+    _evidence(where, stored_fit, fit, report)
 
 
-def _evidence(where: str, asked: dict[str, Any], found: HyperparameterFit, report: Report) -> None:
-    told = {"accepted": found.accepted, "reason": found.reason}
-    report.compare("fit report", where, {name: asked.get(name) for name in told}, told)
-    evidence = asdict(found.evidence) if found.evidence else {}
-    stored = asked.get("evidence") or {}
-    for name_, value in evidence.items():
+def _evidence(where: str, stored_fit: dict[str, Any], fit: HyperparameterFit, report: Report) -> None:
+    """Compare the report of a hyper-parameter fit."""
+    kind = "fit report"
+    outcome = {"accepted": fit.accepted, "reason": fit.reason}
+    report.compare(kind, where, {name: stored_fit.get(name) for name in outcome}, outcome)
+    stored_evidence = stored_fit.get("evidence") or {}
+    for name, value in (asdict(fit.evidence) if fit.evidence else {}).items():
+        place, stored = f"{where}, {name}", stored_evidence.get(name)
         if isinstance(value, tuple):
-            _path(f"{where}, {name_}", stored.get(name_), list(value), report)
+            # the way to the maximum: under another arithmetic it may have other steps, but the same ends
+            if isinstance(stored, list) and len(stored) == len(value):
+                report.close(kind, place, stored, list(value), TOLERANCE)
+            else:
+                report.approximate(kind, place, stored, list(value))
         elif isinstance(value, float):
-            # the gradient at the end is all rounding: only its size can be asked for
-            tolerance = 1.0 if name_ == "scaled_gradient" else TOLERANCE
-            report.close("fit report", f"{where}, {name_}", stored.get(name_), value, tolerance)
-        elif name_ == "evaluations" and stored.get(name_) != value:
-            report.approximate("fit report", f"{where}, {name_}", stored.get(name_), value)
+            # the gradient at the end is all rounding: only its size can be compared
+            tolerance = 1.0 if name == "scaled_gradient" else TOLERANCE
+            report.close(kind, place, stored, value, tolerance)
+        elif name == "evaluations" and stored != value:
+            report.approximate(kind, place, stored, value)
         else:
-            report.compare("fit report", f"{where}, {name_}", stored.get(name_), value)
-
-
-def _path(where: str, stored: Any, found: list[float], report: Report) -> None:
-    """The way to the maximum: under another arithmetic it may have other steps, but the same ends."""
-    if not isinstance(stored, list) or len(stored) != len(found):
-        report.approximate("fit report", where, stored, found)
-    else:
-        report.close("fit report", where, stored, found, TOLERANCE)
+            report.compare(kind, place, stored, value)
 
 
 def _base(study: Study, policy: Row) -> Row | None:
-    """The policy that served while this one was fitted: the one before, or, where the study went back to an
-    older one, the latest with the hyper-parameters that were used on."""
+    """Return the policy that served while this one was fitted: the one before, or, where the study went back
+    to an older policy, the latest one with the hyper-parameters that were used on."""
     before = [number for number in sorted(study.policies, reverse=True) if number < policy["policy_id"]]
-    fitted = "hyperparameters" in policy["report"] and policy["report"]["hyperparameters"].get("accepted")
-    if not fitted:
+    has_new = "hyperparameters" in policy["report"] and policy["report"]["hyperparameters"].get("accepted")
+    if not has_new:
         for number in before:
             other = study.policies[number]
             if _of(other) == _of(policy):

@@ -20,14 +20,16 @@ TABLES = (
 
 BLOCK, POPULATION = "block", "population"
 Source = tuple[str, int, int]
-"""(BLOCK, policy, participant), or a policy's block for all others: (POPULATION, policy, 0)."""
+"""The place of a block: (BLOCK, policy, participant), or (POPULATION, policy, 0) for the block of a policy
+that serves all participants without one of their own."""
 
 
 class Study:
-    """The tables of a study, or of some of its participants, by what they are asked for with.
+    """The tables of a study, or of some of its participants, by the keys with which checks look things up.
 
-    `checked` are the decisions to replay; the others are what they look back on. `sound` collects the stored
-    blocks that are unusable or gone, as computed again; `damaged` those that a decision fell back from."""
+    `checked` are the decisions to replay; the others are only there to be looked back on. `recomputed`
+    collects the stored blocks that are unusable or gone, as they were computed again; `fallen_from` those of
+    them that a decision fell back from."""
 
     def __init__(
         self,
@@ -40,11 +42,16 @@ class Study:
         self.facts = facts
         self.as_of = as_of
         self.checked = tables["decisions"] if checked is None else checked
-        self.protocols = {row["id"]: _loaded(row) for row in tables["protocols"]}
+        self.protocols: dict[int, Protocol | None] = {}
+        for row in tables["protocols"]:
+            try:
+                self.protocols[row["id"]] = stored(row["document"], row["hash"])
+            except ProtocolError:
+                self.protocols[row["id"]] = None  # `integrity` reports it
         self.effective = {row["id"]: row["effective_at"] for row in tables["protocols"]}
         self.participants = {row["id"]: row for row in tables["participants"]}
         self.decisions = {row["id"]: row for row in tables["decisions"]}
-        self.theirs = _grouped(tables["decisions"], "participant_id", "decision_index")
+        self.decisions_of = _grouped(tables["decisions"], "participant_id", "decision_index")
         self.points = {(row["participant_id"], row["decision_index"]): row for row in tables["decisions"]}
         self.windows = {(row["participant_id"], row["decision_index"]): row for row in tables["windows"]}
         self.answers = _grouped(tables["answers"], "decision_id", "version")
@@ -57,44 +64,39 @@ class Study:
         self.zones = _grouped(tables["participant_zones"], "participant_id", "decision_index")
         self.policies = {row["policy_id"]: row for row in tables["policies"]}
         self.blocks = {(row["policy_id"], row["participant_id"]): row for row in tables["policy_blocks"]}
-        self.sound: dict[Source, Block] = {}
-        self.damaged: set[Source] = set()
+        self.recomputed: dict[Source, Block] = {}
+        self.fallen_from: set[Source] = set()
 
     def protocol(self, row: Row) -> Protocol | None:
-        """The protocol of a decision or policy; None where the export has none, which is a divergence."""
+        """Return the protocol of a decision or policy; None where the export has none, which is a
+        divergence."""
         return self.protocols.get(row["protocol_id"])
 
     def in_force(self) -> Protocol | None:
-        """The protocol in force as of the export."""
+        """Return the protocol in force as of the export."""
         versions = {row["version"]: row["id"] for row in self.tables["protocols"]}
         return self.protocols.get(versions.get(self.facts["protocol_version"], 0))
 
     def below(self, policy_id: int, feature_version: str) -> int | None:
-        """The highest policy number below `policy_id` of these features."""
+        """Return the highest policy number below `policy_id` of this version of the features."""
         lower = (number for number in self.policies if number < policy_id)
-        return max((one for one in lower if self.is_of(one, feature_version)), default=None)
+        return max((number for number in lower if self.has_features(number, feature_version)), default=None)
 
-    def is_of(self, policy_id: int, feature_version: str) -> bool:
-        """Whether a policy is one of these features: no other may serve them."""
+    def has_features(self, policy_id: int, feature_version: str) -> bool:
+        """Return True if a policy is of this version of the features: no other policy may serve them."""
         return bool(self.policies[policy_id]["feature_version"] == feature_version)
 
-    def own(self, policy_id: int, participant_id: int) -> Block | None:
-        """A participant's stored block under a policy; None where it is gone or its numbers make none."""
+    def own_block(self, policy_id: int, participant_id: int) -> Block | None:
+        """Return a participant's stored block under a policy; None where it is gone or its numbers make
+        none."""
         stored = self.blocks.get((policy_id, participant_id))
         return None if stored is None else unpacked(stored)
 
     def zone(self, participant_id: int, decision_index: int) -> str | None:
-        """The zone that a participant lived in at a decision point."""
-        known = self.zones.get(participant_id, [])
-        told = [row["timezone"] for row in known if row["decision_index"] <= decision_index]
-        return told[-1] if told else None
-
-
-def _loaded(row: Row) -> Protocol | None:
-    try:
-        return stored(row["document"], row["hash"])
-    except ProtocolError:
-        return None
+        """Return the time zone that a participant lived in at a decision point."""
+        rows = self.zones.get(participant_id, [])
+        zones = [row["timezone"] for row in rows if row["decision_index"] <= decision_index]
+        return zones[-1] if zones else None
 
 
 def _grouped(rows: list[Row], key: str, order: str) -> dict[Any, list[Row]]:
@@ -105,16 +107,17 @@ def _grouped(rows: list[Row], key: str, order: str) -> dict[Any, list[Row]]:
 
 
 def population(policy: Row) -> Block:
-    """The block of a policy for who was not in its fit, with whatever shape it has."""
+    """Return a policy's block for participants who were not in its fit, with whatever shape it has."""
     mean, covariance = floats(policy["advantage_mean"]), floats(policy["advantage_covariance"])
     square = covariance.size == mean.size**2
+    # a damaged block keeps its wrong shape: the ladder refuses it, as it did when it served
     return Block(mean, covariance.reshape(mean.size, mean.size) if square else covariance)
 
 
 def unpacked(block: Row) -> Block | None:
-    """A participant's stored block; None where the numbers make none."""
+    """Return a participant's stored block; None where the numbers make none."""
     mean, packed = floats(block["mean"]), floats(block["covariance"])
-    rows, columns = np.triu_indices(mean.size)
+    rows, columns = np.triu_indices(mean.size)  # only the upper triangle is stored
     if packed.shape != rows.shape:
         return None
     matrix = np.zeros((mean.size, mean.size))
@@ -123,5 +126,5 @@ def unpacked(block: Row) -> Block | None:
 
 
 def floats(values: list[float | None]) -> Floats:
-    """Numbers as an array; a hole is NaN."""
+    """Return numbers as an array, with NaN for None."""
     return np.array(values, dtype=np.float64)

@@ -1,7 +1,7 @@
 """Checks of single values in a protocol document.
 
-A check is a function of (dotted key, given value) that returns the value in its declared type, or raises
-`ProtocolError` naming the key. The result of a check passes the same check unchanged.
+A check is a function of (dotted key, value in the document) that returns the value in its declared type, or
+raises `ProtocolError` naming the key. The result of a check passes the same check unchanged.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -11,8 +11,7 @@ Check = Callable[[str, object], Any]
 
 
 class ProtocolError(ValueError):
-    """A protocol document that cannot be used. `key` is the dotted key at fault, which the message names
-    too."""
+    """A protocol document cannot be used. `key` is the dotted key at fault; the message names it too."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key}: {problem}")
@@ -20,25 +19,23 @@ class ProtocolError(ValueError):
 
 
 def real(low: float, high: float, exclude: Collection[float] = ()) -> Check:
-    """A number in [low, high], both finite, that is none of `exclude`; returned as a float."""
+    """Return a check for a number in [low, high], both finite, that is none of `exclude`. The checked value
+    is a float."""
 
     def check(key: str, value: object) -> float:
+        # JSON's true and false are bool, which Python counts among the ints
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ProtocolError(key, "must be a number")
         if not low <= value <= high or value in exclude:
-            raise ProtocolError(key, f"must be {_interval(low, high, exclude)}")
+            exclusions = "".join(f", not {number:g}" for number in exclude)
+            raise ProtocolError(key, f"must be a number in [{low:g}, {high:g}]{exclusions}")
         return float(value)
 
     return check
 
 
-def _interval(low: float, high: float, exclude: Collection[float]) -> str:
-    without = "".join(f", not {value:g}" for value in exclude)
-    return f"a number in [{low:g}, {high:g}]{without}"
-
-
 def integer(low: int, high: int) -> Check:
-    """A whole number in [low, high], written without a fraction."""
+    """Return a check for a whole number in [low, high], written without a fraction."""
 
     def check(key: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -51,7 +48,7 @@ def integer(low: int, high: int) -> Check:
 
 
 def hhmm(key: str, value: object) -> int:
-    """A time of day as HHMM, 0 to 2359."""
+    """Check a time of day, written HHMM from 0 to 2359."""
     time: int = integer(0, 2359)(key, value)
     if time % 100 > 59:
         raise ProtocolError(key, "must be a time of day as HHMM")
@@ -59,14 +56,14 @@ def hhmm(key: str, value: object) -> int:
 
 
 def boolean(key: str, value: object) -> bool:
-    """True or false."""
+    """Check that a value is true or false."""
     if not isinstance(value, bool):
         raise ProtocolError(key, "must be true or false")
     return value
 
 
 def choice(*names: str) -> Check:
-    """One of `names`."""
+    """Return a check for one of `names`."""
 
     def check(key: str, value: object) -> str:
         if not isinstance(value, str) or value not in names:
@@ -77,7 +74,7 @@ def choice(*names: str) -> Check:
 
 
 def constant(only: int) -> Check:
-    """The whole number `only` and no other: what a design fixes and a document may merely repeat."""
+    """Return a check for the whole number `only`, which a design fixes and a document may merely repeat."""
 
     def check(key: str, value: object) -> int:
         if isinstance(value, bool) or value != only:
@@ -88,7 +85,7 @@ def constant(only: int) -> Check:
 
 
 def reals(length: int, element: Check) -> Check:
-    """A list of `length` values, each passing `element`."""
+    """Return a check for a list of `length` values that each pass the check `element`."""
 
     def check(key: str, value: object) -> list[float]:
         if not isinstance(value, list | tuple) or len(value) != length:
@@ -99,23 +96,24 @@ def reals(length: int, element: Check) -> Check:
 
 
 def several(element: Check) -> Check:
-    """A list of any length whose values pass `element` each."""
+    """Return a check for a list of any length whose values each pass the check `element`."""
 
     def check(key: str, value: object) -> list[Any]:
         if not isinstance(value, list):
             raise ProtocolError(key, "must be a list")
-        return [element(f"{key}.{position}", one) for position, one in enumerate(value)]
+        return [element(f"{key}.{position}", item) for position, item in enumerate(value)]
 
     return check
 
 
 def optional(check: Check, default: Any) -> Check:
-    """null, which stands for `default`, or a value that passes `check`."""
+    """Return a check that takes null for `default`, and otherwise a value that passes `check`."""
     return lambda key, value: default if value is None else check(key, value)
 
 
 def section(checks: Mapping[str, Check], defaults: Mapping[str, Any]) -> Check:
-    """An object with the keys of `checks` and no other; absent keys take their value from `defaults`."""
+    """Return a check for an object with the keys of `checks` and no other. Absent keys take their value from
+    `defaults`."""
 
     def check(key: str, value: object) -> dict[str, Any]:
         if not isinstance(value, Mapping):
@@ -125,8 +123,8 @@ def section(checks: Mapping[str, Check], defaults: Mapping[str, Any]) -> Check:
             if name not in checks:
                 raise ProtocolError(f"{prefix}{name}", f"unknown key; known: {', '.join(checks)}")
         return {
-            name: check_one(f"{prefix}{name}", value.get(name, defaults.get(name)))
-            for name, check_one in checks.items()
+            name: check_value(f"{prefix}{name}", value.get(name, defaults.get(name)))
+            for name, check_value in checks.items()
         }
 
     return check

@@ -1,6 +1,6 @@
-"""Which changes of a protocol need an amendment once decisions exist, key by key. Pure.
+"""The changes of a protocol that need an amendment once decisions exist, key by key. Pure.
 
-A key that is not named here needs one: whatever could change what was randomised, with which probability, or
+A key that is not named here needs one: whatever could change what is randomised, with which probability, or
 what is learnt from it, is never changed in passing.
 """
 
@@ -10,42 +10,35 @@ from typing import Any
 from algorithm.trial.envelope import quiet_minutes
 
 Leaves = dict[str, Any]
+Rule = Callable[[Any, Any, int], bool]
+"""A function of (old value, new value, highest decision index reached) that tells whether a change is
+allowed."""
 BASIS = ("protocol", "feature_version", "algorithm", "prior")
-"""What a posterior is of: with another one, nothing that was learnt before may serve."""
+"""The keys that give a posterior its meaning: when one changes, nothing learnt before may serve."""
 
 
 def _always(_old: Any, _new: Any, _reached: int) -> bool:
     return True
 
 
-def _not_below_reached(_old: int, new: int, reached: int) -> bool:
-    return new >= reached
-
-
-def _not_lower(old: float | None, new: float | None, _reached: int) -> bool:
-    return old is None or (new is not None and new >= old)
-
-
 def _not_higher(old: float | None, new: float | None, _reached: int) -> bool:
     return old is None or (new is not None and new <= old)
-
-
-def _not_shorter(old: Any, new: Any, _reached: int) -> bool:
-    return _minutes(old) <= _minutes(new)
 
 
 def _minutes(hours: Mapping[str, int] | None) -> frozenset[int]:
     return quiet_minutes(None if hours is None else (hours["from"], hours["to"]))
 
 
-TIGHTER: Mapping[str, Callable[[Any, Any, int], bool]] = {
-    "envelope.quiet_hours": _not_shorter,
-    "envelope.cool_down_hours": _not_lower,
+TIGHTER: Mapping[str, Rule] = {
+    # compared as sets of minutes: quiet hours may begin later and still be longer, over midnight
+    "envelope.quiet_hours": lambda old, new, _: _minutes(old) <= _minutes(new),
+    "envelope.cool_down_hours": lambda old, new, _: old is None or (new is not None and new >= old),
     "envelope.daily_cap": _not_higher,
     "envelope.weekly_cap": _not_higher,
 }
-FREE: Mapping[str, Callable[[Any, Any, int], bool]] = {
-    "schedule.study_length": _not_below_reached,
+"""The keys of the safety envelope, each with the rule that a change makes it tighter."""
+FREE: Mapping[str, Rule] = {
+    "schedule.study_length": lambda _, length, reached: length >= reached,
     "schedule.window_hours": _always,
     "schedule.look_back_hours": _always,
     "refit.min_interval_minutes": _always,
@@ -54,17 +47,17 @@ FREE: Mapping[str, Callable[[Any, Any, int], bool]] = {
     "refit.weekly_day": _always,
     **TIGHTER,
 }
-"""(old value, new value, highest decision index reached) -> whether the change needs no amendment."""
+"""The keys that may change without an amendment, each with the rule that a change must satisfy."""
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The dotted keys that two complete documents differ in."""
+    """Return the dotted keys in which two complete documents differ, sorted."""
     before, after = leaves(old), leaves(new)
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
 def breaking(old: Mapping[str, Any], new: Mapping[str, Any], reached: int) -> list[str]:
-    """Those of the changes between two complete documents that need an amendment.
+    """Return the dotted keys that change between two complete documents in a way that needs an amendment.
 
     reached: the highest decision index of any participant.
     """
@@ -72,17 +65,15 @@ def breaking(old: Mapping[str, Any], new: Mapping[str, Any], reached: int) -> li
 
 
 def only_tightens(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the safety envelope becomes tighter between two complete documents and nothing else changes."""
+    """Return True if the safety envelope becomes tighter between two complete documents and nothing else
+    changes."""
     return not _without(TIGHTER, old, new, 0)
 
 
 def _without(
-    allowed: Mapping[str, Callable[[Any, Any, int], bool]],
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    reached: int,
+    allowed: Mapping[str, Rule], old: Mapping[str, Any], new: Mapping[str, Any], reached: int
 ) -> list[str]:
-    """The keys that change in another way than is allowed."""
+    """Return the keys that change without being in `allowed`, or against their rule there."""
     before, after = leaves(old), leaves(new)
     return [
         key
@@ -92,12 +83,13 @@ def _without(
 
 
 def begins_anew(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether nothing that was learnt under one complete document may serve under another."""
+    """Return True if nothing that was learnt under the old complete document may serve under the new one."""
     return any(old.get(key) != new.get(key) for key in BASIS)
 
 
 def leaves(document: Mapping[str, Any]) -> Leaves:
-    """A complete document by dotted key. Quiet hours are one value, as they are changed."""
+    """Return the values of a complete document by dotted key. Quiet hours are one value, because their two
+    ends change together."""
     return dict(_leaves("", document))
 
 

@@ -1,16 +1,16 @@
-"""When a decision point is: local time, time of day, study day. Pure: the clock is an argument."""
+"""The time of a decision point: local time, time of day, study day. Pure: the clock is an argument."""
 
-from collections.abc import Iterator
 from datetime import date, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-TIME_OF_DAY = 214
+TIME_OF_DAY = 214  # codes of discrepancies, see docs/errors.md
 UTC_OFFSET = 215
 
 
 class Disagreement(NamedTuple):
-    """Two sources that tell a decision point's time differently. What was `reported` was used."""
+    """A difference between two sources of a decision point's time. The `reported` value is the one that was
+    used."""
 
     field: str
     code: int
@@ -19,7 +19,7 @@ class Disagreement(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """A decision point's local time and time of day, and what speaks against them."""
+    """A decision point's local time and time of day, and the disagreements between their sources."""
 
     local: datetime
     evening: bool
@@ -27,7 +27,7 @@ class Moment(NamedTuple):
 
     @property
     def utc_offset_minutes(self) -> int:
-        """Minutes east of UTC."""
+        """The offset of the local time, in minutes east of UTC."""
         return _offset(self.local)
 
 
@@ -40,11 +40,11 @@ def moment(
     mornings: list[int],
     evenings: list[int],
 ) -> Moment:
-    """Where in the participant's day a decision point lies.
+    """Return where in the participant's day a decision point lies.
 
-    With the app's own `decision_time` its offset rules, and on that wall clock the midpoint of that weekday's
-    two notification times parts morning from evening. Without it the index's parity tells, and `now` in
-    `zone` gives the local time.
+    With the app's own `decision_time`, its UTC offset holds, and on that wall clock the midpoint between that
+    weekday's two notification times (HHMM, by weekday from Monday) separates morning from evening. Without
+    it, the decision index decides about the time of day, and `now` in `zone` gives the local time.
     """
     late = is_late(decision_index, points_per_day)
     if decision_time is None:
@@ -52,45 +52,46 @@ def moment(
     day = decision_time.weekday()
     midpoint = (_minutes(mornings[day]) + _minutes(evenings[day])) / 2
     evening = decision_time.hour * 60 + decision_time.minute >= midpoint
+    # with one point a day the index says nothing about the time of day
     by_index = late if points_per_day > 1 else evening
-    return Moment(decision_time, evening, tuple(_disagreements(decision_time, zone, evening, by_index)))
+    disagreements = []
+    if evening != by_index:
+        disagreements.append(Disagreement("time_of_day", TIME_OF_DAY, _name(by_index), _name(evening)))
+    zone_offset, app_offset = _offset(decision_time.astimezone(ZoneInfo(zone))), _offset(decision_time)
+    if app_offset != zone_offset:
+        disagreements.append(
+            Disagreement("utc_offset_minutes", UTC_OFFSET, str(zone_offset), str(app_offset))
+        )
+    return Moment(decision_time, evening, tuple(disagreements))
 
 
 def study_day(decision_index: int, points_per_day: int) -> int:
-    """The day of the study, from 1, to which a decision point belongs: it advances with every morning."""
+    """Return the day of the study, from 1, to which a decision point belongs. It advances with the first
+    point of each day, by the index alone."""
     return (decision_index - 1) // points_per_day + 1
 
 
 def is_late(decision_index: int, points_per_day: int) -> bool:
-    """Whether a point is, by its index, in the later half of its day."""
+    """Return True if a decision point is, by its index, in the later half of its day."""
     return 2 * ((decision_index - 1) % points_per_day) >= points_per_day
-
-
-def _disagreements(
-    decision_time: datetime, zone: str, evening: bool, by_index: bool
-) -> Iterator[Disagreement]:
-    if evening != by_index:
-        yield Disagreement("time_of_day", TIME_OF_DAY, _name(by_index), _name(evening))
-    expected, given = _offset(decision_time.astimezone(ZoneInfo(zone))), _offset(decision_time)
-    if given != expected:
-        yield Disagreement("utc_offset_minutes", UTC_OFFSET, str(expected), str(given))
 
 
 def due(
     until: datetime, first: date, last: date, points_per_day: int, mornings: list[int], evenings: list[int]
 ) -> int:
-    """How many decision points have come by the local time `until` in days `first` to `last`: those of the
-    later half of a day at its evening notification time (HHMM by weekday), the others at its morning one."""
+    """Return the number of decision points that have come by the local time `until` in the days `first` to
+    `last`. Points in the later half of a day come at its evening notification time (HHMM by weekday from
+    Monday), the others at its morning notification time."""
     today = min(until.date(), last)
-    whole = (today - first).days
-    if whole < 0:
+    past_days = (today - first).days
+    if past_days < 0:
         return 0
     if until.date() > last:
-        return (whole + 1) * points_per_day
+        return (past_days + 1) * points_per_day
     late = sum(is_late(index, points_per_day) for index in range(1, points_per_day + 1))
     minutes, day = until.hour * 60 + until.minute, today.weekday()
-    come = (points_per_day - late) * (minutes >= _minutes(mornings[day]))
-    return whole * points_per_day + come + late * (minutes >= _minutes(evenings[day]))
+    early_due = (points_per_day - late) * (minutes >= _minutes(mornings[day]))
+    return past_days * points_per_day + early_due + late * (minutes >= _minutes(evenings[day]))
 
 
 def _name(evening: bool) -> str:

@@ -1,7 +1,8 @@
-"""The safety envelope: when a decision point must not be randomised. Pure: history and clock are arguments.
+"""The safety envelope: rules under which a decision point must not be randomised. Pure: history and clock are
+arguments.
 
-The rules are asked before the randomisation, in the order of `RULES`; the first that forbids is the one that
-a decision is stored with.
+The rules are checked before the randomisation, in the order of `RULES`. A decision is stored with the first
+rule that forbids a message.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,17 +13,17 @@ from typing import Any, NamedTuple
 APP, QUIET, COOL_DOWN, DAILY, WEEKLY = "app", "quiet_hours", "cool_down", "daily_cap", "weekly_cap"
 RULES = (APP, QUIET, COOL_DOWN, DAILY, WEEKLY)
 WEEK = timedelta(days=7)
-LOOK_BACK_DAYS = 8
+LOOK_BACK_DAYS = 8  # a day more than any limit reaches back
 """Messages older than this, by the server's clock, count for no rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A protocol's limits, None where it has none.
+    """The limits that a protocol sets, each None where it sets none.
 
     quiet_hours: (from, to), HHMM on the participant's wall clock, over midnight where `from` is later.
-    cool_down_hours: least hours between two messages. daily_cap: most messages on a local date.
-    weekly_cap: most messages in any 168 hours.
+    cool_down_hours: the fewest hours between two messages. daily_cap: the most messages on a local date.
+    weekly_cap: the most messages in any 168 hours.
     """
 
     quiet_hours: tuple[int, int] | None = None
@@ -32,25 +33,25 @@ class Envelope:
 
     @property
     def looks_back_days(self) -> int:
-        """How many days of sent messages the rules look at; 0 where they look at none."""
-        of_history = (self.cool_down_hours, self.daily_cap, self.weekly_cap)
-        return LOOK_BACK_DAYS if any(limit is not None for limit in of_history) else 0
+        """The number of days of sent messages that the rules look at; 0 where they look at none."""
+        history_limits = (self.cool_down_hours, self.daily_cap, self.weekly_cap)
+        return LOOK_BACK_DAYS if any(limit is not None for limit in history_limits) else 0
 
 
 class Sent(NamedTuple):
-    """A message: when it was drawn, by the server's clock, and the local date of its decision point."""
+    """A sent message: the instant of its draw by the server's clock, and its decision point's local date."""
 
     at: datetime
     day: date
 
 
 def local_time(instant: datetime, utc_offset_minutes: int) -> datetime:
-    """An instant on the wall clock of a decision point."""
+    """Return an instant as the wall clock of a decision point shows it."""
     return instant.astimezone(timezone(timedelta(minutes=utc_offset_minutes)))
 
 
 def envelope_of(section: Mapping[str, Any]) -> Envelope:
-    """The limits that a protocol document's section `envelope` sets."""
+    """Return the limits that the section `envelope` of a protocol document sets."""
     quiet = section["quiet_hours"]
     return Envelope(
         None if quiet is None else (quiet["from"], quiet["to"]),
@@ -63,35 +64,32 @@ def envelope_of(section: Mapping[str, Any]) -> Envelope:
 def forbids(
     envelope: Envelope, available: bool, now: datetime, local: datetime, sent: Iterable[Sent]
 ) -> str | None:
-    """The first rule that forbids a message, or None.
+    """Return the first rule that forbids a message, or None.
 
-    available: what the app says. now: the server's clock. local: the decision point on the participant's wall
-    clock. sent: messages before this point, at least those of the last `LOOK_BACK_DAYS`, in any order.
+    available: whether the app says that it can show a message. now: the server's clock. local: the decision
+    point on the participant's wall clock. sent: the messages before this point, at least those of the last
+    `LOOK_BACK_DAYS`, in any order.
     """
     if not available:
         return APP
     if envelope.quiet_hours is not None and is_quiet(envelope.quiet_hours, local):
         return QUIET
-    recent = [one for one in sent if now - one.at < timedelta(days=LOOK_BACK_DAYS)]
-    if _is_cooling(envelope, now, recent):
-        return COOL_DOWN
-    if _is_full(envelope.daily_cap, sum(one.day == local.date() for one in recent)):
+    recent = [message for message in sent if now - message.at < timedelta(days=LOOK_BACK_DAYS)]
+    if envelope.cool_down_hours is not None:
+        pause = timedelta(hours=envelope.cool_down_hours)
+        if any(now - message.at < pause for message in recent):
+            return COOL_DOWN
+    if _is_full(envelope.daily_cap, sum(message.day == local.date() for message in recent)):
         return DAILY
-    return WEEKLY if _is_full(envelope.weekly_cap, sum(now - one.at < WEEK for one in recent)) else None
+    in_a_week = sum(now - message.at < WEEK for message in recent)
+    return WEEKLY if _is_full(envelope.weekly_cap, in_a_week) else None
 
 
 def is_quiet(hours: tuple[int, int], local: datetime) -> bool:
-    """Whether a wall clock shows a time from the first of two HHMM times on and before the second."""
+    """Return True if a wall clock shows a time from the first of two HHMM times on and before the second."""
     begin, end = hours
     time = local.hour * 100 + local.minute
     return begin <= time < end if begin < end else time >= begin or time < end
-
-
-def _is_cooling(envelope: Envelope, now: datetime, recent: list[Sent]) -> bool:
-    if envelope.cool_down_hours is None:
-        return False
-    pause = timedelta(hours=envelope.cool_down_hours)
-    return any(now - one.at < pause for one in recent)
 
 
 def _is_full(cap: int | None, count: int) -> bool:
@@ -99,7 +97,7 @@ def _is_full(cap: int | None, count: int) -> bool:
 
 
 def quiet_minutes(hours: tuple[int, int] | None) -> frozenset[int]:
-    """The minutes of a day that are quiet."""
+    """Return the minutes of a day, 0 to 1439, that are quiet."""
     if hours is None:
         return frozenset()
     begin, end = (time // 100 * 60 + time % 100 for time in hours)

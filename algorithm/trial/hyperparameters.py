@@ -29,8 +29,8 @@ from algorithm.trial.sufficient_statistics import Source, Statistics, arrange, b
 LEAST_PARTICIPANTS = 10
 LEAST_ROWS = 100
 TOLERANCE = 1e-6
-"""Of the scaled gradient: each derivative over the curvature that this much data gives, so about the
-relative change that is still to come."""
+"""The scaled gradient below which a search has converged. It is each derivative over the curvature that this
+much data gives, so about the relative change that is still to come."""
 _FLOOR = 1e-4
 _RANGE = 15.0
 _OPTIONS: Any = {"maxcor": 30, "ftol": 0.0, "gtol": TOLERANCE, "maxiter": 2000, "maxfun": 4000}
@@ -38,9 +38,9 @@ _OPTIONS: Any = {"maxcor": 30, "ftol": 0.0, "gtol": TOLERANCE, "maxiter": 2000, 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """How a hyper-parameter fit went: log evidence and penalised log evidence before and after, the
-    latter after each accepted step, evaluations, converged or not (by the scaled gradient), and the
-    participants and rows it used."""
+    """The course of a hyper-parameter fit: log evidence and penalised log evidence `before` and `after`, the
+    penalised one after each accepted step (`path`), the number of evaluations, whether the scaled gradient
+    says that it converged, and the numbers of participants and rows it used."""
 
     before: float
     after: float
@@ -56,9 +56,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HyperparameterFit:
-    """`hyperparameters` to use from the next fit on. Where nothing was fitted or the fit was refused,
-    they are the previous ones, `accepted` is false and `reason` says why; `evidence` is None where no fit
-    was tried."""
+    """The `hyperparameters` to use from the next fit on. Where nothing was fitted or the fit was refused,
+    they are the previous ones, `accepted` is false and `reason` says why; `evidence` is None where no fit was
+    tried."""
 
     hyperparameters: Hyperparameters
     accepted: bool
@@ -68,7 +68,8 @@ class HyperparameterFit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """The participants that a hyper-parameter fit looks at, their rows counted."""
+    """The participants that a hyper-parameter fit looks at: their statistics in blocks, their number and the
+    number of their rows."""
 
     blocks: list[Statistics]
     participants: int
@@ -82,11 +83,12 @@ def fit_hyperparameters(
     previous: Hyperparameters | None = None,
     parallel: Mapper = map,
 ) -> HyperparameterFit:
-    """The hyper-parameters that `protocol`'s rule finds in `rows`, starting from the protocol's values.
+    """Return the hyper-parameters that `protocol`'s rule finds in `rows`, starting from the protocol's
+    values.
 
-    `previous` (None: the start) are returned where the rule fixes them, where fewer than 10 participants
-    or 100 rows exist, and where the fit is refused: not finite, or a lower penalised evidence than at the
-    start. Of `pooled` only the noise variance is fitted. Raises BadRows."""
+    `previous` (None: the start) are returned where the rule fixes them, where fewer than 10 participants or
+    100 rows exist, and where the fit is refused: not finite, or a lower penalised evidence than at the start.
+    Under `pooled` only the noise variance is fitted. Raises BadRows."""
     source = arrange(protocol.design, rows, participants)
     return hyperparameters_of(protocol, source, previous, parallel)
 
@@ -94,33 +96,35 @@ def fit_hyperparameters(
 def hyperparameters_of(
     protocol: Protocol, source: Source, previous: Hyperparameters | None = None, parallel: Mapper = map
 ) -> HyperparameterFit:
-    """The same from statistics."""
-    stay = previous or start(protocol)
+    """Return the hyper-parameters as `fit_hyperparameters` does, from statistics instead of rows."""
+    unchanged = previous or start(protocol)
     if protocol.hyperparameters.rule == "fixed" or protocol.algorithm == "fixed_probability":
-        return HyperparameterFit(stay, False, "the protocol fixes the hyper-parameters", None)
-    chosen = sample(protocol, source, parallel)
-    if chosen.participants < LEAST_PARTICIPANTS or chosen.rows < LEAST_ROWS:
+        return HyperparameterFit(unchanged, False, "the protocol fixes the hyper-parameters", None)
+    people = sample(protocol, source, parallel)
+    if people.participants < LEAST_PARTICIPANTS or people.rows < LEAST_ROWS:
         least = f"needs {LEAST_PARTICIPANTS} participants and {LEAST_ROWS} rows"
-        return HyperparameterFit(stay, False, f"{least}, has {chosen.participants} and {chosen.rows}", None)
+        reason = f"{least}, has {people.participants} and {people.rows}"
+        return HyperparameterFit(unchanged, False, reason, None)
     try:
-        found, evidence = _Search(protocol, chosen, parallel).run()
+        fitted, evidence = _Search(protocol, people, parallel).run()
     except (np.linalg.LinAlgError, FloatingPointError) as error:
-        return HyperparameterFit(stay, False, f"not computable: {error}", None)
+        return HyperparameterFit(unchanged, False, f"not computable: {error}", None)
+    # "not >=" instead of "<", so that NaN is refused too
     if not evidence.penalised_after >= evidence.penalised_before - 1e-10 * abs(evidence.before):
-        return HyperparameterFit(stay, False, "the penalised evidence did not rise", evidence)
-    return HyperparameterFit(found, True, None, evidence)
+        return HyperparameterFit(unchanged, False, "the penalised evidence did not rise", evidence)
+    return HyperparameterFit(fitted, True, None, evidence)
 
 
 def sample(protocol: Protocol, source: Source, parallel: Mapper) -> Sample:
-    """The statistics of all members of `source`, or of the protocol's number of them: those whose codes
-    have the smallest entries in the raw stream of PCG64 with seed 0, which is uniform, and the same
-    subset whoever draws it."""
+    """Return the statistics of all members of `source`, or of a random subsample of the protocol's size: the
+    members whose codes have the smallest entries in the raw stream of PCG64 with seed 0. That stream is
+    uniform, and the subsample is the same whoever draws it."""
     members, size = source.members, protocol.hyperparameters.subsample
     if len(members) > size:
         keys = np.random.PCG64(0).random_raw(len(source.counts))[members]
         members = np.sort(members[np.argpartition(keys, size)[:size]])
-    found = list(parallel(source.block, blocks(members)))
-    return Sample(found, len(members), int(source.counts[members].sum()))
+    statistics = list(parallel(source.block, blocks(members)))
+    return Sample(statistics, len(members), int(source.counts[members].sum()))
 
 
 class _Search:
@@ -128,13 +132,13 @@ class _Search:
 
     L = root(sigma_u) T with T lower triangular, exp(x) on T's diagonal and x below it; log s2 = log s0 +
     x / kappa. The objective is the penalised evidence over m + nu0, and kappa^2 = (N + nu_s)
-    / (2 (m + nu0)), so the curvature is about 1 in each coordinate. `pooled` has log s2 alone."""
+    / (2 (m + nu0)), so the curvature is about 1 in each coordinate. Under `pooled` x is log s2 alone."""
 
-    def __init__(self, protocol: Protocol, chosen: Sample, parallel: Mapper) -> None:
+    def __init__(self, protocol: Protocol, people: Sample, parallel: Mapper) -> None:
         rule = protocol.hyperparameters
-        self.protocol, self.sample, self.parallel = protocol, chosen, parallel
-        self.weight = chosen.participants + rule.nu0
-        self.kappa = math.sqrt((chosen.rows + rule.nu_s) / (2 * self.weight))
+        self.protocol, self.sample, self.parallel = protocol, people, parallel
+        self.weight = people.participants + rule.nu0
+        self.kappa = math.sqrt((people.rows + rule.nu_s) / (2 * self.weight))
         self.p = len(protocol.prior.mean)
         self.places = np.tril_indices(0 if protocol.algorithm == "pooled" else self.p)
         self.diagonal = np.flatnonzero(self.places[0] == self.places[1])
@@ -145,6 +149,8 @@ class _Search:
         low, high = self.bounds()
         before, path = self.penalised(x), list[float]()
 
+        # the minimised function is the rise since the start with its sign turned, so that it starts at 0 and
+        # small rises keep their digits
         def fall(at: Floats) -> tuple[float, Floats]:
             value, slope = self.scaled(at)
             return before.value / self.weight - value, -slope
@@ -172,7 +178,8 @@ class _Search:
         )
 
     def bounds(self) -> tuple[Floats, Floats]:
-        """The lowest and the highest x: a floor under s2, and limits that keep an exploring step finite."""
+        """Return the lowest and the highest x: a floor under s2, and limits that keep an exploring step
+        finite."""
         low = np.full(len(self.places[0]) + 1, -np.inf)
         low[self.diagonal], low[-1] = -_RANGE, self.kappa * math.log(_FLOOR)
         high = np.full_like(low, np.inf)
@@ -180,7 +187,7 @@ class _Search:
         return low, high
 
     def point(self, x: Floats) -> tuple[Floats, float]:
-        """(L, s2) at `x`."""
+        """Return (L, s2) at `x`."""
         T = np.zeros((self.p, self.p))
         T[self.places] = x[:-1]
         T[self.places[0][self.diagonal], self.places[1][self.diagonal]] = np.exp(x[:-1][self.diagonal])
@@ -188,16 +195,16 @@ class _Search:
         return math.sqrt(prior.sigma_u) * T, prior.noise_variance * math.exp(x[-1] / self.kappa)
 
     def penalised(self, x: Floats) -> Penalised:
-        """The penalised evidence at `x`. Raises FloatingPointError where it is not finite."""
+        """Return the penalised evidence at `x`. Raises FloatingPointError where it is not finite."""
         L, s2 = self.point(x)
-        found = penalised(self.protocol, self.sample.blocks, L, s2, self.parallel)
-        if not math.isfinite(found.value):
+        evidence = penalised(self.protocol, self.sample.blocks, L, s2, self.parallel)
+        if not math.isfinite(evidence.value):
             raise FloatingPointError("the evidence is not finite")
-        return found
+        return evidence
 
     def scaled(self, x: Floats) -> tuple[float, Floats]:
-        """The penalised evidence at `x` over m + nu0, and its derivatives by `x`."""
-        found = self.penalised(x)
-        slope = math.sqrt(self.protocol.prior.sigma_u) * found.L[self.places]
+        """Return the penalised evidence at `x` over m + nu0, and its derivatives by `x`."""
+        evidence = self.penalised(x)
+        slope = math.sqrt(self.protocol.prior.sigma_u) * evidence.L[self.places]
         slope[self.diagonal] *= np.exp(x[self.diagonal])
-        return found.value / self.weight, np.append(slope, found.log_s2 / self.kappa) / self.weight
+        return evidence.value / self.weight, np.append(slope, evidence.log_s2 / self.kappa) / self.weight

@@ -1,8 +1,8 @@
-"""Learning rows: which state, action and reward belong together.
+"""Learning rows: the state, the action and the reward that belong together.
 
-The row of decision t is (state t, act_prob t, action t, reward of the outcome of action t). Rows are
-joined on the decision index, never on position in a list: where the outcome's decision point is missing,
-the row does not exist."""
+The row of decision t is (state t, act_prob t, action t, reward of the outcome of action t). Rows are joined
+on the decision index, never on the position in a list: where the decision point of the outcome is missing,
+there is no row."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,12 @@ from algorithm.core.arrays import Bools, Floats, Ints
 
 
 class BadRows(ValueError):
-    """Learning rows or decision points that cannot be used; the message names the column."""
+    """Learning rows or decision points cannot be used; the message names the column."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """N learning rows, those of one participant in the order of their decisions.
+    """N learning rows. The rows of each participant are in the order of their decisions.
 
     `participant` (N,) codes 0 to participants - 1; `states` (N, s); `act_prob` (N,) in [0, 1]; `action`
     (N,) 0 or 1; `reward` (N,). Any numeric dtype; narrow ones save memory."""
@@ -35,9 +35,9 @@ class Rows:
 class Points:
     """N decision points, any order, each (participant, index) at most once.
 
-    `participant` (N,) codes; `index` (N,) from 1; `states` (N, s), `act_prob` (N,) and `action` (N,) mean
-    something where `randomised` (N,) is true: the state was computed and the action drawn. `reward` (N,)
-    is what was reported at that point, NaN where nothing was."""
+    `participant` (N,) codes; `index` (N,) from 1; `states` (N, s), `act_prob` (N,) and `action` (N,) have a
+    meaning where `randomised` (N,) is true: the state was computed and the action drawn. `reward` (N,) is the
+    reward reported at that point, NaN where none was."""
 
     participant: Ints
     index: Ints
@@ -49,29 +49,32 @@ class Points:
 
 
 def join(points: Points, outcome_lag: int) -> Rows:
-    """The learning rows of `points`, sorted by participant and decision index.
+    """Return the learning rows of `points`, sorted by participant and decision index.
 
     Row t takes its reward from the point with index t + `outcome_lag` of the same participant, and exists
     where that point exists with a reward and point t was randomised. Raises BadRows for a decision point
     that occurs twice."""
     order = np.lexsort((points.index, points.participant))
+    # one number per (participant, index); the gap keeps a participant's last point plus the lag apart from
+    # the next participant's first point
     span = int(points.index.max(initial=0)) + 2
     keys = (points.participant * span + points.index)[order]
     if (np.diff(keys) == 0).any():
         raise BadRows("index: a decision point occurs twice")
+    # a search finds where the outcome's point would stand; it exists if it stands there
     place = np.searchsorted(keys, keys + outcome_lag)
-    found = place < len(keys)
-    found[found] = keys[place[found]] == keys[found] + outcome_lag
+    has_outcome = place < len(keys)
+    has_outcome[has_outcome] = keys[place[has_outcome]] == keys[has_outcome] + outcome_lag
     reward = np.full(len(keys), np.nan)
-    reward[found] = points.reward[order][place[found]]
-    taken = points.randomised[order] & ~np.isnan(reward)
-    kept = order[taken]
+    reward[has_outcome] = points.reward[order][place[has_outcome]]
+    is_row = points.randomised[order] & ~np.isnan(reward)
+    rows = order[is_row]
     return Rows(
-        points.participant[kept],
-        points.states[kept],
-        points.act_prob[kept],
-        points.action[kept],
-        reward[taken],
+        points.participant[rows],
+        points.states[rows],
+        points.act_prob[rows],
+        points.action[rows],
+        reward[is_row],
     )
 
 
@@ -82,18 +85,18 @@ def check(rows: Rows, participants: int, variables: int) -> None:
     for name in ("participant", "states", "act_prob", "action", "reward"):
         column = getattr(rows, name)
         shape = (count, variables) if name == "states" else (count,)
-        _refuse(column.shape != shape, f"{name}: shape {column.shape} is not {shape}")
-        _refuse(not np.isfinite(column).all(), f"{name}: a value is not finite")
-    _refuse(not np.issubdtype(rows.participant.dtype, np.integer), "participant: codes must be integers")
-    _refuse(not _between(rows.participant, 0, participants - 1), "participant: a code is out of range")
-    _refuse(not _between(rows.act_prob, 0, 1), "act_prob: a value is outside [0, 1]")
-    _refuse(bool(((rows.action != 0) & (rows.action != 1)).any()), "action: a value is neither 0 nor 1")
+        _refuse_if(column.shape != shape, f"{name}: shape {column.shape} is not {shape}")
+        _refuse_if(not np.isfinite(column).all(), f"{name}: a value is not finite")
+    _refuse_if(not np.issubdtype(rows.participant.dtype, np.integer), "participant: codes must be integers")
+    _refuse_if(not _between(rows.participant, 0, participants - 1), "participant: a code is out of range")
+    _refuse_if(not _between(rows.act_prob, 0, 1), "act_prob: a value is outside [0, 1]")
+    _refuse_if(bool(((rows.action != 0) & (rows.action != 1)).any()), "action: a value is neither 0 nor 1")
 
 
 def _between(column: npt.NDArray[Any], low: float, high: float) -> bool:
     return len(column) == 0 or bool(column.min() >= low and column.max() <= high)
 
 
-def _refuse(fault: bool, message: str) -> None:
+def _refuse_if(fault: bool, message: str) -> None:
     if fault:
         raise BadRows(message)

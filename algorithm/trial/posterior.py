@@ -1,4 +1,4 @@
-"""The posterior of the mixed-effects model, one small matrix a participant.
+"""The posterior of the mixed-effects model, computed with one small matrix per participant.
 
     R = phi' theta_i + eps,  eps ~ N(0, s2);   theta_i = theta_pop + u_i
     theta_pop ~ N(mu, diag(sd^2));   u_i ~ N(0, Sigma_u),  Sigma_u = L L'
@@ -43,7 +43,8 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Half:
-    """Of k participants: X (k, p, p) with X'X = M, W (k, p, p + 1) = X [A b], and the sum of log|K|."""
+    """The factorisations of k participants: X (k, p, p) with X'X = M, W (k, p, p + 1) = X [A b], and the sum
+    of log|K|."""
 
     X: Floats
     W: Floats
@@ -77,15 +78,15 @@ class Population:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Serving:
-    """What the last `width` coefficients of k participants need besides the population: those rows of M
-    [A b], (k, width, p + 1), and the last block of M, (k, width, width)."""
+    """The numbers that give the last `width` coefficients of k participants, together with the population's
+    posterior: the last rows of M [A b], (k, width, p + 1), and the last block of M, (k, width, width)."""
 
     MAb: Floats
     M: Floats
 
 
 def factor(sigma_u: Floats) -> Floats:
-    """L with L L' = `sigma_u`: its Cholesky factor, or, where it is singular, one from its eigenvectors.
+    """Return L with L L' = `sigma_u`: its Cholesky factor, or one from its eigenvectors where it is singular.
     Raises ValueError unless it is finite, symmetric and positive semi-definite within rounding."""
     scale = np.abs(sigma_u).max()
     if not np.isfinite(scale) or np.abs(sigma_u - sigma_u.T).max() > 1e-9 * scale:
@@ -101,7 +102,7 @@ def factor(sigma_u: Floats) -> Floats:
 
 
 def halves(block: Statistics, L: Floats, s2: float) -> Half:
-    """The factorisation that everything about the participants in `block` is made from."""
+    """Return the factorisations from which all else about the participants in `block` is computed."""
     A = block.Ab[:, :, :-1]
     C = cholesky(s2 * np.eye(len(L)) + L.T @ A @ L)
     X = np.broadcast_to(L.T, C.shape).copy()
@@ -110,19 +111,20 @@ def halves(block: Statistics, L: Floats, s2: float) -> Half:
 
 
 def information(block: Statistics, half: Half, s2: float) -> Floats:
-    """[J g] of each participant, (k, p, p + 1)."""
+    """Return [J g] of each participant, (k, p, p + 1)."""
     return (block.Ab - half.W[:, :, :-1].mT @ half.W) / s2
 
 
 def sums(block: Statistics, half: Half, Jg: Floats, s2: float) -> Sums:
-    """The block's sums; `Jg` as from `information`."""
+    """Return the sums over a block's participants; `Jg` is the result of `information`."""
     r = float(block.c.sum() - (half.W[:, :, -1] ** 2).sum()) / s2
     return Sums(Jg.sum(axis=0), r, half.log_det, int(block.n.sum()), len(block.n))
 
 
 def population(total: Sums, prior: Prior, s2: float) -> Population:
-    """The posterior of theta_pop from the sums over all participants."""
+    """Return the posterior of theta_pop from the sums over all participants."""
     J, g, mu = total.Jg[:, :-1], total.Jg[:, -1], prior.mean
+    # matrices are made symmetric to the last bit: rounding leaves them symmetric only nearly
     C = cholesky(np.diag(prior.sd**-2.0) + (J + J.T) / 2)
     S = cho_solve((C, True), np.eye(len(C)))
     h = g - J @ mu
@@ -134,28 +136,30 @@ def population(total: Sums, prior: Prior, s2: float) -> Population:
 
 
 def serving(half: Half, width: int) -> Serving:
-    """What the last `width` coefficients of each participant need."""
+    """Return the numbers that give the last `width` coefficients of each participant."""
     last = half.X[:, :, -width:]
     return Serving(last.mT @ half.W, last.mT @ last)
 
 
-def slices(kept: Serving, found: Population, s2: float) -> tuple[Floats, Floats]:
-    """Means (k, width) and covariances (k, width, width) of the last coefficients of each theta_i."""
-    width = kept.M.shape[1]
-    MA, Mb = kept.MAb[:, :, :-1], kept.MAb[:, :, -1]
-    root = (np.eye(len(found.mean))[-width:] - MA) @ cholesky(found.covariance)
-    return found.mean[-width:] + Mb - MA @ found.mean, root @ root.mT + s2 * kept.M
+def slices(own: Serving, posterior: Population, s2: float) -> tuple[Floats, Floats]:
+    """Return the means (k, width) and covariances (k, width, width) of the last coefficients of each
+    theta_i, from participants' own numbers and the population's posterior."""
+    width = own.M.shape[1]
+    MA, Mb = own.MAb[:, :, :-1], own.MAb[:, :, -1]
+    # G S G' as a product of a root with its transpose stays positive semi-definite under rounding
+    root = (np.eye(len(posterior.mean))[-width:] - MA) @ cholesky(posterior.covariance)
+    return posterior.mean[-width:] + Mb - MA @ posterior.mean, root @ root.mT + s2 * own.M
 
 
 def cholesky(matrices: Floats) -> Floats:
-    """The lower Cholesky factors of matrices (..., p, p)."""
+    """Return the lower Cholesky factors of matrices (..., p, p)."""
     return np.asarray(np.linalg.cholesky(matrices), dtype=np.float64)
 
 
 def _substitute(C: Floats, X: Floats) -> None:
-    """Replace X (k, p, r) by C^-1 X, C (k, p, p) lower triangular: forward substitution, in halves and
-    then by rows, so that the work is in batched matrix products, several times faster than batched
-    triangular solvers."""
+    """Replace X (k, p, r) by C^-1 X, C (k, p, p) lower triangular, by forward substitution in halves and then
+    by rows."""
+    # this way the work is in batched matrix products, several times faster than batched triangular solvers
     size = C.shape[1]
     if size > _LEAF:
         middle = size // 2

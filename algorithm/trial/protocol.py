@@ -1,9 +1,9 @@
-"""Protocol documents: what a trial fixes before it starts, checked key by key.
+"""Protocol documents, which fix a trial's rules before it starts, checked key by key.
 
-A document is JSON. `load` completes a partial document from its protocol's defaults and refuses, by
-dotted key, whatever it does not know or cannot use. The complete document identifies the trial's
-mathematics: `digest` of it is stored with every decision and policy. A key that later code adds has a default
-that means what the code did before, so a stored document keeps its meaning, and its hash."""
+A document is JSON. `load` completes a partial document from its protocol's defaults and refuses, by dotted
+key, whatever it does not know or cannot use. The complete document identifies the trial's mathematics: its
+`digest` is stored with every decision and policy. A key that later code adds has a default that means what
+the code did before, so a stored document keeps its meaning, and its hash."""
 
 import hashlib
 import json
@@ -33,8 +33,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """theta_pop ~ N(mean, diag(sd^2)), both (p,); participants' deviations start at covariance sigma_u I, the
-    rewards' noise at variance noise_variance."""
+    """The prior theta_pop ~ N(mean, diag(sd^2)), both (p,). Participants' deviations start at covariance
+    sigma_u I, the rewards' noise at variance noise_variance."""
 
     mean: Floats
     sd: Floats
@@ -44,9 +44,9 @@ class Prior:
 
 @dataclass(frozen=True, slots=True)
 class HyperparameterRule:
-    """How (Sigma_u, noise variance) are found: `rule` penalised_em (penalised empirical Bayes) or fixed.
-    The penalty weighs as much as nu0 participants of covariance sigma_u0 I and nu_s rows of the prior's
-    noise variance. Above `subsample` participants a random subsample of that size is used."""
+    """The rule that finds (Sigma_u, noise variance): penalised_em (penalised empirical Bayes) or fixed. The
+    penalty weighs as much as nu0 participants of covariance sigma_u0 I and nu_s rows of the prior's noise
+    variance. With more than `subsample` participants a random subsample of that size is used."""
 
     rule: str
     nu0: float
@@ -57,7 +57,8 @@ class HyperparameterRule:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """rho(x) = lower + (upper - lower) / (1 + C exp(-B x)), a probability of action 1 at advantage x."""
+    """The curve rho(x) = lower + (upper - lower) / (1 + C exp(-B x)), the probability of action 1 at
+    advantage x."""
 
     lower: float
     upper: float
@@ -67,9 +68,9 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Decision points in a study and in a day; hours until an open window is stale, hours that the app
-    back end is asked to look back, and the lag, in decision points, between an action and the report of
-    its outcome."""
+    """The numbers of decision points in a study and in a day, the hours until an open window is stale, the
+    hours that the app's back end is asked to look back, and the lag, in decision points, between an action
+    and the report of its outcome."""
 
     study_length: int
     points_per_day: int
@@ -80,9 +81,9 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """When policies are refitted: least minutes between two fits, only at night or not, the hour of
-    the nightly fit by the study's own clock and the weekday (0 Monday) on which it fits hyper-parameters
-    too."""
+    """The times of refits: the least minutes between two fits, whether they happen only at night, the hour of
+    the nightly fit by the study's own clock, and the weekday (0 is Monday) on which that fit finds
+    hyper-parameters too."""
 
     min_interval_minutes: float
     nightly_only: bool
@@ -92,9 +93,8 @@ class Refit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Protocol:
-    """A loaded protocol. `document` is the complete one, `digest` its SHA-256, `state` the parameters
-    that the design owns, `probability` the constant of the algorithm `fixed_probability` (None for the
-    others)."""
+    """A loaded protocol. `document` is the complete document, `digest` its SHA-256, `state` the parameters of
+    the design, `probability` the constant of the algorithm `fixed_probability` (None under the others)."""
 
     design: Design
     algorithm: str
@@ -112,7 +112,7 @@ class Protocol:
 
 
 def default_document(name: str) -> dict[str, Any]:
-    """The complete document of protocol `name` with every default. Raises ProtocolError for an unknown
+    """Return the complete document of protocol `name` with every default. Raises ProtocolError for an unknown
     name."""
     return complete({"protocol": name})
 
@@ -142,24 +142,27 @@ def load(document: Mapping[str, Any]) -> Protocol:
 
 
 def stored(document: Mapping[str, Any], identity: str) -> Protocol:
-    """A document as it was stored, under the hash it was stored with. Raises ProtocolError.
+    """Load a stored document under the hash it was stored with. Raises ProtocolError.
 
-    Keys that it lacks because they came later take their defaults."""
+    Keys that were added to the code after it was stored take their defaults."""
+    # the digest of the completed document would change with every key that later code adds
     return replace(load(document), digest=identity)
 
 
 def identity(document: Mapping[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of a stored document as it is: the hash it was stored with."""
+    """Return the SHA-256, in hexadecimal, of a stored document as it is, which is the hash it was stored
+    with."""
     return _sha256(_json(document))
 
 
 def canonical(document: Mapping[str, Any]) -> str:
-    """The completed `document` as JSON with sorted keys and no spaces: equal documents give equal text."""
+    """Return the completed `document` as JSON with sorted keys and no spaces, so equal documents give equal
+    texts."""
     return _json(complete(document))
 
 
 def digest(document: Mapping[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of `canonical(document)`."""
+    """Return the SHA-256, in hexadecimal, of `canonical(document)`."""
     return _sha256(canonical(document))
 
 

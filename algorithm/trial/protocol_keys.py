@@ -52,22 +52,41 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 def complete(document: Mapping[str, Any]) -> dict[str, Any]:
-    """`document` with every key, each checked. Raises ProtocolError."""
+    """Return `document` completed with every key, each checked. Raises ProtocolError."""
     if not isinstance(document, Mapping):
         raise ProtocolError("document", "must be an object")
     name = choice(*DESIGNS)("protocol", document.get("protocol"))
     algorithm = choice(*ALGORITHMS)("algorithm", document.get("algorithm", _DEFAULTS["algorithm"]))
     checks = _checks(DESIGNS[name], algorithm)
-    given = {"feature_version": DESIGNS[name].feature_version, **document, "algorithm": algorithm}
-    whole: dict[str, Any] = section(checks, {key: {} for key in checks})("", given)
-    _check_together(whole)
-    return deepcopy(whole)
+    partial = {"feature_version": DESIGNS[name].feature_version, **document, "algorithm": algorithm}
+    whole: dict[str, Any] = section(checks, {key: {} for key in checks})("", partial)
+    # values that are possible one by one but not together
+    lower, upper = whole["allocation"]["lower"], whole["allocation"]["upper"]
+    if lower > upper:
+        raise ProtocolError("allocation.upper", f"{upper} is below allocation.lower, {lower}")
+    probability = whole["algorithm_parameters"].get("probability")
+    if probability is not None and not lower <= probability <= upper:
+        raise ProtocolError(
+            "algorithm_parameters.probability", f"{probability} is outside [{lower}, {upper}]"
+        )
+    if whole["hyperparameters"]["rule"] == "penalised_em" and whole["prior"]["sigma_u"] == 0:
+        raise ProtocolError("prior.sigma_u", "must be above 0 where hyperparameters.rule is penalised_em")
+    quiet = whole["envelope"]["quiet_hours"]
+    if quiet is not None and quiet["from"] == quiet["to"]:
+        raise ProtocolError("envelope.quiet_hours.to", "must differ from envelope.quiet_hours.from")
+    return deepcopy(whole)  # its parts may be parts of the defaults
 
 
 def _checks(design: Design, algorithm: str) -> dict[str, Check]:
-    """A check for each top-level key of a document for `design` and `algorithm`."""
+    """Return a check for each top-level key of a document for `design` and `algorithm`."""
     p = 3 * len(design.feature_names)
     own = design.defaults
+    prior_checks: dict[str, Check] = {
+        "mean": reals(p, real(-1e9, 1e9)),
+        "sd": reals(p, _POSITIVE),
+        "sigma_u": real(0, 1e9),
+        "noise_variance": _POSITIVE,
+    }
     return {
         "protocol": choice(design.name),
         "feature_version": choice(design.feature_version),
@@ -75,7 +94,7 @@ def _checks(design: Design, algorithm: str) -> dict[str, Check]:
         "algorithm_parameters": section(
             {name: real(0, 1, exclude=(0, 1)) for name in ALGORITHMS[algorithm]}, ALGORITHMS[algorithm]
         ),
-        "prior": section(_prior_checks(p), own["prior"]),
+        "prior": section(prior_checks, own["prior"]),
         "hyperparameters": section(
             _HYPERPARAMETERS, {**_DEFAULTS["hyperparameters"], **own["hyperparameters"]}
         ),
@@ -85,15 +104,6 @@ def _checks(design: Design, algorithm: str) -> dict[str, Check]:
         "schedule": section({**_SCHEDULE, "outcome_lag": constant(design.outcome_lag)}, own["schedule"]),
         "refit": section(_REFIT, _DEFAULTS["refit"]),
         **{name: section(_RULES[name], _DEFAULTS[name]) for name in _RULES},
-    }
-
-
-def _prior_checks(p: int) -> dict[str, Check]:
-    return {
-        "mean": reals(p, real(-1e9, 1e9)),
-        "sd": reals(p, _POSITIVE),
-        "sigma_u": real(0, 1e9),
-        "noise_variance": _POSITIVE,
     }
 
 
@@ -141,20 +151,3 @@ _RULES: Mapping[str, Mapping[str, Check]] = {
         "weekly_cap": optional(integer(0, 336), None),
     },
 }
-
-
-def _check_together(whole: Mapping[str, Any]) -> None:
-    """Refuse values that are possible one by one and not together."""
-    lower, upper = whole["allocation"]["lower"], whole["allocation"]["upper"]
-    if lower > upper:
-        raise ProtocolError("allocation.upper", f"{upper} is below allocation.lower, {lower}")
-    probability = whole["algorithm_parameters"].get("probability")
-    if probability is not None and not lower <= probability <= upper:
-        raise ProtocolError(
-            "algorithm_parameters.probability", f"{probability} is outside [{lower}, {upper}]"
-        )
-    if whole["hyperparameters"]["rule"] == "penalised_em" and whole["prior"]["sigma_u"] == 0:
-        raise ProtocolError("prior.sigma_u", "must be above 0 where hyperparameters.rule is penalised_em")
-    quiet = whole["envelope"]["quiet_hours"]
-    if quiet is not None and quiet["from"] == quiet["to"]:
-        raise ProtocolError("envelope.quiet_hours.to", "must differ from envelope.quiet_hours.from")

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def weighted_estimate(df: Any, controls: list[str], moderators: list[str]) -> Any:
-    """The coefficients of the columns `controls` and then of `moderators`, (q + p,)."""
+    """Return the coefficients of the columns `controls` and then of `moderators`, (q + p,)."""
     rows = df[(df["in_study"] == 1) & (df["counted"] == 1)]
     a, p, pt = (rows[name].to_numpy(dtype=float) for name in ("action", "act_prob", "numerator"))
     W = np.where(a == 1, pt / p, (1 - pt) / (1 - p))

@@ -17,9 +17,10 @@ def weighted_loss(
     controls: jax.Array,
     moderators: jax.Array,
 ) -> jax.Array:
-    """A participant's share of half the weighted sum of squares. `theta` holds the coefficients of
-    `controls` (T, q) and then those of `moderators` (T, p); all others are (T, 1). Rows that are not
+    """Return a participant's share of half the weighted sum of squares. `theta` holds the coefficients of
+    `controls` (T, q) and then of `moderators` (T, p); all other arguments are (T, 1). Rows that are not
     `counted` add nothing."""
+    # rows that do not count may have a probability of 0, and a division by it would spoil the derivative
     safe = jnp.where(counted == 1, act_prob, 0.5)
     W = jnp.where(action == 1, numerator / safe, (1 - numerator) / (1 - safe)) * counted
     D = jnp.hstack([controls, (action - numerator) * moderators])

@@ -1,4 +1,4 @@
-"""What a participant adds to the equations that a fit of the policy solves."""
+"""A participant's share of the equations that a fit of the policy solves."""
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,14 @@ def policy_update(
     L: jax.Array,
     scalars: jax.Array,
 ) -> jax.Array:
-    """The participant's share of the two equations of the population's posterior, p + p (p + 1) / 2 numbers:
+    """Return the participant's share of the two equations of the population's posterior, p + p (p + 1) / 2
+    numbers:
 
         sum_i g_i - J_i tp + Sigma^-1 (mu - tp) = 0        Sigma^-1 + sum_i J_i - S^-1 = 0
 
     `beta` is tp (p,) followed by the upper triangle of S^-1 / size; `features` (n, q), `action`,
     `act_prob`, `slot` and `outcome` (n, 1) are the participant's rows in the fit; `mean` and `precision`
-    (p,) those of the prior, `L` (p, p) factors Sigma_u, `scalars` are the noise variance, the number of
+    (p,) are the prior's, `L` (p, p) factors Sigma_u, `scalars` are the noise variance, the number of
     participants in the fit, and size."""
     p = len(mean)
     noise, fitted, size = scalars
@@ -34,6 +35,7 @@ def policy_update(
     M = L @ jnp.linalg.solve(noise * jnp.eye(p) + L.T @ A @ L, L.T)
     J, g = (A - A @ M @ A) / noise, (b - A @ M @ b) / noise
     tp, packed = beta[:p], beta[p:]
+    # each participant in the fit carries an equal share of the prior
     first = g - J @ tp + precision * (mean - tp) / fitted
     second = (J + jnp.diag(precision) / fitted)[jnp.triu_indices(p)] - size * packed / fitted
     return jnp.concatenate([first, second])

@@ -20,15 +20,17 @@ class Column(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """How values of a kind are written and read; neither function ever sees None."""
+    """The functions that write and read values of a kind. None of them is ever called with None."""
 
     arrow: pa.DataType
     text: Callable[[Any], str]
+    """From a value to its text in CSV."""
     value: Callable[[str], Any]
+    """From a text in CSV to its value."""
     stored: Callable[[Any], Any]
-    """What Parquet is given for a value."""
+    """From a value to what Parquet stores."""
     loaded: Callable[[Any], Any]
-    """The value of what Parquet gives back."""
+    """From what Parquet returns to the value."""
 
 
 def _boolean(text: str) -> bool:
@@ -38,10 +40,10 @@ def _boolean(text: str) -> bool:
 
 
 def _instant(text: str) -> datetime:
-    read = datetime.fromisoformat(text)
-    if read.tzinfo is None:
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
         raise ValueError(f"{text!r} has no offset")
-    return read.astimezone(UTC)
+    return instant.astimezone(UTC)
 
 
 def _json(value: Any) -> str:
@@ -53,10 +55,12 @@ def _same(value: Any) -> Any:
 
 
 def _utc(value: datetime) -> datetime:
+    # the database's driver returns instants in the offset of its session
     return value.astimezone(UTC)
 
 
 def _floats(value: Any) -> list[float | None]:
+    # JSON may hold 1 where a float 1.0 was meant, which CSV and Parquet would write differently
     return [None if number is None else float(number) for number in value]
 
 
@@ -65,6 +69,7 @@ def _plain(arrow: pa.DataType, text: Callable[[Any], str], value: Callable[[str]
 
 
 KINDS: dict[str, Kind] = {
+    # repr writes the shortest text that reads back as the same float64
     "number": _plain(pa.float64(), lambda number: repr(float(number)), float),
     "integer": _plain(pa.int64(), str, int),
     "boolean": _plain(pa.bool_(), lambda value: "true" if value else "false", _boolean),
@@ -84,22 +89,23 @@ KINDS: dict[str, Kind] = {
 
 
 def encode(kind: str, value: Any) -> str:
-    """The text of a value; a null is the empty text."""
+    """Return the text of a value; a null is the empty text."""
     return "" if value is None else KINDS[kind].text(value)
 
 
 def decode(kind: str, text: str) -> Any:
-    """The value of a text. Raises ValueError where it is none of this kind."""
+    """Return the value of a text. Raises ValueError where it is none of this kind."""
     return None if text == "" else KINDS[kind].value(text)
 
 
 def array(kind: str, values: list[Any]) -> pa.Array:
-    """Values as a Parquet column."""
-    made = KINDS[kind]
-    return pa.array([None if value is None else made.stored(value) for value in values], type=made.arrow)
+    """Return values as a Parquet column."""
+    of_kind = KINDS[kind]
+    stored = [None if value is None else of_kind.stored(value) for value in values]
+    return pa.array(stored, type=of_kind.arrow)
 
 
 def texts(kind: str, column: pa.ChunkedArray | pa.Array) -> list[str]:
-    """A Parquet column as the texts that CSV has for it."""
-    made = KINDS[kind]
-    return ["" if value is None else made.text(made.loaded(value)) for value in column.to_pylist()]
+    """Return a Parquet column as the texts that CSV has for it."""
+    of_kind = KINDS[kind]
+    return ["" if value is None else of_kind.text(of_kind.loaded(value)) for value in column.to_pylist()]

@@ -56,7 +56,7 @@ class Raw:
 
 
 def columns(document: Mapping[str, Any]) -> list[Column]:
-    """The columns of the long table under a protocol document."""
+    """Return the columns of the long table under a protocol document."""
     design = load(document).design
     states = [
         Column(f"state_{name}", "number", f"state variable {name} of {design.feature_version}")
@@ -66,7 +66,8 @@ def columns(document: Mapping[str, Any]) -> list[Column]:
 
 
 def rows(raw: Raw, context: Context) -> Iterator[Row]:
-    """The rows of these participants, by participant and decision index."""
+    """Yield the rows of these participants, by participant and decision index."""
+    # by version, since the latest report counts
     answers = _grouped(sorted(raw.answers, key=lambda row: int(row["version"])), "decision_id")
     learnt = {row["decision_id"]: row for row in raw.learning_rows}  # the highest row_seq comes last
     left = {row["participant_id"]: row["created_at"] for row in raw.audit if row["act"] == WITHDRAW}
@@ -74,6 +75,7 @@ def rows(raw: Raw, context: Context) -> Iterator[Row]:
     for participant in sorted(raw.participants, key=lambda row: int(row["id"])):
         number = participant["id"]
         person = _Person(
+            context,
             participant,
             {row["decision_index"]: row for row in decisions.get(number, [])},
             {row["decision_index"]: row for row in windows.get(number, [])},
@@ -81,27 +83,41 @@ def rows(raw: Raw, context: Context) -> Iterator[Row]:
             learnt,
             left.get(number),
         )
-        yield from (_row(person, index, context) for index in range(1, _last(person, context) + 1))
+        # an app may decide a point before it is due
+        last = max((person.due(), *person.decisions, *person.windows), default=0)
+        yield from (person.at(index) for index in range(1, last + 1))
 
 
 def reward(decision: Row, answers: list[Row]) -> float | None:
-    """What was reported at a decision point: by the latest report that counts, else as decided with."""
-    told = [reported(decision, answer) for answer in answers]
-    return next((found for found in reversed(told) if found is not None), decision["reward"])
+    """Return the reward reported at a decision point: by the latest report that counts, else the one with
+    which the decision was made."""
+    rewards = [reported(decision, answer) for answer in answers]
+    return next((value for value in reversed(rewards) if value is not None), decision["reward"])
 
 
 def reported(decision: Row, answer: Row) -> float | None:
-    """What a version of the answers makes of the reward; None where it does not count: a later body of the
-    app never does, and a report without a reward takes back an earlier one's where another is left."""
+    """Return the reward that a version of the answers reports; None where it does not count.
+
+    Later answers of the app never count. A report of the back end without a reward takes back an earlier
+    report's reward, and leaves the one with which the decision was made."""
     if answer["source"] != "ema":
         return None
-    found: float | None = decision["reward"] if answer["reward"] is None else answer["reward"]
-    return found
+    value: float | None = decision["reward"] if answer["reward"] is None else answer["reward"]
+    return value
+
+
+def _grouped(rows: list[Row], key: str) -> dict[int, list[Row]]:
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[key], []).append(row)
+    return groups
 
 
 class _Person(NamedTuple):
-    """A participant; their decisions and windows by index; everybody's answers and learning rows by rid."""
+    """A participant with their decisions and windows by index, and everybody's answers and learning rows by
+    rid."""
 
+    context: Context
     row: Row
     decisions: dict[int, Row]
     windows: dict[int, Row]
@@ -109,108 +125,94 @@ class _Person(NamedTuple):
     learnt: dict[int, Row]
     left_at: datetime | None
 
+    def local_end(self) -> datetime:
+        """Return the participant's wall clock at the end of what is shown: as of the export, or when they
+        withdrew."""
+        as_of = self.context.as_of
+        until = as_of if self.left_at is None else min(self.left_at, as_of)
+        return until.astimezone(ZoneInfo(self.row["timezone"]))
 
-def _grouped(found: list[Row], key: str) -> dict[int, list[Row]]:
-    groups: dict[int, list[Row]] = {}
-    for row in found:
-        groups.setdefault(row[key], []).append(row)
-    return groups
+    def due(self) -> int:
+        """Return the number of decision points that were due by then."""
+        schedule = self.context.protocol.schedule
+        count = due(
+            self.local_end(),
+            self.row["rl_start_date"],
+            self.row["rl_end_date"],
+            schedule.points_per_day,
+            self.row["morning_notification_time_start"],
+            self.row["evening_notification_time_start"],
+        )
+        return min(count, schedule.study_length)
 
+    def at(self, index: int) -> Row:
+        """Return the row of the long table for the decision point `index`."""
+        per_day = self.context.protocol.schedule.points_per_day
+        decision, window = self.decisions.get(index), self.windows.get(index, {})
+        outcome, missing = self.outcome(index)
+        removed = self.row.get("removed_row_seq") is not None
+        learnt = self.learnt.get(decision["id"], {}) if decision and not removed else {}
+        return {
+            "participant_id": self.row["id"],
+            "decision_index": index,
+            "study_day": study_day(index, per_day),
+            "evening": decision["evening"] if decision else is_late(index, per_day),
+            "decided": decision is not None,
+            **self.drawn(decision),
+            "outcome": outcome,
+            "outcome_missing": missing,
+            **{f"window_{name}": window.get(name) for name in ("kind", "state", "code")},
+            "learning_row": bool(learnt),
+            "row_seq": learnt.get("row_seq"),
+            "learnt_outcome": learnt.get("outcome"),
+        }
 
-def _local(person: _Person, context: Context) -> datetime:
-    """The participant's wall clock at the end of what is shown: as of the export, or when they withdrew."""
-    until = context.as_of if person.left_at is None else min(person.left_at, context.as_of)
-    return until.astimezone(ZoneInfo(person.row["timezone"]))
+    def drawn(self, decision: Row | None) -> Row:
+        """Return the columns of a row that describe its decision, null throughout where there is none."""
+        design = self.context.protocol.design
+        columns = decision or {}
+        answers = self.answers.get(columns.get("id", 0), [])
+        items = [answer["item"] for answer in answers if answer["source"] == "ema"]
+        item = items[-1] if items else {}
+        # the state variables of another version of the features have another meaning
+        same_features = columns.get("feature_version") == design.feature_version
+        state = (columns.get("state") if same_features else None) or [None] * len(design.state_names)
+        texts = {name: item.get(name) for name in REPORTED}
+        return {
+            **{name: columns.get(name) for name in AS_DECIDED},
+            "rid": columns.get("id"),
+            "unavailable_rule": columns.get("unavailable_rule"),
+            **{f"state_{name}": value for name, value in zip(design.state_names, state, strict=True)},
+            **{name: None if value in (None, "") else str(value) for name, value in texts.items()},
+            "reward": reward(decision, answers) if decision else None,
+        }
 
+    def outcome(self, index: int) -> tuple[float | None, str | None]:
+        """Return the proximal outcome of the action at `index`, or None and the reason why it is missing."""
+        if index not in self.decisions:
+            return None, NOT_DECIDED
+        at = index + self.context.protocol.schedule.outcome_lag
+        reporting = self.decisions.get(at)
+        if reporting is None:
+            return None, self.why_undecided(at)
+        value = reward(reporting, self.answers.get(reporting["id"], []))
+        if value is not None:
+            return value, None
+        # with an outcome lag of 0 the point's own window brings the outcome
+        awaited = at == index and self.windows.get(at, {}).get("state") != "ingested"
+        return None, WINDOW_NOT_INGESTED if awaited else SURVEY_NOT_GIVEN
 
-def _due(person: _Person, context: Context) -> int:
-    schedule, row = context.protocol.schedule, person.row
-    come = due(
-        _local(person, context),
-        row["rl_start_date"],
-        row["rl_end_date"],
-        schedule.points_per_day,
-        row["morning_notification_time_start"],
-        row["evening_notification_time_start"],
-    )
-    return min(come, schedule.study_length)
-
-
-def _last(person: _Person, context: Context) -> int:
-    return max((_due(person, context), *person.decisions, *person.windows), default=0)
-
-
-def _row(person: _Person, index: int, context: Context) -> Row:
-    per_day = context.protocol.schedule.points_per_day
-    decision, window = person.decisions.get(index), person.windows.get(index, {})
-    outcome, missing = _outcome(person, index, context)
-    found = {
-        "participant_id": person.row["id"],
-        "decision_index": index,
-        "study_day": study_day(index, per_day),
-        "evening": decision["evening"] if decision else is_late(index, per_day),
-        "decided": decision is not None,
-        **_drawn(person, decision, context),
-        "outcome": outcome,
-        "outcome_missing": missing,
-        **{f"window_{name}": window.get(name) for name in ("kind", "state", "code")},
-    }
-    removed = person.row.get("removed_row_seq") is not None
-    learnt = person.learnt.get(decision["id"], {}) if decision and not removed else {}
-    return found | {
-        "learning_row": bool(learnt),
-        "row_seq": learnt.get("row_seq"),
-        "learnt_outcome": learnt.get("outcome"),
-    }
-
-
-def _drawn(person: _Person, decision: Row | None, context: Context) -> Row:
-    """What the decision of a row was, null throughout where there is none."""
-    names = context.protocol.design.state_names
-    given = decision or {}
-    answers = person.answers.get(given.get("id", 0), [])
-    reported = [answer["item"] for answer in answers if answer["source"] == "ema"]
-    same = given.get("feature_version") == context.protocol.design.feature_version
-    state = (given.get("state") if same else None) or [None] * len(names)
-    return {
-        **{name: given.get(name) for name in AS_DECIDED},
-        "rid": given.get("id"),
-        "unavailable_rule": given.get("unavailable_rule"),
-        **{f"state_{name}": value for name, value in zip(names, state, strict=True)},
-        **{name: _text(reported[-1].get(name)) if reported else None for name in REPORTED},
-        "reward": reward(decision, answers) if decision else None,
-    }
-
-
-def _text(value: Any) -> str | None:
-    return None if value in (None, "") else str(value)
-
-
-def _outcome(person: _Person, index: int, context: Context) -> tuple[float | None, str | None]:
-    """The proximal outcome of the action at `index`, or None and why."""
-    if index not in person.decisions:
-        return None, NOT_DECIDED
-    at = index + context.protocol.schedule.outcome_lag
-    reporting = person.decisions.get(at)
-    if reporting is None:
-        return None, _not_reported(person, at, context)
-    value = reward(reporting, person.answers.get(reporting["id"], []))
-    if value is not None:
-        return value, None
-    awaited = at == index and person.windows.get(at, {}).get("state") != "ingested"
-    return None, WINDOW_NOT_INGESTED if awaited else SURVEY_NOT_GIVEN
-
-
-def _not_reported(person: _Person, at: int, context: Context) -> str:
-    """Why nothing was decided at the point `at`, where the outcome would have been reported."""
-    if at > context.protocol.schedule.study_length:
-        return NO_LATER_POINT
-    if at in person.windows or (at <= _due(person, context) and person.left_at is None):
-        return NEXT_POINT_MISSED
-    if person.row["phase"] == WITHDRAWN:
-        return GONE
-    over = person.row["phase"] == ENDED or _local(person, context).date() > person.row["rl_end_date"]
-    return NO_LATER_POINT if over else NOT_DUE_YET
+    def why_undecided(self, at: int) -> str:
+        """Return the reason why nothing was decided at the point `at`, where an outcome would have been
+        reported."""
+        if at > self.context.protocol.schedule.study_length:
+            return NO_LATER_POINT
+        if at in self.windows or (at <= self.due() and self.left_at is None):
+            return NEXT_POINT_MISSED
+        if self.row["phase"] == WITHDRAWN:
+            return GONE
+        over = self.row["phase"] == ENDED or self.local_end().date() > self.row["rl_end_date"]
+        return NO_LATER_POINT if over else NOT_DUE_YET
 
 
 _POINT = (

@@ -20,11 +20,12 @@ from replay.format.writing import FORMAT, MANIFEST, sha256
 
 csv.field_size_limit(2**31 - 1)  # a covariance is one field
 LARGEST = 64 * 2**30
+"""The bytes that a zip may hold unpacked at most."""
 Row = dict[str, Any]
 
 
 class Unreadable(Exception):
-    """No export, or not one that can be read; the message says why."""
+    """An export cannot be read, or there is none; the message says why."""
 
 
 class Strict(BaseModel):
@@ -56,14 +57,14 @@ class FileFacts(Strict):
 
 
 class TableFacts(Strict):
-    """A table of the export: how many rows, and its columns as (name, kind)."""
+    """A table of the export: the number of its rows, and its columns as (name, kind)."""
 
     rows: int
     columns: list[tuple[str, str]]
 
 
 class Manifest(Strict):
-    """What an export says of itself."""
+    """The manifest of an export, which describes the study, the tables and the files."""
 
     format: str
     study: StudyFacts
@@ -78,77 +79,85 @@ class Manifest(Strict):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The folder of an export; a zip is unpacked for as long as it is open. Raises Unreadable."""
+    """Open the folder of an export. A zip is unpacked for as long as it is open. Raises Unreadable."""
     if path.is_dir():
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="kairos-replay-") as folder:
-        _unpack(path, Path(folder))
-        yield Path(folder)
-
-
-def _unpack(path: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if any(Path(member.filename).name != member.filename for member in members):
-                raise Unreadable(f"{path}: a name in the zip is no plain file name")
-            if sum(member.file_size for member in members) > LARGEST:
-                raise Unreadable(f"{path}: unpacked it would be too large")
-            for member in members:
-                with archive.open(member) as source, (folder / member.filename).open("wb") as target:
-                    shutil.copyfileobj(source, target)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise Unreadable(f"{path}: {error}") from None
+    with tempfile.TemporaryDirectory(prefix="kairos-replay-") as temporary:
+        folder = Path(temporary)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+                # a name with a folder in it could write outside of ours
+                if any(Path(member.filename).name != member.filename for member in members):
+                    raise Unreadable(f"{path}: a name in the zip is no plain file name")
+                if sum(member.file_size for member in members) > LARGEST:
+                    raise Unreadable(f"{path}: unpacked it would be too large")
+                for member in members:
+                    with archive.open(member) as source, (folder / member.filename).open("wb") as target:
+                        shutil.copyfileobj(source, target)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise Unreadable(f"{path}: {error}") from None
+        yield folder
 
 
 def manifest(folder: Path) -> Manifest:
-    """The manifest. Raises Unreadable."""
+    """Read the manifest. Raises Unreadable."""
     try:
-        found = Manifest.model_validate(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        facts = Manifest.model_validate(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except OSError as error:
         raise Unreadable(f"{MANIFEST}: {error.strerror}") from None
     except (ValueError, ValidationError) as error:
         raise Unreadable(f"{MANIFEST}: {type(error).__name__}, it is not the manifest of an export") from None
-    if found.format != FORMAT:
-        raise Unreadable(f"{MANIFEST}: the format {found.format!r} is not {FORMAT!r}")
-    for table in found.tables.values():
+    if facts.format != FORMAT:
+        raise Unreadable(f"{MANIFEST}: the format {facts.format!r} is not {FORMAT!r}")
+    for table in facts.tables.values():
         for name, kind in table.columns:
             if kind not in KINDS:
                 raise Unreadable(f"{MANIFEST}: column {name} has the unknown kind {kind!r}")
-    return found
+    return facts
 
 
 def check_files(folder: Path, facts: Manifest, report: Report) -> None:
-    """Every file is there, whole and as it was written, and no other. Raises Unreadable for a missing one."""
+    """Check that every file is there, whole and as it was written, and no other. Raises Unreadable for a
+    missing file."""
     for name, file in facts.files.items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise Unreadable(f"{name}: the file is missing")
         report.compare("checksum", name, file.sha256, sha256(path))
         report.compare("checksum", f"{name}, bytes", file.bytes, path.stat().st_size)
-    others = {path.name for path in folder.iterdir()} - set(facts.files) - {MANIFEST}
-    report.compare("checksum", "files that the manifest does not name", [], sorted(others))
+    unnamed = {path.name for path in folder.iterdir()} - set(facts.files) - {MANIFEST}
+    report.compare("checksum", "files that the manifest does not name", [], sorted(unnamed))
     for name in facts.tables:
         if f"{name}.csv" not in facts.files or f"{name}.parquet" not in facts.files:
             raise Unreadable(f"{name}: the manifest names the table, but not its files")
 
 
 def table(folder: Path, name: str, facts: Manifest, report: Report) -> list[Row]:
-    """The rows of a table, from its CSV; its Parquet file must say the same. Raises Unreadable."""
+    """Read the rows of a table from its CSV file and check that its Parquet file has the same. Raises
+    Unreadable."""
     columns = [Column(*column) for column in facts.tables[name].columns]
+    rows: list[Row] = []
     try:
         with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             lines = csv.reader(file, strict=True)
             header = next(lines, [])
             if header != [column.name for column in columns]:
                 raise Unreadable(f"{name}.csv: its columns are not those of the manifest")
-            other = _parquet(folder / f"{name}.parquet", columns)
-            rows = [
-                _row(columns, line, next(other, None), f"{name}.csv line {number}", report)
-                for number, line in enumerate(lines, 2)
-            ]
-            surplus = sum(1 for _ in other)
+            parquet = _parquet(folder / f"{name}.parquet", columns)
+            for number, line in enumerate(lines, 2):
+                where, parquet_line = f"{name}.csv line {number}", list(next(parquet, ()))
+                if len(line) != len(columns):
+                    raise Unreadable(f"{where}: {len(line)} fields instead of {len(columns)}")
+                report.compare("parquet", where, line, parquet_line)
+                values = zip(columns, line, strict=True)
+                try:
+                    rows.append({column.name: decode(column.kind, text) for column, text in values})
+                except (ValueError, TypeError, RecursionError, OverflowError) as error:
+                    problem = "a value is none of its column's kind"
+                    raise Unreadable(f"{where}: {type(error).__name__}: {problem}") from None
+            surplus = sum(1 for _ in parquet)
     except (OSError, csv.Error, UnicodeDecodeError, ArrowException) as error:
         raise Unreadable(f"{name}: {type(error).__name__}: {error}") from None
     report.compare("parquet", f"{name}.parquet, rows beyond those of the CSV file", 0, surplus)
@@ -157,23 +166,11 @@ def table(folder: Path, name: str, facts: Manifest, report: Report) -> list[Row]
 
 
 def _parquet(path: Path, columns: list[Column]) -> Iterator[tuple[str, ...]]:
-    """The rows of a Parquet file as texts."""
+    """Yield the rows of a Parquet file as the texts that CSV has for them."""
     with pq.ParquetFile(path) as file:
         names = [column.name for column in columns]
         if file.schema_arrow.names != names:
             raise Unreadable(f"{path.name}: its columns are not those of the manifest")
         for batch in file.iter_batches():
-            parts = [texts(columns[at].kind, batch.column(at)) for at in range(len(columns))]
-            yield from zip(*parts, strict=True)
-
-
-def _row(
-    columns: list[Column], line: list[str], other: tuple[str, ...] | None, where: str, report: Report
-) -> Row:
-    if len(line) != len(columns):
-        raise Unreadable(f"{where}: {len(line)} fields instead of {len(columns)}")
-    report.compare("parquet", where, line, list(other or ()))
-    try:
-        return {column.name: decode(column.kind, text) for column, text in zip(columns, line, strict=True)}
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise Unreadable(f"{where}: {type(error).__name__}: a value is none of its column's kind") from None
+            columns_of_texts = [texts(column.kind, batch.column(at)) for at, column in enumerate(columns)]
+            yield from zip(*columns_of_texts, strict=True)

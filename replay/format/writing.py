@@ -34,28 +34,28 @@ Progress = Callable[[str, int], None]
 
 
 class Source(Protocol):
-    """Where an export comes from: one snapshot of a study."""
+    """The source of an export: one snapshot of a study."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the manifest says of the study: study, as_of, protocol_hashes, study_key_sha256, ..."""
+        """The manifest's entries about the study: study, as_of, protocol_hashes, study_key_sha256, ..."""
 
     @property
     def tables(self) -> Mapping[str, Sequence[tuple[Any, ...]]]:
         """The columns of the raw tables, by name; each has the fields of `Column`."""
 
     def chunks(self, table: str) -> Iterator[Chunk]:
-        """The rows of a raw table, in its order."""
+        """Yield the rows of a raw table, in its order."""
 
     def protocol(self) -> Mapping[str, Any]:
-        """The protocol document in force."""
+        """Return the protocol document in force."""
 
     def people(self) -> Iterator[Mapping[str, list[long_table.Row]]]:
-        """The rows of each table of `trial.Raw`, a few participants at a time, by participant."""
+        """Yield the rows of each table of `long_table.Raw`, a few participants at a time, by participant."""
 
 
 class TableWriter:
-    """One table on its way into <name>.csv and <name>.parquet."""
+    """The writer of one table into <name>.csv and <name>.parquet."""
 
     def __init__(self, folder: Path, name: str, columns: Sequence[Column]) -> None:
         self.columns = columns
@@ -78,7 +78,7 @@ class TableWriter:
     def write(self, chunk: Chunk) -> None:
         """Append rows."""
         if not chunk:
-            return
+            return  # no row has no columns to transpose
         kinds = [column.kind for column in self.columns]
         self.csv.writerows(
             [encode(kind, value) for kind, value in zip(kinds, row, strict=True)] for row in chunk
@@ -91,29 +91,38 @@ class TableWriter:
 
 
 def write(folder: Path, source: Source, code_version: str, progress: Progress) -> dict[str, Any]:
-    """Write an export into the empty `folder`; its manifest. `progress` hears of each chunk: table, rows."""
+    """Write an export into the empty `folder` and return its manifest. `progress` is called with the table
+    and its number of rows so far after each chunk."""
     document = source.protocol()
-    raw = {name: [Column(*column) for column in found] for name, found in source.tables.items()}
+    raw = {name: [Column(*column) for column in columns] for name, columns in source.tables.items()}
     tables: dict[str, Sequence[Column]] = {"trial": long_table.columns(document), **raw}
     counts = {"trial": _table(folder, "trial", tables["trial"], _long(source, document), progress)}
     for name, columns in raw.items():
         counts[name] = _table(folder, name, columns, source.chunks(name), progress)
     tables["dictionary"] = DICTIONARY
-    described = [(name, column) for name, columns in tables.items() for column in columns]
-    lines = [(name, *_described(column)) for name, column in described]
+    entries = [
+        (name, c.name, c.kind, c.nullable, c.unit, c.range, c.meaning)
+        for name, columns in tables.items()
+        for c in columns
+    ]
+    # CSV writes null as the empty text, so an empty text must be null in Parquet too
+    lines = [tuple(None if value == "" else value for value in entry) for entry in entries]
     counts["dictionary"] = _table(folder, "dictionary", DICTIONARY, [lines], progress)
-    _page(folder, lines)
-    listed = {name: {"rows": counts[name], "columns": _listed(tables[name])} for name in tables}
+    _dictionary_page(folder, lines)
+    table_facts = {
+        name: {"rows": counts[name], "columns": [[column.name, column.kind] for column in columns]}
+        for name, columns in tables.items()
+    }
     facts = {**source.facts, "as_of": source.facts["as_of"].isoformat(), "code_version": code_version}
-    return seal(folder, {"format": FORMAT, **facts, "tables": listed})
+    return seal(folder, {"format": FORMAT, **facts, "tables": table_facts})
 
 
 def seal(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the manifest of what lies in `folder`, with the checksum of every file; the manifest."""
+    """Write the manifest of the files in `folder`, with the checksum of each, and return it."""
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.iterdir())
-        if path.name != MANIFEST
+        if path.name != MANIFEST  # it cannot hold its own checksum
     }
     manifest = {**facts, "files": files}
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -122,14 +131,14 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pack(folder: Path, target: Path) -> None:
-    """All files of `folder` in one zip."""
+    """Pack all files of `folder` into the zip `target`."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=5) as archive:
         for path in sorted(folder.iterdir()):
             archive.write(path, path.name)
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -137,6 +146,7 @@ def sha256(path: Path) -> str:
 def _table(
     folder: Path, name: str, columns: Sequence[Column], chunks: Iterable[Chunk], progress: Progress
 ) -> int:
+    """Write a table and return the number of its rows."""
     with TableWriter(folder, name, columns) as writer:
         progress(name, 0)
         for chunk in chunks:
@@ -146,25 +156,17 @@ def _table(
 
 
 def _long(source: Source, document: Mapping[str, Any]) -> Iterator[Chunk]:
+    """Yield the rows of the long table, in chunks."""
     names = [column.name for column in long_table.columns(document)]
-    when = long_table.Context(load(document), source.facts["as_of"])
-    for found in source.people():
-        rows = long_table.rows(long_table.Raw(**found), when)
+    context = long_table.Context(load(document), source.facts["as_of"])
+    for tables in source.people():
+        rows = long_table.rows(long_table.Raw(**tables), context)
         while part := list(islice(rows, ROWS)):
             yield [[row[name] for name in names] for row in part]
 
 
-def _listed(columns: Sequence[Column]) -> list[list[str]]:
-    return [[column.name, column.kind] for column in columns]
-
-
-def _described(column: Column) -> tuple[Any, ...]:
-    told = (column.name, column.kind, column.nullable, column.unit, column.range, column.meaning)
-    return tuple(None if value == "" else value for value in told)
-
-
-def _page(folder: Path, lines: Sequence[tuple[Any, ...]]) -> None:
-    """The dictionary for eyes."""
+def _dictionary_page(folder: Path, lines: Sequence[tuple[Any, ...]]) -> None:
+    """Write the dictionary as a page for people to read."""
     with (folder / "dictionary.md").open("w", encoding="utf-8") as page:
         page.write("# Data dictionary\n")
         table = None

@@ -57,7 +57,7 @@ def test_probabilities_of_a_larger_trial_follow_from_the_bundle(
 
 def test_what_counts_is_what_counts_for_wcls(trial_export: Export) -> None:
     found = lifejacket.bundle(trial_export, ["evening"])
-    assert found.columns["counted"].sum() == long_table.load(trial_export).known.sum()
+    assert found.columns["counted"].sum() == long_table.load(trial_export).complete.sum()
     assert len(found.moderators) == 2
 
 

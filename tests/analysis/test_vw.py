@@ -18,8 +18,8 @@ def found(trial_export: Export) -> long_table.Trial:
 
 def test_each_line_gives_back_its_row(found: long_table.Trial) -> None:
     events = [json.loads(line) for line in vw.lines(found)]
-    assert len(events) == found.known.sum()
-    rows = np.flatnonzero(found.known)
+    assert len(events) == found.complete.sum()
+    rows = np.flatnonzero(found.complete)
     for row, event in zip(rows, events, strict=True):
         action, probability = found.column("action")[row], found.column("act_prob")[row]
         assert event["_label_cost"] == -found.column("outcome")[row]
@@ -43,7 +43,7 @@ def test_vowpal_wabbit_reads_every_line_as_a_labelled_decision(
     workspace = vowpalwabbit.Workspace(arguments)
     examples, loss = workspace.get_weighted_examples(), workspace.get_sum_loss()
     workspace.finish()
-    assert examples == found.known.sum()
-    action, p = found.column("action")[found.known], found.column("act_prob")[found.known]
+    assert examples == found.complete.sum()
+    action, p = found.column("action")[found.complete], found.column("act_prob")[found.complete]
     w = 0.5 / np.where(action == 1, p, 1 - p)
-    assert loss / examples == pytest.approx(-(w * found.column("outcome")[found.known]).mean(), rel=1e-3)
+    assert loss / examples == pytest.approx(-(w * found.column("outcome")[found.complete]).mean(), rel=1e-3)

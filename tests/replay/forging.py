@@ -31,7 +31,7 @@ def diverged(rehearsed: Rehearsed, tables: dict[str, list[Row]], told: Manifest 
     """The replay of tables in memory, with a long table that a careful forger has made to fit them, and with
     another manifest where one is given."""
     facts = told or reading.manifest(rehearsed.folder)
-    study = Study(tables, facts.study.model_dump(), checks._as_of(facts))
+    study = Study(tables, facts.study.model_dump(), checks.as_of(facts))
     report = Report()
     protocol = study.in_force()
     long = []

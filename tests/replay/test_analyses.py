@@ -44,7 +44,7 @@ def test_what_no_policys_parameter_explains_is_a_constant(rehearsed: Rehearsed) 
     assert returned > 0
     decided = int((found.column("decided") == 1).sum())
     assert bundle.constant == decided - int(explained.sum()) + returned
-    assert bundle.columns["counted"].sum() == found.known.sum()
+    assert bundle.columns["counted"].sum() == found.complete.sum()
 
 
 def test_who_was_removed_is_in_the_effect_and_in_no_later_policy(rehearsed: Rehearsed) -> None:

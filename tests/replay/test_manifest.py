@@ -79,7 +79,7 @@ def test_every_number_of_a_file_or_table_is_checked(rehearsed: Rehearsed) -> Non
 def test_the_kind_of_every_column_is_checked(rehearsed: Rehearsed, tables: dict[str, list[Row]]) -> None:
     facts = told(rehearsed.folder)
     honest = reading.manifest(rehearsed.folder)
-    study = Study(tables, honest.study.model_dump(), checks._as_of(honest))
+    study = Study(tables, honest.study.model_dump(), checks.as_of(honest))
     for table, section in facts["tables"].items():
         for number, (_, kind) in enumerate(section["columns"]):
             forged = json.loads(json.dumps(facts))

@@ -110,7 +110,7 @@ def test_a_number_altered_in_the_long_table_is_found(
     rehearsed: Rehearsed, tables: dict[str, list[Row]]
 ) -> None:
     facts = reading.manifest(rehearsed.folder)
-    study = Study(tables, facts.study.model_dump(), checks._as_of(facts))
+    study = Study(tables, facts.study.model_dump(), checks.as_of(facts))
     for column, kind in facts.tables["trial"].columns:
         if kind == "text":
             continue

@@ -1,5 +1,5 @@
-"""What a trial's protocol file has to offer: the seam between the learner and a concrete intervention
-trial."""
+"""The design of a trial, as the learner needs it: the interface that each concrete intervention trial
+fills."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ Answers = Mapping[str, Any]
 
 
 class StateUnavailable(ValueError):
-    """The state at a decision point cannot be computed from what is known; the message says why."""
+    """The state at a decision point cannot be computed from the known answers; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """One decision point of one participant.
 
-    `index` counts decision points from 1. `evening` is the time of day. `answers` are those known of this
-    point (None: none came). `reward` is the reward whose outcome was observed with this point's answers
-    where the protocol's outcome lag is 1, and the outcome of this point's own action where it is 0.
+    `index` counts decision points from 1. `evening` is the time of day. `answers` are the answers known of
+    this point, None if none came. `reward` is the reward whose outcome was observed with this point's answers
+    where the protocol's outcome lag is 1, and the reward of this point's own action where the lag is 0.
     `action` is 1 when a message was sent, 0 when not, None while undecided."""
 
     index: int
@@ -33,7 +33,7 @@ class Point:
 
 
 class Design(Protocol):
-    """Reward, state and features of one trial; a file in `algorithm/protocols/` holds one implementation.
+    """Reward, state and features of one trial. Each file beside this one holds one implementation.
 
     The advantage of action 1 in state s is features(s)'beta, q numbers; the learner's coefficient vector has
     three blocks of q (baseline, action probability, centred action), so p = 3 q.
@@ -53,7 +53,7 @@ class Design(Protocol):
 
     @property
     def feature_version(self) -> str:
-        """Changes whenever the meaning of a state variable, a feature or the reward changes."""
+        """A name that changes whenever the meaning of a state variable, a feature or the reward changes."""
 
     @property
     def reward_sd(self) -> float:
@@ -62,38 +62,39 @@ class Design(Protocol):
 
     @property
     def history(self) -> int:
-        """How many earlier decision points `state` looks at."""
+        """The number of earlier decision points that `state` looks at."""
 
     @property
     def outcome_lag(self) -> int:
-        """1: the outcome of action t is reported at point t + 1. 0: it is recorded with point t itself."""
+        """The decision points from an action to its outcome's report. 1: the outcome of action t is reported
+        at point t + 1. 0: it is recorded with point t itself."""
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Sections `prior`, `allocation`, `state` and `schedule` of this design's default document, and the
-        `sigma_u0` of its section `hyperparameters`."""
+        """The sections `prior`, `allocation`, `state` and `schedule` of this design's default document, and
+        the `sigma_u0` of its section `hyperparameters`."""
 
     @property
     def answers(self) -> Mapping[str, Check]:
-        """A check for each answer that is known of a decision point, by name; null is an answer where the
-        check takes it. With an outcome lag of 1 they come with the call that asks for the decision, and the
-        study's back end reports them again; with 0 they come from the back end alone, after the action."""
+        """A check for each answer of a decision point, by name. An answer may be null where its check takes
+        null. With an outcome lag of 1 answers come with the call that asks for the decision, and the study's
+        back end reports them again; with 0 they come from the back end alone, after the action."""
 
     @property
     def state_checks(self) -> Mapping[str, Check]:
         """A check for each key of the document's `state` section."""
 
     def reward(self, answers: Answers, parameters: Mapping[str, Any]) -> float | None:
-        """The reward that `answers` report, None where they report none. `parameters` is the document's
-        `state` section."""
+        """Return the reward that `answers` report, None where they report none. `parameters` is the
+        document's `state` section."""
 
     def state(self, point: Point, earlier: Sequence[Point], parameters: Mapping[str, Any]) -> State:
-        """The state at `point`; `earlier` holds points of lower index in any order. Raises
+        """Return the state at `point`. `earlier` holds points of lower index in any order. Raises
         StateUnavailable."""
 
     def features(self, states: Any) -> Floats:
-        """Features (..., q) of states (..., s)."""
+        """Return the features (..., q) of states (..., s)."""
 
     def states(self) -> tuple[State, ...]:
-        """All states where they are finitely many, else a small set that spans them; for tables of
-        policies."""
+        """Return all states where there are finitely many, else a small set that spans them. Tables of
+        policies show these states."""

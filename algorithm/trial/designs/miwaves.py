@@ -23,14 +23,15 @@ _TABLE = frozen([[1, a, b, c, a * b, a * c, b * c, a * b * c] for a, b, c in _ST
 
 class MiWaves:
     """The MiWaves trial. Answers carry `finished_ema` and `app_use_flag` (bool), and where the survey was
-    finished `activity_question_response` (bool) and `cannabis_use` (list of numbers); None is unknown."""
+    finished `activity_question_response` (bool) and `cannabis_use` (list of numbers). None stands for an
+    unknown answer."""
 
     name = "miwaves"
     state_names = ("recent_engagement", "evening", "no_cannabis_use")
     feature_names = ("1", "S1", "S2", "S3", "S1*S2", "S1*S3", "S2*S3", "S1*S2*S3")
     feature_version = "miwaves-1"
     reward_sd = math.sqrt(1.25)
-    """Of a reward uniform on {0, 1, 2, 3}."""
+    """The standard deviation of a reward that is uniform on {0, 1, 2, 3}."""
     history = 2
     outcome_lag = 1
     answers: Mapping[str, Check] = {
@@ -61,27 +62,29 @@ class MiWaves:
     }
 
     def reward(self, answers: Answers, parameters: Mapping[str, Any]) -> float:
-        """3: survey finished and a suggestion thought about or used. 2: survey finished. 1: survey not
-        finished, app used for more than ten seconds outside the survey. 0: neither."""
+        """Return the reward, 0 to 3. 3: survey finished and a suggestion thought about or used. 2: survey
+        finished. 1: survey not finished, app used for more than ten seconds outside the survey. 0:
+        neither."""
         if answers["finished_ema"]:
             return 3.0 if answers.get("activity_question_response") else 2.0
         return 1.0 if answers["app_use_flag"] else 0.0
 
     def state(self, point: Point, earlier: Sequence[Point], parameters: Mapping[str, Any]) -> State:
-        """(S1, S2, S3), each 0 or 1. S1: the mean of those rewards that exist at this point and the two
-        before it, by decision index, is at least 2. S2: evening. S3: the survey was finished and reports
-        no use in the past 12 hours (unknown counts as use). Raises StateUnavailable where no answers came
-        or no reward exists."""
+        """Return (S1, S2, S3), each 0 or 1. S1: the mean of the rewards that exist at this point and the two
+        before it, by decision index, is at least 2. S2: evening. S3: the survey was finished and reports no
+        use in the past 12 hours (unknown counts as use). Raises StateUnavailable where no answers came or no
+        reward exists."""
         if point.answers is None:
             raise StateUnavailable(f"no answers at decision point {point.index}")
-        recent = _recent_rewards(point, earlier)
-        if not recent:
+        points = (point, *(other for other in earlier if point.index - 2 <= other.index < point.index))
+        rewards = [recent.reward for recent in points if recent.reward is not None]
+        if not rewards:
             raise StateUnavailable(f"no reward at decision point {point.index} or the two before it")
-        engaged = sum(recent) >= 2 * len(recent)
+        engaged = sum(rewards) >= 2 * len(rewards)  # that the mean is at least 2, without a division
         return float(engaged), float(point.evening), float(_abstinent(point.answers, parameters))
 
     def features(self, states: Any) -> Floats:
-        """[1, S1, S2, S3, S1 S2, S1 S3, S2 S3, S1 S2 S3] for each state; shape (..., 3) to (..., 8).
+        """Return [1, S1, S2, S3, S1 S2, S1 S3, S2 S3, S1 S2 S3] for each state; shape (..., 3) to (..., 8).
         Raises ValueError for a state variable other than 0 and 1."""
         binary = np.asarray(states, dtype=np.float64)
         if not ((binary == 0) | (binary == 1)).all():
@@ -90,24 +93,21 @@ class MiWaves:
         return table
 
     def states(self) -> tuple[State, ...]:
-        """The eight states, 000 to 111."""
+        """Return the eight states, 000 to 111."""
         return _STATES
 
 
-def _recent_rewards(point: Point, earlier: Sequence[Point]) -> list[float]:
-    recent = (point, *(other for other in earlier if point.index - 2 <= other.index < point.index))
-    return [other.reward for other in recent if other.reward is not None]
-
-
 def _abstinent(answers: Answers, parameters: Mapping[str, Any]) -> bool:
-    reported = answers.get("cannabis_use")
-    if not answers["finished_ema"] or reported is None:
+    """Return True if the finished survey reports no use. The app writes the use as a list of the hours with
+    use, or as twelve flags of 0 and 1, one for each of the past twelve hours."""
+    cannabis_use = answers.get("cannabis_use")
+    if not answers["finished_ema"] or cannabis_use is None:
         return False
-    flags = len(reported) == 12 and all(value in (0, 1) for value in reported)
+    are_flags = len(cannabis_use) == 12 and all(value in (0, 1) for value in cannabis_use)
     encoding = parameters["cannabis_use"]
-    if encoding == "hours" or (encoding == "auto" and not flags):
-        return len(reported) == 0
-    return flags and not any(reported)
+    if encoding == "hours" or (encoding == "auto" and not are_flags):
+        return len(cannabis_use) == 0
+    return are_flags and not any(cannabis_use)
 
 
 MIWAVES = MiWaves()
