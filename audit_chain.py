@@ -71,8 +71,17 @@ def check(rows: Iterable[Mapping[str, Any]], genesis: str, anchor: Anchor | None
     """
     ordered = sorted(rows, key=lambda row: int(row["seq"]))
     faults = [*_broken_links(ordered, genesis)]
-    if anchor is not None:
-        faults += _anchor_faults(ordered, anchor)
+    if anchor is None:
+        return faults
+    hashes = {row["seq"]: row["hash"] for row in ordered}
+    if anchor.seq is None:
+        if anchor.hash not in hashes.values():
+            faults.append("no row has the anchor's hash: the tail was cut off, or the chain was written anew")
+    elif anchor.seq not in hashes:
+        last = max(hashes, default=0)
+        faults.append(f"row {anchor.seq}, the anchor's, is missing: the chain ends at row {last}")
+    elif hashes[anchor.seq] != anchor.hash:
+        faults.append(f"row {anchor.seq} has not the anchor's hash: the chain was written anew")
     return faults
 
 
@@ -102,18 +111,6 @@ def _broken_links(rows: list[Mapping[str, Any]], genesis: str) -> Iterator[str]:
         expected, before = seq + 1, row["hash"]
     if expected == 1:
         yield "row 1 is missing: the chain is empty"
-
-
-def _anchor_faults(rows: list[Mapping[str, Any]], anchor: Anchor) -> Iterator[str]:
-    """Yield the fault that only a published head can show: a chain cut off or written anew."""
-    hashes = {row["seq"]: row["hash"] for row in rows}
-    if anchor.seq is None:
-        if anchor.hash not in hashes.values():
-            yield "no row has the anchor's hash: the tail was cut off, or the chain was written anew"
-    elif anchor.seq not in hashes:
-        yield f"row {anchor.seq}, the anchor's, is missing: the chain ends at row {max(hashes, default=0)}"
-    elif hashes[anchor.seq] != anchor.hash:
-        yield f"row {anchor.seq} has not the anchor's hash: the chain was written anew"
 
 
 def read_anchor(text: str) -> Anchor:

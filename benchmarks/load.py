@@ -80,18 +80,11 @@ def _connection(url: str, waiting: Iterator[bytes], measured: list[tuple[float, 
         for request in waiting:
             began = time.perf_counter()
             connection.sendall(request)
-            status = _answer(connection)
-            measured.append((began, time.perf_counter() - began, status))
-
-
-def _answer(connection: socket.socket) -> int:
-    """Read one answer whole and return its status."""
-    received = connection.recv(65536)
-    while b"\r\n\r\n" not in received:
-        received += connection.recv(65536)
-    head, _, body = received.partition(b"\r\n\r\n")
-    lowered = head.lower()
-    length = int(lowered.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-    while len(body) < length:
-        body += connection.recv(65536)
-    return int(head[9:12])
+            received = connection.recv(65536)
+            while b"\r\n\r\n" not in received:
+                received += connection.recv(65536)
+            head, _, body = received.partition(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+            while len(body) < length:
+                body += connection.recv(65536)
+            measured.append((began, time.perf_counter() - began, int(head[9:12])))  # HTTP/1.1 STATUS ...

@@ -119,23 +119,19 @@ def errors_md() -> str:
     )
     not_given = ((code, meaning, MIWAVES[code]) for code, meaning in INTERNAL_THERE.items())
     otherwise = ((code, meaning, MIWAVES[code]) for code, meaning in OTHERWISE_THERE.items())
-    page = HEAD + _lines(faults) + NOT_GIVEN + _lines(not_given)
-    return page + OTHERWISE + _lines(otherwise) + INGEST + _lines(_ingest_codes())
-
-
-def _lines(rows: Iterable[tuple[object, ...]]) -> str:
-    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
-
-
-def _ingest_codes() -> Iterable[tuple[object, ...]]:
-    """Return code and meaning of each code of windows, jobs and discrepancies, by code."""
     fields = defaultdict(list)
     item_fields = list(ema_items.Item.model_fields)
     answers = [name for design in DESIGNS.values() for name in design.answers]
     for name in [item_fields[0], *answers, *item_fields[1:]]:  # in the order in which an item lists them
         fields[ema_items.code_of(name)].append(f"`{name}`")
     items = {code: f"{', '.join(names)}: missing, wrong, or not as issued." for code, names in fields.items()}
-    return sorted((items | WINDOWS | DISCREPANCIES).items())
+    ingest = sorted((items | WINDOWS | DISCREPANCIES).items())
+    page = HEAD + _lines(faults) + NOT_GIVEN + _lines(not_given)
+    return page + OTHERWISE + _lines(otherwise) + INGEST + _lines(ingest)
+
+
+def _lines(rows: Iterable[tuple[object, ...]]) -> str:
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
 
 
 if __name__ == "__main__":

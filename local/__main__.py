@@ -47,10 +47,6 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def run(options: argparse.Namespace) -> int:
     """Run the chosen command and return its exit code."""
     try:  # imported here, so that a Python without the packages gets a sentence and no traceback
@@ -65,10 +61,14 @@ def run(options: argparse.Namespace) -> int:
 
 def main() -> int:
     """Return the exit code: 0, 1 with a sentence on stderr, 2 for a bad command line, 130 if interrupted."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
     options = parser().parse_args()
     # a closed terminal or a polite kill must stop the children in order, as Ctrl-C does
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         return run(options)
     except StackError as error:

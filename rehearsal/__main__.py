@@ -62,8 +62,13 @@ def _rehearse(options: argparse.Namespace) -> int:
     except OSError as error:
         raise CannotStart(f"port {options.listen} cannot be listened on: {error.strerror}") from None
     with server:
-        client = _client(options)
-        researcher = _researcher(options) or client
+        client = researcher = _client(options)
+        if login := account("REHEARSAL_RESEARCHER"):
+            researcher = Client(options.api, options.study, *login, options.patience)
+            try:
+                researcher.login()
+            except (Unreachable, ApiError) as error:
+                raise CannotStart(f"REHEARSAL_RESEARCHER: {error}") from None
         play = Rehearsal(client, backend, _people(options, client, everybody), options.threads, options.seed)
         play.enrol()
         total = sum(len(played.person.points) for played in play.played)
@@ -93,19 +98,6 @@ def _client(options: argparse.Namespace) -> Client:
         except Unreachable as error:
             raise CannotStart(str(error)) from None
     return client
-
-
-def _researcher(options: argparse.Namespace) -> Client | None:
-    """Return a client for REHEARSAL_RESEARCHER, logged in, or None where the variable is not set."""
-    login = account("REHEARSAL_RESEARCHER")
-    if login is None:
-        return None
-    researcher = Client(options.api, options.study, *login, options.patience)
-    try:
-        researcher.login()
-    except (Unreachable, ApiError) as error:
-        raise CannotStart(f"REHEARSAL_RESEARCHER: {error}") from None
-    return researcher
 
 
 def _people(

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import requests
@@ -188,7 +188,10 @@ class Client:
             response, trouble = self._try(method, path, body, token)
             if response is not None and response.status_code not in AWAY:
                 return response, tries
-            wait = max(pause * random.uniform(0.5, 1.0), _retry_after(response))
+            retry_after = "" if response is None else response.headers.get("Retry-After", "")
+            # the header may also be a date, which the service never sends
+            pause_of_service = float(retry_after) if retry_after.isdecimal() else 0.0
+            wait = max(pause * random.uniform(0.5, 1.0), pause_of_service)
             waited = time.monotonic() - started + wait
             # the client's patience is read each time, since another thread may set it to 0
             if waited > (self.patience if patience is None else patience):
@@ -204,7 +207,8 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        data = None if body is None else json.dumps(body, default=_as_text)
+        # the only values that JSON does not know are dates and instants
+        data = None if body is None else json.dumps(body, default=lambda instant: instant.isoformat())
         try:
             response = self._connections().request(
                 method, self.url + path, data=data, headers=headers, timeout=ANSWER_SECONDS
@@ -259,7 +263,15 @@ class Client:
             self._at_login.release()
 
     def _keep(self, answer: Token) -> None:
-        self._session = Session(answer.auth_token, time.monotonic() + 0.9 * _lifetime(answer.auth_token))
+        """Keep a token until 0.9 of its lifetime, the seconds between its iat and exp, have passed."""
+        try:
+            payload = answer.auth_token.split(".")[1]
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+            # a difference of the service's own times, so that its clock and ours may disagree
+            lifetime = float(claims["exp"] - claims["iat"])
+        except (IndexError, KeyError, TypeError, ValueError):
+            lifetime = float("inf")  # a token that cannot be read is renewed when it is refused
+        self._session = Session(answer.auth_token, time.monotonic() + 0.9 * lifetime)
 
 
 def _reader(answer: type[T]) -> TypeAdapter[T]:
@@ -268,27 +280,3 @@ def _reader(answer: type[T]) -> TypeAdapter[T]:
     if answer not in _READERS:
         _READERS[answer] = TypeAdapter(answer)
     return _READERS[answer]
-
-
-def _lifetime(token: str) -> float:
-    """Return the seconds between a token's iat and exp, infinity for a token that cannot be read."""
-    # a difference of the service's own times, so that its clock and ours may disagree
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(claims["exp"] - claims["iat"])
-    except (IndexError, KeyError, TypeError, ValueError):
-        return float("inf")  # such a token is renewed when it is refused
-
-
-def _retry_after(response: requests.Response | None) -> float:
-    try:
-        return float(response.headers.get("Retry-After", 0)) if response is not None else 0.0
-    except ValueError:
-        return 0.0
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)
