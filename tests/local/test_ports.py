@@ -1,4 +1,4 @@
-"""Of two stacks that chose the same port, the slower one does not take the other's answers for its own."""
+"""Two stacks with the same port: the slower one does not take the other's answers for its own."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ def beside(deployment: Deployment, poisoning: Poisoning) -> Poisoning:
         return poisoning
     jobs = stored.read(deployment.database_url, stored.JOBS, FREE)
     first, last = poisoning.deaths[0], poisoning.deaths[-1]
-    done = [job for job in jobs if job["state"] == "done" and first < job["finished_at"] < last]
-    return replace(poisoning, meanwhile=len(done))
+    jobs_between = [job for job in jobs if job["state"] == "done" and first < job["finished_at"] < last]
+    return replace(poisoning, meanwhile=len(jobs_between))
 
 
 def wrong(poisoning: Poisoning, crashes: int) -> list[str]:
