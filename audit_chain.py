@@ -1,4 +1,4 @@
-"""The audit's chain: what each row's hash covers, and what is wrong with a chain. Standard library alone.
+"""The audit's chain of hashes: the hash of a row, and the check of a whole chain. Standard library alone.
 
 A row's hash is the SHA-256 of its canonical JSON, which holds the hash of the row before. The first row
 follows the SHA-256 of the study's key, so that a chain belongs to one study. docs/conduct.md defines it all.
@@ -18,30 +18,36 @@ FIELDS = (
 )
 EXACT = 2**53  # from here on a float64 is not every integer
 HASH = re.compile(r"[0-9a-f]{64}")
-PLACED = re.compile(r"(\d+):([0-9a-f]{64})")
+NUMBERED = re.compile(r"(\d+):([0-9a-f]{64})")
 
 
 class Anchor(NamedTuple):
-    """A head that was published: a row's hash and, where it was told, its number."""
+    """A published head of a chain: a row's hash and its number, or None where the number is not known."""
 
     seq: int | None
     hash: str
 
 
 def canonical(row: Mapping[str, Any]) -> bytes:
-    """The bytes that a row's hash covers. Raises ValueError or TypeError for what has no such form."""
-    told = {name: _plain(row[name]) for name in FIELDS}
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """Return the bytes that a row's hash covers: UTF-8 JSON with sorted keys and no spaces.
+
+    Raises ValueError or TypeError for values that JSON cannot hold.
+    """
+    fields = {name: _plain(row[name]) for name in FIELDS}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
 
 
 def digest(row: Mapping[str, Any]) -> str:
-    """The hash of a row, in hexadecimal."""
+    """Return the hash of a row, in hexadecimal."""
     return hashlib.sha256(canonical(row)).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    """What a value is after a way through JSON in any database: a whole number has no point."""
+    """Return a value as it is after it was stored as JSON in any database: 2.0 becomes 2, instants are UTC.
+
+    Raises ValueError for a number that is not finite, or whose neighbours a float64 cannot tell apart.
+    """
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -58,19 +64,29 @@ def _plain(value: Any) -> Any:
 
 
 def check(rows: Iterable[Mapping[str, Any]], genesis: str, anchor: Anchor | None = None) -> list[str]:
-    """Everything that is wrong with a chain, each with the number of its row; nothing where it is whole.
+    """Return a sentence with the row's number for each fault of a chain; none where it is whole.
 
-    genesis: what the first row follows. Without an anchor a tail that was cut off, or a chain that was
-    written anew from some row on, looks whole.
+    genesis: the hash that the first row follows. Without an anchor a chain whose tail was cut off, or that
+    was written anew from some row on, looks whole.
     """
     ordered = sorted(rows, key=lambda row: int(row["seq"]))
-    found = [*_links(ordered, genesis)]
-    if anchor is not None:
-        found += _anchored(ordered, anchor)
-    return found
+    faults = [*_broken_links(ordered, genesis)]
+    if anchor is None:
+        return faults
+    hashes = {row["seq"]: row["hash"] for row in ordered}
+    if anchor.seq is None:
+        if anchor.hash not in hashes.values():
+            faults.append("no row has the anchor's hash: the tail was cut off, or the chain was written anew")
+    elif anchor.seq not in hashes:
+        last = max(hashes, default=0)
+        faults.append(f"row {anchor.seq}, the anchor's, is missing: the chain ends at row {last}")
+    elif hashes[anchor.seq] != anchor.hash:
+        faults.append(f"row {anchor.seq} has not the anchor's hash: the chain was written anew")
+    return faults
 
 
-def _links(rows: list[Mapping[str, Any]], genesis: str) -> Iterator[str]:
+def _broken_links(rows: list[Mapping[str, Any]], genesis: str) -> Iterator[str]:
+    """Yield the faults that the rows show by themselves: gaps, repeats, altered rows, wrong predecessors."""
     expected, before = 1, genesis
     for row in rows:
         seq = row["seq"]
@@ -85,48 +101,36 @@ def _links(rows: list[Mapping[str, Any]], genesis: str) -> Iterator[str]:
             )
         if digest(row) != row["hash"]:
             yield f"row {seq} was altered: its hash is not that of what it says"
+        # after a gap the row before is not there to compare with: the gap itself is the fault
         if seq == expected and row["prev_hash"] != before:
-            yield _unlinked(seq)
+            yield (
+                "row 1 does not follow the study's key: it was replaced, or is another study's"
+                if seq == 1
+                else f"row {seq} does not follow row {seq - 1}: one of the two was replaced or moved"
+            )
         expected, before = seq + 1, row["hash"]
     if expected == 1:
         yield "row 1 is missing: the chain is empty"
 
 
-def _unlinked(seq: int) -> str:
-    if seq == 1:
-        return "row 1 does not follow the study's key: it was replaced, or is another study's"
-    return f"row {seq} does not follow row {seq - 1}: one of the two was replaced or moved"
-
-
-def _anchored(rows: list[Mapping[str, Any]], anchor: Anchor) -> Iterator[str]:
-    hashes = {row["seq"]: row["hash"] for row in rows}
-    if anchor.seq is None:
-        if anchor.hash not in hashes.values():
-            yield "no row has the anchor's hash: the tail was cut off, or the chain was written anew"
-    elif anchor.seq not in hashes:
-        yield f"row {anchor.seq}, the anchor's, is missing: the chain ends at row {max(hashes, default=0)}"
-    elif hashes[anchor.seq] != anchor.hash:
-        yield f"row {anchor.seq} has not the anchor's hash: the chain was written anew"
-
-
 def read_anchor(text: str) -> Anchor:
-    """The anchor in a text. Raises ValueError.
+    """Return the anchor that a text holds. Raises ValueError.
 
-    It is SEQ:HASH, a hash alone, or a JSON object with `seq` and `hash`: a log line, the answer of
-    `audit head`, a notification, whose `detail` has them.
+    The text is SEQ:HASH, a hash alone, or a JSON object with `seq` and `hash`: a log line, the answer of
+    `audit head`, or a notification, which has them in its `detail`.
     """
-    told = text.strip()
-    placed = PLACED.fullmatch(told)
-    if placed:
-        return Anchor(int(placed[1]), placed[2])
-    if HASH.fullmatch(told):
-        return Anchor(None, told)
+    text = text.strip()
+    numbered = NUMBERED.fullmatch(text)
+    if numbered:
+        return Anchor(int(numbered[1]), numbered[2])
+    if HASH.fullmatch(text):
+        return Anchor(None, text)
     try:
-        found = json.loads(told)
-        found = found.get("detail", found)
-        seq, hash_ = found["seq"], found["hash"]
+        document = json.loads(text)
+        head = document.get("detail", document)
+        seq, hash_ = head["seq"], head["hash"]
     except (ValueError, LookupError, TypeError, AttributeError):
-        seq, hash_ = 0, ""
+        seq, hash_ = 0, ""  # refused below with the same sentence
     if not isinstance(seq, int) or seq < 1 or not isinstance(hash_, str) or not HASH.fullmatch(hash_):
         raise ValueError("is no anchor: SEQ:HASH, a hash, or a JSON object with seq and hash")
     return Anchor(seq, hash_)

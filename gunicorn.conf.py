@@ -1,4 +1,4 @@
-"""gunicorn reads this by itself when it is started in this folder."""
+"""The settings of gunicorn, which reads this file by itself when it is started in this folder."""
 
 import gc
 import os
@@ -30,32 +30,30 @@ if METRICS not in os.environ:
 
 
 def on_starting(_server: Any) -> None:
-    """Counts of an earlier run are over: all begin at zero."""
+    """Delete the counts of an earlier run, so that all begin at zero."""
     folder = Path(os.environ[METRICS])
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in folder.glob("*.db"):
-        old.unlink()
+    for counts in folder.glob("*.db"):
+        counts.unlink()
 
 
 def post_worker_init(_worker: Any) -> None:
-    """A database that hangs must not take all threads with it; nor must the collection of garbage.
-
-    What was imported lives as long as the process: looking through it again and again would only make
-    some calls wait.
-    """
+    """Prepare a child for its calls: spare it long collections of garbage and transactions without end."""
     gc.collect()
+    # imported objects live as long as the process: searching them again and again would make some calls wait
     gc.freeze()
+    # a database that hangs must not keep every thread waiting
     connections.bound(LONGEST_TRANSACTION_SECONDS)
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """A dead child's counts stay in the totals, which may not fall; what only the living have goes."""
+    """Keep a dead child's counts in the totals, which may not fall, and delete its gauges of the moment."""
     from prometheus_client import multiprocess
 
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def on_exit(_server: Any) -> None:
-    """Leave no counts behind."""
+    """Delete the counts of this run."""
     for counts in Path(os.environ[METRICS]).glob("*.db"):
         counts.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One JSON object a line, on standard error, from every process; it names no person and no secret."""
+"""The logs of every process: one JSON object a line, on standard error, without people's names or secrets."""
 
 import logging
 import sys
@@ -16,31 +16,31 @@ def _encoded(event: Mapping[str, object]) -> str:
 
 
 def _line(logger: object, level: str, event: MutableMapping[str, Any]) -> str:
-    """A line in one step: structlog's own processors would be four, and every decision is logged."""
+    """Return the line of an event, as structlog's only processor."""
+    # one step in place of four of structlog's own processors, since every decision is logged
     whole = structlog.contextvars.merge_contextvars(logger, level, event)
     return _encoded({**whole, "level": level, "timestamp": datetime.now(UTC)})
 
 
 def where(error: BaseException | None) -> list[str]:
-    """Types and lines of an error and of its causes, outermost first.
-
-    Without their messages: those of a database and of a validation quote what was sent.
-    """
-    found: list[str] = []
+    """Return the types and lines of an error and of its causes, outermost first, without their messages."""
+    # the messages of a database or a validation error quote the values that were sent
+    places: list[str] = []
     while error is not None:
-        found.append(type(error).__name__)
-        found += [f"{at.filename}:{at.lineno} {at.name}" for at in extract_tb(error.__traceback__)]
+        places.append(type(error).__name__)
+        places += [f"{at.filename}:{at.lineno} {at.name}" for at in extract_tb(error.__traceback__)]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return found
+    return places
 
 
 class Lines(logging.Formatter):
-    """What gunicorn and Celery log by the standard library, in the same shape."""
+    """The formatter that gives the same shape to the lines of gunicorn and Celery."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line. A record of an error has its place alone: its message quotes the error's."""
+        """Return the line of a record; of a record with an error, the error's place without any message."""
         error = record.exc_info[1] if record.exc_info else None
         event: dict[str, object] = {
+            # the message of a record with an error may quote the error's
             "event": "error" if error else record.getMessage(),
             "logger": record.name,
             "level": record.levelname.lower(),
@@ -52,7 +52,11 @@ class Lines(logging.Formatter):
 
 
 def standard(levels: dict[str, str], loggers: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The standard library's configuration: `levels` of loggers, and those which must not propagate."""
+    """Return a configuration of the standard library's logging.
+
+    levels: level by logger's name. loggers: names of the loggers that write by themselves and do not
+    propagate to the root.
+    """
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -67,7 +71,7 @@ def standard(levels: dict[str, str], loggers: tuple[str, ...] = ()) -> dict[str,
 
 
 def as_json() -> None:
-    """Let this process log so."""
+    """Let structlog write this process's logs as JSON lines."""
     structlog.configure(
         processors=[_line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

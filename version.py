@@ -1,4 +1,4 @@
-"""The product's version, and the exact code that runs."""
+"""The product's version and the stamp of the code that runs."""
 
 import functools
 import hashlib
@@ -10,7 +10,7 @@ PARTS = ("algorithm", "api", "models", "workers")
 
 @functools.cache
 def code_version() -> str:
-    """VERSION and 12 hex digits of a SHA-256 over every source file: equal code, equal stamp."""
+    """Return VERSION, "+" and 12 hex digits of a SHA-256 over every source file: the same for equal code."""
     root = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(file for part in PARTS for file in (root / part).rglob("*.py")):

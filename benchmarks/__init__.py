@@ -1,1 +1,1 @@
-"""Speed, as ratios within one run."""
+"""The benchmarks, which state speeds as ratios within one run."""

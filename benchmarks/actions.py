@@ -1,4 +1,4 @@
-"""How near /actions comes to the least that a stored decision can cost, and what a running fit does to it.
+"""The speed of /actions beside the least that a stored decision can cost, and while a fit runs.
 
     python -m benchmarks.actions [--calls 2000] [--rounds 9]
 
@@ -56,11 +56,11 @@ while True:
 
 
 class Bench:
-    """The servers, and prepared requests for each kind."""
+    """The running servers and two studies: "bench", whose calls are measured, and "big", which is fitted."""
 
     def __init__(self, stack: Stack, floor_url: str, database: Engine) -> None:
         self.stack, self.floor_url, self.database = stack, floor_url, database
-        # asked fifty times a second beside what is measured: one message each time
+        # read fifty times a second during the measurement: without transactions each look is one message
         self.looks = database.connect().execution_options(isolation_level="AUTOCOMMIT")
         self.token = self._client("bench")
         self.big_token = self._client("big")
@@ -72,20 +72,19 @@ class Bench:
             )
             self.study_id = crowd.settle(connection, "bench", PEOPLE, past=10)
             self.big_id = crowd.settle(connection, "big", BIG, past=60)
-        for token in (
-            self.token,
-            self.big_token,
-        ):  # from now on each participant has a posterior of their own
+        # from now on each participant has a posterior of their own
+        for token in (self.token, self.big_token):
             self._fit(token)
         with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
 
     def _client(self, study: str) -> str:
+        """Create a study with a client account and return the token of a login."""
         for command in (
             f"study create {study} --ema-url http://127.0.0.1:9/ema {SETTINGS}",
             f"client create {study} --study {study} --role client",
         ):
-            made = subprocess.run(
+            process = subprocess.run(
                 python(("flask", "--app", "api.app", *command.split())),
                 env=self.stack.env,
                 cwd=CLONE,
@@ -93,19 +92,19 @@ class Bench:
                 capture_output=True,
                 text=True,
             )
-        account = json.loads(made.stdout)
+        account = json.loads(process.stdout)  # the last command's
         body = {"api_user": account["name"], "api_pass": account["password"]}
         return str(self._post("/auth/login", body)["auth_token"])
 
     def _post(self, path: str, body: dict[str, object], token: str = "") -> dict[str, object]:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-        asked = urllib.request.Request(self.stack.api_url + path, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(asked) as answer:
-            found: dict[str, object] = json.load(answer)
-        return found
+        request = urllib.request.Request(self.stack.api_url + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request) as response:
+            answer: dict[str, object] = json.load(response)
+        return answer
 
     def load(self, kind: str, calls: int, concurrency: int) -> Load:
-        """`calls` requests of one kind, each of another participant at a new decision point."""
+        """Send `calls` requests of one kind, each of another participant at a new decision point."""
         with self.database.begin() as connection:
             crowd.next_point(connection, self.study_id)
         bodies = [json.dumps({"user_id": f"p{n}", **ANSWERS}).encode() for n in range(1, calls + 1)]
@@ -117,12 +116,12 @@ class Bench:
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
-        """Policies of the big study are fitted, one after the other, within the block."""
+        """Fit policies of the big study, one after the other, during the `with` block."""
         stop = threading.Event()
         with ThreadPoolExecutor(1) as pool:
             fits = pool.submit(self._fit_until, stop)
             try:
-                time.sleep(3)
+                time.sleep(3)  # the first fit is under way by then
                 before = self._policies()
                 yield
             finally:
@@ -131,7 +130,7 @@ class Bench:
         assert self._policies() > before, "no fit ended within the block"
 
     def _fit_until(self, stop: threading.Event) -> None:
-        """Raises AssertionError where a fit fails."""
+        """Fit until `stop` is set. Raises AssertionError where a fit fails."""
         while not stop.is_set():
             with self.database.begin() as connection:
                 crowd.new_outcomes(connection, self.big_id, NEW)
@@ -145,8 +144,8 @@ class Bench:
 
     def _policies(self) -> int:
         with self.database.connect() as connection:
-            counted = text("SELECT count(*) FROM policies WHERE study_id = :id")
-            return int(connection.scalar(counted, {"id": self.big_id}) or 0)
+            count = text("SELECT count(*) FROM policies WHERE study_id = :id")
+            return int(connection.scalar(count, {"id": self.big_id}) or 0)
 
     def _state(self, job: object) -> str:
         return str(self.looks.scalar(text("SELECT state FROM jobs WHERE id = :id"), {"id": job}))
@@ -154,7 +153,7 @@ class Bench:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    """Real servers in a folder of their own, gone afterwards."""
+    """Start real servers in a temporary folder and stop them at the end of the `with` block."""
     with tempfile.TemporaryDirectory(prefix="kairos-bench-", dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         with Embedded(Path(folder) / "state") as servers:
@@ -163,44 +162,44 @@ def bench() -> Iterator[Bench]:
             settings = environment(servers.state, servers.database_url(), servers.broker_url(), api_port)
             stack = Stack(servers.state, servers.supervisor, settings)
             stack.start()
-            command = python(("gunicorn", "benchmarks.floor:app"))
-            servers.supervisor.start(_floor(command, settings, floor_port))
-            yield Bench(stack, f"http://127.0.0.1:{floor_port}", create_engine(servers.database_url()))
-
-
-def _floor(command: list[str], settings: dict[str, str], port: int) -> Process:
-    there = {**settings, "KAIROS_API_BIND": f"127.0.0.1:{port}"}
-    return Process(
-        "floor",
-        command,
-        there,
-        ready=lambda: answers(f"http://127.0.0.1:{port}/static/none") or True,
-        folder=CLONE,
-    )
+            floor_url = f"http://127.0.0.1:{floor_port}"
+            floor_process = Process(
+                "floor",
+                python(("gunicorn", "benchmarks.floor:app")),
+                settings | {"KAIROS_API_BIND": f"127.0.0.1:{floor_port}"},
+                # no page of this application answers a GET with success: one try gives it time to start
+                ready=lambda: answers(f"{floor_url}/static/none") or True,
+                folder=CLONE,
+            )
+            servers.supervisor.start(floor_process)
+            yield Bench(stack, floor_url, create_engine(servers.database_url()))
 
 
 def main() -> None:
-    """Run and print."""
-    options = argparse.ArgumentParser(
+    """Run all measurements and print their tables."""
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--calls", type=int, default=PEOPLE, help="requests of each kind in a round")
-    options.add_argument("--rounds", type=int, default=9)
-    given = options.parse_args()
-    with bench() as made:
-        print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {given.rounds} rounds")
+    parser.add_argument("--calls", type=int, default=PEOPLE, help="requests of each kind in a round")
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    with bench() as servers:
+        print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {options.rounds} rounds")
         for concurrency in (1, 16):
-            calls = given.calls if concurrency > 1 else given.calls // 4
-            _compare(made, calls, given.rounds, concurrency)
-            _beside_a_fit(made, given.calls, given.rounds, concurrency)  # long enough for two whole fits
+            calls = options.calls if concurrency > 1 else options.calls // 4
+            _compare(servers, calls, options.rounds, concurrency)
+            _beside_a_fit(
+                servers, options.calls, options.rounds, concurrency
+            )  # long enough for two whole fits
 
 
-def _compare(made: Bench, calls: int, rounds: int, concurrency: int) -> None:
+def _compare(servers: Bench, calls: int, rounds: int, concurrency: int) -> None:
+    """Measure each kind of call in turns and print their table."""
     for kind in KINDS:
-        made.load(kind, calls // 4, concurrency)  # warm
+        servers.load(kind, calls // 4, concurrency)  # not counted: caches fill and connections are made
     loads: dict[str, list[Load]] = {kind: [] for kind in KINDS}
     for kind in tqdm([*KINDS] * rounds, desc=f"{concurrency} at a time", file=sys.stderr):
-        loads[kind].append(made.load(kind, calls, concurrency))
+        loads[kind].append(servers.load(kind, calls, concurrency))
     floors = [load.rate for load in loads["floor"]]
     _head(f"{calls} calls, {concurrency} at a time", "of the floor")
     for kind in KINDS:
@@ -208,26 +207,30 @@ def _compare(made: Bench, calls: int, rounds: int, concurrency: int) -> None:
         _row(kind, loads[kind], f"{ratio:.0%}")
 
 
-def _beside_a_fit(made: Bench, calls: int, rounds: int, concurrency: int) -> None:
+def _beside_a_fit(servers: Bench, calls: int, rounds: int, concurrency: int) -> None:
+    """Measure /actions in turns alone, beside fits and beside empty loops, and print their table."""
     company: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "alone": nullcontext,
-        f"while {BIG:,} participants are fitted": made.fitting,
+        f"while {BIG:,} participants are fitted": servers.fitting,
         "while every core runs an empty loop, which gives way as a fit does": loops,
     }
     loads: dict[str, list[Load]] = {name: [] for name in company}
     for name in tqdm([*company] * rounds, desc=f"{concurrency} at a time beside a fit", file=sys.stderr):
         with company[name]():
-            loads[name].append(made.load("/actions", calls, concurrency))
+            loads[name].append(servers.load("/actions", calls, concurrency))
     base = [load.percentile(0.99) for load in loads["alone"]]
     _head(f"/actions, {concurrency} at a time", "p99 to alone")
-    for name, found in loads.items():
-        ratios = (load.percentile(0.99) / before for load, before in zip(found, base, strict=True))
-        _row(name, found, f"{statistics.median(ratios):.2f}")
+    for name, rounds_of_name in loads.items():
+        ratios = (load.percentile(0.99) / p99 for load, p99 in zip(rounds_of_name, base, strict=True))
+        _row(name, rounds_of_name, f"{statistics.median(ratios):.2f}")
 
 
 @contextmanager
 def loops() -> Iterator[None]:
-    """Work of no kind on every processor, which gives way as a fit does: what calls wait beside anything."""
+    """Run an empty loop on every processor during the `with` block.
+
+    The loops give way as a fit does, so they show how long calls wait beside any other work.
+    """
     command = [sys.executable, "-c", LOOP]
     count = os.cpu_count() or 1
     running = [subprocess.Popen(command, cwd=CLONE, start_new_session=True) for _ in range(count)]

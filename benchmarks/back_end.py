@@ -1,4 +1,4 @@
-"""A study's back end that costs next to nothing: answers written beforehand, by path and participant.
+"""A study's back end that costs next to nothing: it gives prepared answers by path and participant.
 
     python -m benchmarks.back_end PORT FILE
 
@@ -15,7 +15,7 @@ USER = re.compile(rb'"user_id": ?"([^"]+)"')
 
 
 class Answering(asyncio.Protocol):
-    """One connection."""
+    """A connection."""
 
     answers: dict[bytes, bytes]
 
@@ -24,21 +24,21 @@ class Answering(asyncio.Protocol):
         self.received = b""
 
     def data_received(self, data: bytes) -> None:
-        """Answer as soon as the whole body is there."""
+        """Answer as soon as the whole body has arrived."""
         self.received += data
         head, _, body = self.received.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: (\d+)", head)
         if length is None or len(body) < int(length[1]):
             return
-        found = USER.search(body)
-        assert found is not None
+        user_id = USER.search(body)
+        assert user_id is not None
         assert isinstance(self.transport, asyncio.Transport)
-        self.transport.write(self.answers[head.split(b" ", 2)[1] + b" " + found[1]])
+        self.transport.write(self.answers[head.split(b" ", 2)[1] + b" " + user_id[1]])
         self.received = b""
 
 
 async def main(port: int, path: Path) -> None:
-    """Serve for ever."""
+    """Serve the answers in the file at `path` for ever."""
     Answering.answers = {
         name.encode(): b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
         + f"{len(json.dumps(answer))}\r\n\r\n{json.dumps(answer)}".encode()

@@ -1,4 +1,4 @@
-"""Many participants with a past, put into the database in bulk: benchmarks need them at once."""
+"""Many participants with past decisions, inserted into the database in bulk for the benchmarks."""
 
 from datetime import timedelta
 
@@ -60,19 +60,19 @@ SELECT study_id, id, coalesce(version, 0) + 1, 'ema', '{}', 3 - coalesce(correct
 def settle(
     connection: Connection, study: str, people: int, past: int, apart: timedelta = timedelta(0)
 ) -> int:
-    """Give the study `people` participants p1, p2, ... with `past` points behind each; the study's id.
+    """Add participants p1, p2, ... to the study, each with `past` decisions; return the study's id.
 
-    All points were a day ago; where they are some time apart, the last two came after that.
+    The decisions are `apart` from each other, and the last but two is a day old.
     """
     study_id = int(connection.scalar(text("SELECT id FROM studies WHERE name = :name"), {"name": study}) or 0)
-    known = {"study_id": study_id, "people": people, "past": past}
-    connection.execute(text(PEOPLE), known)
-    connection.execute(text(PAST), known | {"apart": apart})
+    values = {"study_id": study_id, "people": people, "past": past}
+    connection.execute(text(PEOPLE), values)
+    connection.execute(text(PAST), values | {"apart": apart})
     return study_id
 
 
-def behind(connection: Connection, study_id: int) -> None:
-    """Give every decision of the study its window, ended and ingested, with its job."""
+def add_windows(connection: Connection, study_id: int) -> None:
+    """Add a window to every decision of the study, ended and ingested, with its job."""
     connection.execute(text(WINDOWS), {"study_id": study_id})
 
 
@@ -82,5 +82,5 @@ def next_point(connection: Connection, study_id: int) -> None:
 
 
 def new_outcomes(connection: Connection, study_id: int, people: int) -> None:
-    """Correct an outcome of so many participants, so that a refit has to read all of theirs again."""
+    """Correct an outcome of `people` participants, so that a refit has to read all their rows again."""
     connection.execute(text(NEW_OUTCOMES), {"study_id": study_id, "people": people})

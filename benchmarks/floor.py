@@ -1,4 +1,4 @@
-"""What /actions is measured against: Flask doing nothing, and the least that a stored decision costs.
+"""The two applications that /actions is compared with: Flask doing nothing, and the least for a decision.
 
 The floor reads one row by its key and commits one inserted row through the bare driver, on a connection that
 each thread keeps: no checks, no accounts, no mathematics.
@@ -19,29 +19,24 @@ CREATE TABLE IF NOT EXISTS floor_decisions (
 );
 """
 app = Flask(__name__)
-kept = threading.local()
-
-
-def _connection() -> "psycopg2.extensions.connection":
-    if not hasattr(kept, "connection"):
-        url = os.environ["DATABASE_URL"].replace("postgresql+psycopg2://", "postgresql://")
-        kept.connection = psycopg2.connect(url)
-    connection: psycopg2.extensions.connection = kept.connection
-    return connection
+thread = threading.local()
 
 
 @app.post("/noop")
 def noop() -> Response:
-    """Read the body, answer."""
+    """Read the body and answer."""
     request.get_data()
     return Response('{"status":"success"}', mimetype="application/json")
 
 
 @app.post("/floor")
 def floor() -> Response:
-    """Read one row, insert one, commit."""
+    """Read one row, insert one and commit."""
+    if not hasattr(thread, "connection"):
+        url = os.environ["DATABASE_URL"].replace("postgresql+psycopg2://", "postgresql://")
+        thread.connection = psycopg2.connect(url)
     body = request.get_json()
-    with _connection() as connection, connection.cursor() as cursor:
+    with thread.connection as connection, connection.cursor() as cursor:  # psycopg2's `with` commits
         cursor.execute("SELECT place FROM floor_people WHERE name = %s", (body["user_id"],))
         (place,) = cursor.fetchone() or (0,)
         cursor.execute(

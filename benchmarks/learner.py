@@ -1,10 +1,9 @@
-"""What a fit costs: seconds and peak memory against the number of participants, and against dense linear
-algebra.
+"""The cost of a fit: seconds and peak memory by the number of participants, and beside dense linear algebra.
 
     python -m benchmarks.learner --sizes 120 1000 10000 100000 1000000
 
 Every measurement runs in a process of its own, with one BLAS thread; blocks of participants are shared by
---threads threads. Rows are made up: 60 decisions each, rewards by the model, with participants who differ
+--threads threads. Rows are simulated: 60 decisions each, rewards by the model, with participants who differ
 much in some coefficients and hardly in others, which is the slow case for hyper-parameters. Prints
 Markdown tables."""
 
@@ -17,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from tqdm import tqdm
 
-from algorithm.core.arrays import Floats, Ints, Mapper
+from algorithm.core.arrays import Mapper
 from algorithm.trial import evidence, learner
 from algorithm.trial.hyperparameters import Evidence, fit_hyperparameters
 from algorithm.trial.learning_rows import Rows
@@ -38,8 +37,8 @@ from tests.support import dense
 PROTOCOL = load({"protocol": "miwaves"})
 DECISIONS = 60
 CONVERGED = 10_000
-"""Up to this many participants hyper-parameters are fitted on all of them; beyond, on a subsample of as
-many."""
+"""The largest number of participants whose hyper-parameters are fitted on all of them; beyond, a subsample of
+this size serves."""
 DENSE = (30, 60, 120, 240)
 STAGES = ("statistics", "posterior", "gradient", "hyperparameters")
 P, Q = 24, 8
@@ -49,15 +48,16 @@ FLOPS = {
 }
 
 
-def made_up(m: int) -> Rows:
-    """60 rows of each of m participants, in narrow types, a part of the participants at a time."""
+def simulated_rows(m: int) -> Rows:
+    """Simulate 60 rows for each of m participants."""
+    # in narrow types and a part of the participants at a time, or a million of them would need 10 GB
     generator = np.random.default_rng(m)
     N = m * DECISIONS
     states = generator.integers(0, 2, (N, 3), dtype=np.int8)
     act_prob = generator.uniform(0.2, 0.8, N)
     action = (generator.random(N, dtype=np.float32) < act_prob).astype(np.int8)
-    who = np.repeat(np.arange(m, dtype=np.int32), DECISIONS)
-    rows = Rows(who, states, act_prob, action, np.zeros(N))
+    participant = np.repeat(np.arange(m, dtype=np.int32), DECISIONS)
+    rows = Rows(participant, states, act_prob, action, np.zeros(N))
     trial = arrange(PROTOCOL.design, rows, m)
     population = generator.normal(PROTOCOL.prior.mean, PROTOCOL.prior.sd)
     sd = np.sqrt(generator.uniform(0.001, 0.2, P))
@@ -71,30 +71,24 @@ def made_up(m: int) -> Rows:
 
 
 def collect(trial: Trial, parallel: Mapper) -> int:
-    """All statistics, one block after the other; the number of rows seen."""
-    return sum(parallel(partial(_rows_of_block, trial), blocks(trial.members)))
+    """Compute all statistics, one block after the other, and return the number of rows in them."""
+    return sum(parallel(lambda members: int(statistics(trial, members).n.sum()), blocks(trial.members)))
 
 
-def _rows_of_block(trial: Trial, members: Ints) -> int:
-    return int(statistics(trial, members).n.sum())
-
-
-def one_step(trial: Trial, kept: list[Statistics] | None, parallel: Mapper) -> None:
-    """One evidence and gradient; statistics are computed on the way where they are not kept."""
+def gradient_step(trial: Trial, stored: list[Statistics] | None, parallel: Mapper) -> None:
+    """Compute the evidence and its gradient once, from stored statistics or (None) with them."""
     L, s2 = 0.1 * np.eye(P), PROTOCOL.prior.noise_variance
-    if kept is not None:
-        evidence.penalised(PROTOCOL, kept, L, s2, parallel)
+    if stored is not None:
+        evidence.penalised(PROTOCOL, stored, L, s2, parallel)
         return
-    found = parallel(partial(_moments, trial, L, s2), blocks(trial.members))
-    evidence.gradient(reduce(add, found), PROTOCOL.prior, L, s2)
-
-
-def _moments(trial: Trial, L: Floats, s2: float, members: Ints) -> evidence.Moments:
-    return evidence.moments(L, s2, statistics(trial, members))
+    moments = parallel(
+        lambda members: evidence.moments(L, s2, statistics(trial, members)), blocks(trial.members)
+    )
+    evidence.gradient(reduce(add, moments), PROTOCOL.prior, L, s2)
 
 
 def best(action: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """The least seconds of `repeats` runs, by the clock and of all threads' processor time."""
+    """Return the least seconds of `repeats` runs, by the clock and of all threads' processor time."""
     wall, cpu = [], []
     for _ in range(repeats):
         start, before = time.perf_counter(), time.process_time()
@@ -105,61 +99,50 @@ def best(action: Callable[[], Any], repeats: int) -> dict[str, float]:
 
 
 def measure(stage: str, m: int, threads: int) -> dict[str, Any]:
-    """Seconds, and what else there is to say, of one stage at m participants."""
-    if stage == "rate":
-        return best(_multiply, 200)
-    rows = made_up(m)
+    """Measure one stage at m participants: seconds, and memory or steps where the stage has them."""
+    if stage == "rate":  # 256 products of 24 x 24 matrices
+        left, right = np.random.default_rng(0).normal(size=(2, 256, P, P))
+        return best(lambda: left @ right, 200)
+    rows = simulated_rows(m)
     if stage == "dense":
-        return _dense(rows, m)
+        phi, start = dense.design_matrix(PROTOCOL, rows), learner.start(PROTOCOL)
+        arguments = (rows.reward, rows.participant, m, PROTOCOL.prior, start.sigma_u, start.noise_variance)
+        return best(lambda: dense.stacked(phi, *arguments), 2)
     parallel: Mapper = ThreadPoolExecutor(threads).map if threads > 1 else map
     repeats = 20 if m <= 240 else 3 if m <= 10_000 else 1
     if stage == "statistics":
-        found = best(lambda: collect(arrange(PROTOCOL.design, rows, m), parallel), repeats)
+        result = best(lambda: collect(arrange(PROTOCOL.design, rows, m), parallel), repeats)
     elif stage == "posterior":
-        found = best(lambda: learner.fit(PROTOCOL, rows, m, parallel=parallel), repeats)
+        result = best(lambda: learner.fit(PROTOCOL, rows, m, parallel=parallel), repeats)
     elif stage == "gradient":
         trial = arrange(PROTOCOL.design, rows, m)
-        kept = [statistics(trial, members) for members in blocks(trial.members)] if m <= CONVERGED else None
-        found = best(lambda: one_step(trial, kept, parallel), repeats)
+        stored = [statistics(trial, members) for members in blocks(trial.members)] if m <= CONVERGED else None
+        result = best(lambda: gradient_step(trial, stored, parallel), repeats)
     else:
         return _converge(rows, m, parallel)
-    return {**found, "memory": _peak()}
+    return {**result, "memory": _peak()}
 
 
 def _converge(rows: Rows, m: int, parallel: Mapper) -> dict[str, Any]:
+    """Measure a fit of the hyper-parameters until it converges, once."""
     results: list[Evidence | None] = []
-    taken = best(
+    times = best(
         lambda: results.append(fit_hyperparameters(PROTOCOL, rows, m, parallel=parallel).evidence), 1
     )
     fitted = results[0]
     assert fitted is not None
-    more = {"steps": len(fitted.path), "converged": fitted.converged, "used": fitted.participants}
-    return {**taken, "memory": _peak(), **more}
-
-
-def _dense(rows: Rows, m: int) -> dict[str, Any]:
-    phi = dense.design_matrix(PROTOCOL, rows)
-    start = learner.start(PROTOCOL)
-    given = (phi, rows.reward, rows.participant, m, PROTOCOL.prior, start.sigma_u, start.noise_variance)
-    return best(lambda: dense.stacked(*given), 2)
-
-
-def _multiply() -> None:
-    """256 products of 24 x 24 matrices."""
-    _LEFT @ _RIGHT
-
-
-_LEFT, _RIGHT = np.random.default_rng(0).normal(size=(2, 256, P, P))
+    course = {"steps": len(fitted.path), "converged": fitted.converged, "used": fitted.participants}
+    return {**times, "memory": _peak(), **course}
 
 
 def _peak() -> float:
-    """Peak resident memory in GB."""
+    """Return this process's peak resident memory in GB."""
     unit = 1024 if sys.platform == "linux" else 1
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def child(stage: str, m: int, threads: int, blas: int = 1) -> dict[str, Any]:
-    """`measure` in a process of its own, with `blas` BLAS threads."""
+    """Run `measure` in a process of its own, with `blas` BLAS threads, and return its result."""
     command = [
         sys.executable,
         "-m",
@@ -172,38 +155,40 @@ def child(stage: str, m: int, threads: int, blas: int = 1) -> dict[str, Any]:
     ]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(blas)}
     root = Path(__file__).parent.parent
-    done = subprocess.run(command, env=environment, cwd=root, check=True, stdout=subprocess.PIPE)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    process = subprocess.run(command, env=environment, cwd=root, check=True, stdout=subprocess.PIPE)
+    result: dict[str, Any] = json.loads(process.stdout)
+    return result
 
 
-def scaling_table(found: dict[tuple[str, int], dict[str, Any]], sizes: list[int], rate: float) -> str:
-    """Seconds, processor seconds and memory by stage and size; `rate` in flops a second of one thread."""
+def scaling_table(results: dict[tuple[str, int], dict[str, Any]], sizes: list[int], rate: float) -> str:
+    """Return the table of seconds, processor seconds and memory by stage and size.
+
+    rate: flops a second of all threads in matrix products.
+    """
     columns = ("participants", *STAGES, "hyper-parameter steps", "posterior, of matmul rate")
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for m in sizes:
-        cells = [_cell(found[stage, m]) for stage in STAGES]
-        fitted = found["hyperparameters", m]
+        cells = [
+            f"{result['seconds']:.3g} s ({result['cpu']:.3g} s, {result['memory']:.2f} GB)"
+            for result in (results[stage, m] for stage in STAGES)
+        ]
+        fitted = results["hyperparameters", m]
         steps = f"{fitted['steps']}" + ("" if fitted["converged"] else ", not converged")
         used = "" if fitted["used"] == m else f" ({fitted['used']:,} participants)"
-        share = sum(FLOPS.values()) * m / found["posterior", m]["cpu"] / rate
+        share = sum(FLOPS.values()) * m / results["posterior", m]["cpu"] / rate
         lines.append(f"| {m:,} | {' | '.join(cells)} | {steps}{used} | {share:.0%} |")
     return "\n".join(lines)
 
 
-def _cell(one: dict[str, Any]) -> str:
-    return f"{one['seconds']:.3g} s ({one['cpu']:.3g} s, {one['memory']:.2f} GB)"
-
-
-def exponent(found: dict[tuple[str, int], dict[str, Any]], sizes: list[int], stage: str) -> float:
-    """The slope of log seconds against log participants, from 1,000 participants up."""
+def exponent(results: dict[tuple[str, int], dict[str, Any]], sizes: list[int], stage: str) -> float:
+    """Return the slope of log seconds against log participants, from 1,000 participants up."""
     large = [m for m in sizes if m >= 1000]
-    seconds = [found[stage, m]["seconds"] for m in large]
+    seconds = [results[stage, m]["seconds"] for m in large]
     return float(np.polyfit(np.log(large), np.log(seconds), 1)[0])
 
 
 def dense_table(threads: int) -> str:
-    """The dense formula against the fit, where it fits in memory."""
+    """Return the table of the dense formula beside the fit, for sizes whose matrices fit in memory."""
     lines = ["| participants | dense s | posterior and slices s | ratio |", "|---|---|---|---|"]
     for m in tqdm(DENSE, desc="dense"):
         slow = child("dense", m, threads, blas=os.cpu_count() or 1)["seconds"]
@@ -213,17 +198,17 @@ def dense_table(threads: int) -> str:
 
 
 def report(sizes: list[int], threads: int) -> str:
-    """All measurements, as Markdown."""
+    """Make all measurements and return them as Markdown."""
     planned = [(stage, m) for m in sizes for stage in STAGES]
-    found = {(stage, m): child(stage, m, threads) for stage, m in tqdm(planned, desc="stages")}
-    one = 2 * 256 * P**3 / child("rate", 0, 1)["seconds"]
+    results = {(stage, m): child(stage, m, threads) for stage, m in tqdm(planned, desc="stages")}
+    rate = 2 * 256 * P**3 / child("rate", 0, 1)["seconds"]  # flops a second of one thread
     lines = [
-        scaling_table(found, sizes, one * threads),
+        scaling_table(results, sizes, rate * threads),
         "",
-        f"{threads} threads of {one / 1e9:.1f} Gflop/s each.",
+        f"{threads} threads of {rate / 1e9:.1f} Gflop/s each.",
     ]
     if sum(m >= 1000 for m in sizes) > 1:
-        slopes = ", ".join(f"{stage} {exponent(found, sizes, stage):.2f}" for stage in STAGES[:3])
+        slopes = ", ".join(f"{stage} {exponent(results, sizes, stage):.2f}" for stage in STAGES[:3])
         lines.append(f"Growth exponents from 1,000 participants up: {slopes}.")
     return "\n".join([*lines, "", dense_table(threads)])
 
@@ -233,12 +218,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[120, 1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--measure", nargs=2, metavar=("STAGE", "M"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.measure:
-        stage, m = given.measure
-        print(json.dumps(measure(stage, int(m), given.threads)))
+    options = parser.parse_args()
+    if options.measure:
+        stage, m = options.measure
+        print(json.dumps(measure(stage, int(m), options.threads)))
     else:
-        print(report(given.sizes, given.threads))
+        print(report(options.sizes, options.threads))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ PROCESSES = 2
 
 @dataclass(frozen=True)
 class Load:
-    """What a run came to: seconds in all, and of each request when it began, its latency and HTTP status."""
+    """The result of a run: its seconds, and each request's start, latency in seconds and HTTP status."""
 
     seconds: float
     began: list[float]
@@ -28,13 +28,13 @@ class Load:
         return len(self.latencies) / self.seconds
 
     def percentile(self, share: float) -> float:
-        """The latency in milliseconds below which `share` of the requests lie."""
+        """Return the latency in milliseconds below which `share` of the requests lie."""
         ordered = sorted(self.latencies)
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def post(path: str, body: bytes, token: str = "") -> bytes:
-    """A prepared request."""
+    """Return the bytes of a POST request."""
     authorization = f"Authorization: Bearer {token}\r\n" if token else ""
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{authorization}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -42,7 +42,8 @@ def post(path: str, body: bytes, token: str = "") -> bytes:
 
 @functools.cache
 def _pool() -> "multiprocessing.pool.Pool":
-    """Spawned, not forked: a fork would copy whatever locks the threads of this process hold."""
+    """Return the processes that send, which are started once."""
+    # spawned, not forked: a fork would copy whatever locks the threads of this process hold
     return multiprocessing.get_context("spawn").Pool(PROCESSES)
 
 
@@ -52,14 +53,15 @@ def run(url: str, requests: Sequence[bytes], concurrency: int, processes: int = 
     shares = [(url, requests[part::processes], concurrency // processes) for part in range(processes)]
     pool = _pool()
     began = time.perf_counter()
-    found = pool.starmap(_share, shares, chunksize=1)
+    results = pool.starmap(_share, shares, chunksize=1)
     seconds = time.perf_counter() - began
-    flat = [measured for share in found for measured in share]
-    return Load(seconds, [one[0] for one in flat], [one[1] for one in flat], [one[2] for one in flat])
+    starts, latencies, statuses = zip(*(request for share in results for request in share), strict=True)
+    return Load(seconds, list(starts), list(latencies), list(statuses))
 
 
 def _share(url: str, requests: Sequence[bytes], threads: int) -> list[tuple[float, float, int]]:
-    """One queue for all connections: a server's processes do not get equally many of them."""
+    """Send one process's share of the requests; return start, latency and status of each."""
+    # One queue for all connections, since a server's processes do not get equally many of them.
     measured: list[tuple[float, float, int]] = []
     waiting = iter(requests)  # next() of a sequence's iterator is one step for all threads
     workers = [threading.Thread(target=_connection, args=(url, waiting, measured)) for _ in range(threads)]
@@ -71,24 +73,18 @@ def _share(url: str, requests: Sequence[bytes], threads: int) -> list[tuple[floa
 
 
 def _connection(url: str, waiting: Iterator[bytes], measured: list[tuple[float, float, int]]) -> None:
+    """Send waiting requests over one connection until none is left."""
     target = urlsplit(url)
     with socket.create_connection((target.hostname, target.port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for request in waiting:
             began = time.perf_counter()
             connection.sendall(request)
-            status = _answer(connection)
-            measured.append((began, time.perf_counter() - began, status))
-
-
-def _answer(connection: socket.socket) -> int:
-    """Read one answer whole and return its status."""
-    received = connection.recv(65536)
-    while b"\r\n\r\n" not in received:
-        received += connection.recv(65536)
-    head, _, body = received.partition(b"\r\n\r\n")
-    lowered = head.lower()
-    length = int(lowered.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-    while len(body) < length:
-        body += connection.recv(65536)
-    return int(head[9:12])
+            received = connection.recv(65536)
+            while b"\r\n\r\n" not in received:
+                received += connection.recv(65536)
+            head, _, body = received.partition(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+            while len(body) < length:
+                body += connection.recv(65536)
+            measured.append((began, time.perf_counter() - began, int(head[9:12])))  # HTTP/1.1 STATUS ...

@@ -1,4 +1,4 @@
-"""A Celery application of its own with one task, which does nothing: what Celery costs under our settings.
+"""A Celery application with one task that does nothing, to measure Celery's own cost under our settings.
 
 None of the service's code runs in it: no hooks, no log lines, no lower priority.
 """
@@ -14,4 +14,4 @@ app.conf.task_routes = {NAME: {"queue": QUEUE}}
 
 @app.task(name=NAME)
 def noop(number: int) -> None:
-    """Nothing."""
+    """Do nothing."""

@@ -1,12 +1,12 @@
-"""How fast windows are drained, against Celery doing nothing, and how soon a policy has the last one.
+"""The speed of ingesting windows beside Celery doing nothing, and the time until a policy has the last one.
 
     python -m benchmarks.pipeline [--windows 2000] [--rounds 3]
 
-One run, one machine: workers with one process, then with two, Celery's own and the service's under the same
-settings. The one drains messages of a task that does nothing, and then the other as many windows, for each
-of which it asks a back end that answers at once, stores the answer and has the study refitted. Then the time
-from the end of a window to the policy that contains it, with 120 and with 10,000 participants of 60 decisions
-each, of whom one or all have something new to learn from. Prints Markdown tables.
+One run, one machine: workers with one process, then with two, under the same settings. A worker of Celery
+alone drains messages of a task that does nothing; then the service's worker ingests as many windows: for each
+it asks a back end that answers at once, stores the answer and has the study refitted. Then the time from the
+end of a window to the policy that contains it, with 120 and with 10,000 participants of 60 decisions each, of
+whom one or all have new rows. Prints Markdown tables.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from local.state import CLONE
 
 SIZES = (120, 10_000)
 PAST = 60
-WATCH = 0.1  # seconds between two looks: who watches more closely takes what is measured
+WATCH = 0.1  # seconds between two looks; looking more often would take processor time from the workers
 WORKERS = (("benchmarks.noop", "noop"), ("workers.app", "ingest,refit,fit,upkeep"))
 ALONE = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
 ENDED = """
@@ -69,7 +69,7 @@ QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 class Bench:
-    """A database and a broker, and who works at them."""
+    """A database and a broker, and the processes that work with them."""
 
     def __init__(self, env: dict[str, str], folder: Path) -> None:
         self.env, self.folder = env, folder
@@ -78,7 +78,7 @@ class Bench:
         self.command(*MIGRATE)
 
     def command(self, *words: str) -> None:
-        """A command of the service."""
+        """Run a command of the service."""
         subprocess.run(python(words), env=self.env, cwd=CLONE, check=True, capture_output=True)
 
     def study(
@@ -90,18 +90,22 @@ class Bench:
         length: int = 1000,
         apart: timedelta = timedelta(0),
     ) -> int:
-        """A study of `length` points, its people with a past and `pause` minutes between two fits; its id."""
+        """Create a study and return its id.
+
+        It has `length` points and `pause` minutes between two fits; its `people` have `past` decisions each,
+        which are `apart` from each other.
+        """
         url = f"http://127.0.0.1:{self.ema_port}/{name}"
-        made = ("study", "create", name, "--ema-url", url)
-        settled = (f"schedule.study_length={length}", f"refit.min_interval_minutes={pause}")
-        assigned = [word for one in settled for word in ("--set", one)]
-        self.command("flask", "--app", "api.app", *made, *assigned)
+        words = ("study", "create", name, "--ema-url", url)
+        settings = (f"schedule.study_length={length}", f"refit.min_interval_minutes={pause}")
+        options = [word for setting in settings for word in ("--set", setting)]
+        self.command("flask", "--app", "api.app", *words, *options)
         with self.database.begin() as connection:
             return crowd.settle(connection, name, people, past, apart)
 
     @contextmanager
     def running(self, *words: str) -> Iterator[None]:
-        """A process that lives as long as the block."""
+        """Run a program during the `with` block."""
         with subprocess.Popen(python(words), env=self.env, cwd=CLONE, **QUIET) as process:
             try:
                 yield
@@ -111,7 +115,7 @@ class Bench:
 
     @contextmanager
     def working(self, processes: int) -> Iterator[None]:
-        """Both workers, each of so many processes; one of them has nothing to do."""
+        """Run both workers, each with `processes` processes, during the `with` block."""
         with ExitStack() as both:
             for number, (app, queues) in enumerate(WORKERS):
                 names = ("--queues", queues, "--hostname", f"{number}@bench")
@@ -122,7 +126,7 @@ class Bench:
 
     @contextmanager
     def back_end(self) -> Iterator[None]:
-        """The studies' back end, which knows everybody's last decision."""
+        """Run the studies' back end, which has the answers to everybody's last decision."""
         with self.database.connect() as connection:
             answers: dict[str, Any] = dict(connection.execute(text(ANSWERS)).all())
         path = self.folder / "answers.json"
@@ -132,28 +136,29 @@ class Bench:
             yield
 
     def end_windows(self, study_id: int) -> list[int]:
-        """End everybody's last window anew; the ids of the ingest jobs."""
+        """End everybody's last window anew and return the ids of the ingest jobs."""
         with self.database.begin() as connection:
             connection.execute(text("DELETE FROM jobs WHERE study_id = :study_id"), {"study_id": study_id})
             connection.execute(text("DELETE FROM windows WHERE study_id = :study_id"), {"study_id": study_id})
             return list(connection.scalars(text(ENDED), {"study_id": study_id}))
 
     def forget(self, study_id: int) -> None:
-        """Nothing has been reported yet: as for nearly every window of a trial."""
+        """Delete the study's answers, so that each window is ingested for the first time, as in a trial."""
         with self.database.begin() as connection:
+            # the table is append-only but for migrations
             connection.execute(text("SET LOCAL kairos.migration = 'on'"))
             connection.execute(text("DELETE FROM answers WHERE study_id = :study_id"), {"study_id": study_id})
 
-    def value(self, statement: str, **known: Any) -> Any:
-        """The one value of a query."""
+    def value(self, statement: str, **values: Any) -> Any:
+        """Return the single value of a query."""
         with self.database.connect() as connection:
-            return connection.scalar(text(statement), known)
+            return connection.scalar(text(statement), values)
 
 
-def until(holds: Callable[[], object], pause: float = 0.02, patience: float = 120.0) -> None:
-    """Wait until it does. Raises TimeoutError."""
+def until(condition: Callable[[], object], pause: float = 0.02, patience: float = 120.0) -> None:
+    """Wait until `condition` holds. Raises TimeoutError after `patience` seconds."""
     end = time.monotonic() + patience
-    while not holds():
+    while not condition():
         if time.monotonic() > end:
             raise TimeoutError
         time.sleep(pause)
@@ -161,7 +166,7 @@ def until(holds: Callable[[], object], pause: float = 0.02, patience: float = 12
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    """Real servers in a folder of their own, gone afterwards."""
+    """Start real servers in a temporary folder and stop them at the end of the `with` block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kairos-bench-", dir="/tmp")))
         folder.chmod(0o755)
@@ -173,85 +178,87 @@ def bench() -> Iterator[Bench]:
 
 
 def sender() -> Celery:
-    """Made when the broker's address is known."""
-    from benchmarks.noop import app
+    """Return the Celery application that sends the messages."""
+    from benchmarks.noop import app  # here, because it reads the broker's address when it is imported
 
     return app
 
 
 def nothing_left() -> bool:
-    """Whether the worker has taken every message of the task that does nothing."""
+    """Return whether the worker has taken every message of the task that does nothing."""
     with sender().connection_or_acquire() as connection:
         return bool(connection.default_channel.client.llen("noop") == 0)
 
 
-def drain(made: Bench, study_id: int, windows: int) -> tuple[float, float]:
-    """Messages of the task that does nothing, and windows, by the second."""
-    nothing = rate("benchmarks.noop", "noop", list(range(windows)), nothing_left)
-    made.forget(study_id)
-    job_ids = made.end_windows(study_id)
+def drain(servers: Bench, study_id: int, windows: int) -> tuple[float, float]:
+    """Return the rates of the task that does nothing and of ingesting windows, per second."""
+    noop_rate = rate("benchmarks.noop", "noop", list(range(windows)), nothing_left)
+    servers.forget(study_id)
+    job_ids = servers.end_windows(study_id)
     try:
-        ours = rate("kairos.ingest", "ingest", job_ids, lambda: made.value(LEFT, study_id=study_id) == 0)
+        window_rate = rate(
+            "kairos.ingest", "ingest", job_ids, lambda: servers.value(LEFT, study_id=study_id) == 0
+        )
     except TimeoutError:
-        sys.exit(f"a window is left: {made.value(WRONG, study_id=study_id)}")
-    return nothing, ours
+        sys.exit(f"a window is left: {servers.value(WRONG, study_id=study_id)}")
+    return noop_rate, window_rate
 
 
-def rate(task: str, queue: str, ids: list[int], done: Callable[[], bool]) -> float:
-    """Messages by the second, from the first one sent until all are done."""
+def rate(task: str, queue: str, ids: list[int], is_drained: Callable[[], bool]) -> float:
+    """Send a message for each id and return the messages per second until all are done."""
     began = time.perf_counter()
-    for one in ids:
-        sender().send_task(task, [one], queue=queue)
-    until(done, pause=WATCH)
+    for number in ids:
+        sender().send_task(task, [number], queue=queue)
+    until(is_drained, pause=WATCH)
     return len(ids) / (time.perf_counter() - began)
 
 
-def latency(made: Bench, study_id: int, changed: int) -> float:
-    """Seconds from the end of the last window to the policy that contains it, where so many participants have
-    something new."""
-    with made.database.begin() as connection:
+def latency(servers: Bench, study_id: int, changed: int) -> float:
+    """Return the seconds from the end of a window to the policy that contains it.
+
+    changed: the number of participants who have new rows.
+    """
+    with servers.database.begin() as connection:
         crowd.new_outcomes(connection, study_id, changed)
-    before = made.value("SELECT policy_id FROM studies WHERE id = :study_id", study_id=study_id)
-    job_id = made.end_windows(study_id)[0]
+    policy_id = partial(
+        servers.value, "SELECT policy_id FROM studies WHERE id = :study_id", study_id=study_id
+    )
+    before = policy_id()
+    job_id = servers.end_windows(study_id)[0]
     began = time.perf_counter()
     sender().send_task("kairos.ingest", [job_id], queue="ingest")
-    serving = partial(made.value, "SELECT policy_id FROM studies WHERE id = :study_id", study_id=study_id)
-    until(lambda: serving() > before, pause=0.005)
+    until(lambda: policy_id() > before, pause=0.005)
     return time.perf_counter() - began
 
 
 def main() -> None:
-    """Run and print."""
-    options = argparse.ArgumentParser(
+    """Run all measurements and print their tables."""
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--windows", type=int, default=2000, help="drained in a round")
-    options.add_argument("--rounds", type=int, default=3)
-    given = options.parse_args()
-    with bench() as made:
-        study_id = made.study("drained", given.windows, past=2, pause=15)
-        sizes = {people: made.study(f"of-{people}", people, PAST, pause=0) for people in SIZES}
-        print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {given.rounds} rounds")
+    parser.add_argument("--windows", type=int, default=2000, help="drained in a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with bench() as servers:
+        study_id = servers.study("drained", options.windows, past=2, pause=15)
+        sizes = {people: servers.study(f"of-{people}", people, PAST, pause=0) for people in SIZES}
+        print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {options.rounds} rounds")
         print("\n| worker processes | nothing, tasks/s | windows/s | of nothing |\n|---|---|---|---|")
-        with made.back_end():
+        with servers.back_end():
             for processes in (1, 2):
-                _drained(made, study_id, given.windows, given.rounds, processes)
+                with servers.working(processes):
+                    drain(servers, study_id, options.windows)  # not counted: the workers warm up
+                    turns = tqdm(range(options.rounds), desc=f"{processes} processes", file=sys.stderr)
+                    rates = [drain(servers, study_id, options.windows) for _ in turns]
+                ratio = statistics.median(windows / noops for noops, windows in rates)
+                noops, windows = (statistics.median(kind) for kind in zip(*rates, strict=True))
+                print(f"| {processes} | {noops:.0f} | {windows:.0f} | {ratio:.0%} |")
             print("\n| participants | with new rows | last window to its policy, s |\n|---|---|---|")
-            with made.working(1):
+            with servers.working(1):
                 for people, study in sizes.items():
                     for changed in (1, people):
-                        times = [latency(made, study, changed) for _ in range(given.rounds + 1)][1:]
+                        times = [latency(servers, study, changed) for _ in range(options.rounds + 1)][1:]
                         print(f"| {people:,} | {changed:,} | {statistics.median(times):.2f} |")
-
-
-def _drained(made: Bench, study_id: int, windows: int, rounds: int, processes: int) -> None:
-    with made.working(processes):
-        drain(made, study_id, windows)  # warm
-        turns = tqdm(range(rounds), desc=f"{processes} processes", file=sys.stderr)
-        rates = [drain(made, study_id, windows) for _ in turns]
-    ratio = statistics.median(ours / nothing for nothing, ours in rates)
-    nothing, ours = (statistics.median(rate[kind] for rate in rates) for kind in (0, 1))
-    print(f"| {processes} | {nothing:.0f} | {ours:.0f} | {ratio:.0%} |")
 
 
 if __name__ == "__main__":

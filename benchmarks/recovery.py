@@ -1,4 +1,4 @@
-"""What the hyper-parameter fit and the posterior recover of a known truth.
+"""The accuracy of the hyper-parameter fit and of the posterior on simulated data whose truth is known.
 
     python -m benchmarks.recovery --trials 20
 
@@ -20,7 +20,6 @@ import numpy as np
 from scipy.stats import norm
 from tqdm import tqdm
 
-from algorithm.core.arrays import Floats
 from algorithm.trial import learner
 from algorithm.trial.hyperparameters import fit_hyperparameters
 from algorithm.trial.posterior import Hyperparameters
@@ -37,8 +36,12 @@ WIDTH = norm.ppf(0.95)
 
 @dataclass(frozen=True)
 class Recovered:
-    """Fitted over true: noise variance, Sigma_u's trace, Sigma_u's intercept element; and, by
-    hyper-parameters (true, fitted, start), the share of credible intervals that hold the truth."""
+    """The result of one trial.
+
+    noise, trace, intercept: fitted over true noise variance, trace of Sigma_u, its intercept element.
+    coverage: the share of credible intervals that hold the truth with the true hyper-parameters, the fitted
+    ones and the start.
+    """
 
     noise: float
     trace: float
@@ -47,31 +50,33 @@ class Recovered:
 
 
 def recover(spread: float, m: int, number: int) -> Recovered:
-    """One simulated trial of m participants with Sigma_u = spread I."""
+    """Simulate and fit trial `number` of m participants with Sigma_u = spread I."""
     generator = np.random.default_rng([7, m, number, round(1000 * spread)])
     sigma_u = spread * np.eye(24)
     rows, theta = made_up_trials.model_rows(generator, [DECISIONS] * m, sigma_u, NOISE)
     fitted = fit_hyperparameters(PROTOCOL, rows, m).hyperparameters
-    given = (Hyperparameters(sigma_u, NOISE), fitted, learner.start(PROTOCOL))
-    held = [_held(learner.fit(PROTOCOL, rows, m, used), theta) for used in given]
+    coverage = []
+    for hyperparameters in (Hyperparameters(sigma_u, NOISE), fitted, learner.start(PROTOCOL)):
+        fit = learner.fit(PROTOCOL, rows, m, hyperparameters)
+        sd = np.sqrt(np.einsum("sq,iqr,sr->is", FEATURES, fit.V, FEATURES))
+        error = (fit.beta - theta[:, -8:]) @ FEATURES.T  # theta's last 8 are the advantage's coefficients
+        coverage.append(float((np.abs(error) < WIDTH * sd).mean()))
     shares = fitted.sigma_u.diagonal() / spread
     return Recovered(
-        fitted.noise_variance / NOISE, float(shares.mean()), float(shares[0]), (held[0], held[1], held[2])
+        noise=fitted.noise_variance / NOISE,
+        trace=float(shares.mean()),
+        intercept=float(shares[0]),
+        coverage=(coverage[0], coverage[1], coverage[2]),
     )
 
 
-def _held(found: learner.Fit, theta: Floats) -> float:
-    sd = np.sqrt(np.einsum("sq,iqr,sr->is", FEATURES, found.V, FEATURES))
-    return float((np.abs((found.beta - theta[:, -8:]) @ FEATURES.T) < WIDTH * sd).mean())
-
-
-def line(spread: float, m: int, found: Sequence[Recovered]) -> str:
-    """One row of the table."""
+def line(spread: float, m: int, results: Sequence[Recovered]) -> str:
+    """Return a row of the table: means over trials with their standard errors."""
     columns = [
-        [one.noise for one in found],
-        [one.trace for one in found],
-        [one.intercept for one in found],
-        *zip(*(one.coverage for one in found), strict=True),
+        [result.noise for result in results],
+        [result.trace for result in results],
+        [result.intercept for result in results],
+        *zip(*(result.coverage for result in results), strict=True),
     ]
     cells = [
         f"{np.mean(column):.3f} ({np.std(column, ddof=1) / len(column) ** 0.5:.3f})" for column in columns
@@ -83,17 +88,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What is recovered of a known truth.")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    given = parser.parse_args()
+    options = parser.parse_args()
     print("| Sigma_u / I | participants | noise variance | trace of Sigma_u | its intercept element ", end="")
     print("| coverage, true | coverage, fitted | coverage, start |")
     print("|" + "---|" * 8)
-    with ProcessPoolExecutor(given.processes) as pool:
+    with ProcessPoolExecutor(options.processes) as pool:
         for spread in SPREADS:
             for m in SIZES:
-                results = pool.map(partial(recover, spread, m), range(given.trials))
+                results = pool.map(partial(recover, spread, m), range(options.trials))
                 label = f"Sigma_u {spread}, {m} participants"
-                found = list(tqdm(results, total=given.trials, desc=label, leave=False))
-                print(line(spread, m, found), flush=True)
+                trials = list(tqdm(results, total=options.trials, desc=label, leave=False))
+                print(line(spread, m, trials), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a large study costs beside decisions and fits: an export, one GET /metrics, one run of the watchdog.
+"""The cost of a large study beside decisions and fits: an export, one GET /metrics, one run of the watchdog.
 
     python -m benchmarks.size [--people 10000]
 
@@ -25,11 +25,11 @@ from benchmarks.pipeline import PAST, Bench, bench
 from local.stack import python
 from local.state import CLONE
 
-MEGABYTE = 1024  # of ru_maxrss, which Linux tells in kilobytes
+MEGABYTE = 1024  # in ru_maxrss, which Linux counts in kilobytes
 
 
 def export(study_id: int) -> None:
-    """Write all files, and the zip of them."""
+    """Write all files of an export and their zip."""
     from models.core.session import transact
     from models.research import exports
     from workers.research import exports as worker
@@ -41,7 +41,7 @@ def export(study_id: int) -> None:
 
 
 def metrics(_study_id: int) -> None:
-    """What Prometheus asks for, read anew."""
+    """Compute the answer of GET /metrics anew."""
     from api.core import metrics as api_metrics
     from api.oversight import gauges
 
@@ -51,21 +51,21 @@ def metrics(_study_id: int) -> None:
 
 
 def watch(_study_id: int) -> None:
-    """The watchdog at its every minute."""
+    """Run the watchdog once, as every minute."""
     from workers.oversight import watchdog as worker
 
     worker.run()
 
 
 def fit(study_id: int) -> None:
-    """Learning rows and a policy."""
+    """Build the learning rows and fit a policy."""
     from models.core.session import transact
     from models.trial import refits
     from workers.trial import refit
 
     now = datetime.now(UTC)
-    asked = transact(lambda session: refits.request(session, study_id, now, hyperparameters=False))
-    refit.run(asked.job_id)
+    request = transact(lambda session: refits.request(session, study_id, now, hyperparameters=False))
+    refit.run(request.job_id)
 
 
 PARTS: Mapping[str, Callable[[int], None]] = {
@@ -78,61 +78,61 @@ AGAIN = {"one GET /metrics", "one run of the watchdog"}
 
 
 def megabytes() -> float:
-    """The most that this process has had."""
+    """Return the peak memory of this process in megabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE
 
 
 def measure(part: str, study_id: int) -> None:
-    """Run a part here; what it took, on standard output."""
+    """Run a part in this process and print its seconds and memory as JSON."""
+    # imported before the measurement, since a running service has imported them long ago
     from api.core import metrics as _metrics  # noqa: F401
     from models.core.session import transact
     from workers.research import exports as _export  # noqa: F401
 
     transact(lambda session: session.execute(text("SELECT 1")))
     run = partial(PARTS[part], study_id)
-    if part in AGAIN:  # the first time is another one: a connection, draws that were not read
+    if part in AGAIN:  # the first run also makes a connection and reads draws that later ones need not
         run()
     before, began = megabytes(), time.perf_counter()
     run()
     print(json.dumps({"seconds": time.perf_counter() - began, "before": before, "most": megabytes()}))
 
 
-def measured(made: Bench, part: str, study_id: int) -> dict[str, float]:
-    """What a part takes in a process of its own."""
+def measure_apart(servers: Bench, part: str, study_id: int) -> dict[str, float]:
+    """Run `measure` in a process of its own and return its figures."""
     words = ("benchmarks.size", "--part", part, "--study-id", str(study_id))
-    ran = subprocess.run(python(words), env=made.env, cwd=CLONE, check=True, stdout=subprocess.PIPE)
-    found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(python(words), env=servers.env, cwd=CLONE, check=True, stdout=subprocess.PIPE)
+    figures: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
+    return figures
 
 
 def main() -> None:
-    """Run and print."""
-    options = argparse.ArgumentParser(
+    """Run all measurements and print their table."""
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--people", type=int, default=10_000)
-    options.add_argument("--part", choices=tuple(PARTS), help=argparse.SUPPRESS)
-    options.add_argument("--study-id", type=int, help=argparse.SUPPRESS)
-    given = options.parse_args()
-    if given.part:
-        measure(given.part, given.study_id)
+    parser.add_argument("--people", type=int, default=10_000)
+    parser.add_argument("--part", choices=tuple(PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--study-id", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        measure(options.part, options.study_id)
         return
-    with bench() as made:
-        made.env["KAIROS_EXPORT_FOLDER"] = str(Path(made.folder) / "exports")
+    with bench() as servers:
+        servers.env["KAIROS_EXPORT_FOLDER"] = str(Path(servers.folder) / "exports")
         half_a_day = timedelta(hours=12)
-        study_id = made.study("large", given.people, PAST, pause=0, length=PAST, apart=half_a_day)
-        with made.database.begin() as connection:
-            crowd.behind(connection, study_id)
-        with made.database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        study_id = servers.study("large", options.people, PAST, pause=0, length=PAST, apart=half_a_day)
+        with servers.database.begin() as connection:
+            crowd.add_windows(connection, study_id)
+        with servers.database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
-        measured(made, "fit", study_id)
-        print(f"{given.people:,} participants, {PAST} decisions each, {os.cpu_count()} cores")
+        measure_apart(servers, "fit", study_id)
+        print(f"{options.people:,} participants, {PAST} decisions each, {os.cpu_count()} cores")
         print("\n| | seconds | most memory, MB | before it began, MB |\n|---|---|---|---|")
         for part in list(PARTS)[1:]:
-            took = measured(made, part, study_id)
-            print(
-                f"| {part} | {took['seconds']:.2f} | {took['most']:.0f} | {took['before']:.0f} |", flush=True
-            )
+            figures = measure_apart(servers, part, study_id)
+            cells = f"{figures['seconds']:.2f} | {figures['most']:.0f} | {figures['before']:.0f}"
+            print(f"| {part} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The learner in simulated trials: what it earns over the pooled learner and over even odds.
+"""The learner in simulated trials: its gain over the pooled learner and over even odds.
 
     python -m benchmarks.testbed --trials 100 --out docs
 
-Each trial draws 120 synthetic participants and meets them three times, with the same people,
+Each trial draws 120 synthetic participants and is run three times, with the same people,
 circumstances and luck: with the mixed-effects learner, with the pooled one, and with a probability of
 1/2. Two decisions a day for thirty days, hyper-parameters at their start, a refit after each day, no cost
 of a message. Prints a table, and with --out writes it and a plot."""
@@ -52,13 +52,13 @@ CELLS = tuple(Cell(effect, share) for effect, share in product(testbed.EFFECTS, 
 
 
 def protocol(algorithm: str) -> Protocol:
-    """The MiWaves protocol with the steeper curve of the reference simulations."""
+    """Return the MiWaves protocol with the steeper curve of the reference simulations."""
     document = {"protocol": "miwaves", "algorithm": algorithm, "hyperparameters": {"rule": "fixed"}}
     return load({**document, "allocation": {"B": 20 / 0.95}})
 
 
 def trial(cell: Cell, number: int) -> Floats:
-    """The mean total reward per participant, (3,), under each of ALGORITHMS with the same people and luck."""
+    """Return the mean total reward per participant, (3,), under each of ALGORITHMS with the same luck."""
     generator = np.random.default_rng([20240817, number])
     cohort = testbed.draw_cohort(generator, PARTICIPANTS, cell.effect, cell.habituating)
     course = testbed.draw_course(generator, cohort, DECISIONS)
@@ -67,7 +67,7 @@ def trial(cell: Cell, number: int) -> Floats:
 
 
 def play(protocol: Protocol, cohort: testbed.Cohort, course: testbed.Course, luck: Floats) -> Ints:
-    """The rewards (m, T) of one simulated trial; `luck` (m, T) are the numbers that draw the actions."""
+    """Simulate a trial and return its rewards (m, T); `luck` (m, T) are the numbers that draw the actions."""
     m, T = luck.shape
     states, probability = np.zeros((m, T, 3)), np.zeros((m, T))
     actions, rewards = np.zeros((m, T), dtype=np.int64), np.zeros((m, T), dtype=np.int64)
@@ -75,27 +75,28 @@ def play(protocol: Protocol, cohort: testbed.Cohort, course: testbed.Course, luc
     states[:, 0] = FIRST_STATE
     for t in range(T):
         if t > 0:
-            states[:, t] = _state(rewards[:, :t], course.amount[:, t - 1], evening=t % 2 == 1)
+            engaged = rewards[:, max(t - 3, 0) : t].mean(axis=1) >= 2
+            # the amount of cannabis is reported only in a finished survey, whose reward is 2 or 3
+            abstinent = (rewards[:, t - 1] >= 2) & (course.amount[:, t - 1] == 0)
+            states[:, t] = np.stack([engaged, np.full(m, t % 2 == 1), abstinent], axis=1)
         probability[:, t] = _probability(protocol, policy, states[:, t])
         actions[:, t] = luck[:, t] < probability[:, t]
         rewards[:, t] = testbed.rewards(cohort, course, t, actions[:, :t], actions[:, t])
         if t % 2 == 1 and protocol.probability is None:
             past = slice(t + 1)
-            policy = _refit(
-                protocol, states[:, past], probability[:, past], actions[:, past], rewards[:, past]
+            rows = Rows(
+                np.repeat(np.arange(m), t + 1),
+                states[:, past].reshape(-1, 3),
+                probability[:, past].ravel(),
+                actions[:, past].ravel(),
+                rewards[:, past].ravel(),
             )
+            policy = learner.fit(protocol, rows, m)
     return rewards
 
 
-def _state(rewards: Ints, amount: Ints, evening: bool) -> Floats:
-    """The states (m, 3) after `rewards` (m, t); the cannabis `amount` is seen where the survey was
-    finished."""
-    engaged = rewards[:, -3:].mean(axis=1) >= 2
-    abstinent = (rewards[:, -1] >= 2) & (amount == 0)
-    return np.stack([engaged, np.full(len(engaged), evening), abstinent], axis=1).astype(np.float64)
-
-
 def _probability(protocol: Protocol, policy: learner.Fit, states: Floats) -> Floats:
+    """Return the probability of a message, (m,), in `states` (m, 3) under the policy."""
     if protocol.probability is not None:
         return np.full(len(states), protocol.probability)
     fitted = len(policy.beta) > 0
@@ -106,17 +107,8 @@ def _probability(protocol: Protocol, policy: learner.Fit, states: Floats) -> Flo
     return probabilities((features * beta).sum(axis=1), variances, protocol.allocation)
 
 
-def _refit(
-    protocol: Protocol, states: Floats, probability: Floats, actions: Ints, rewards: Ints
-) -> learner.Fit:
-    m, T = actions.shape
-    who = np.repeat(np.arange(m), T)
-    rows = Rows(who, states.reshape(-1, 3), probability.ravel(), actions.ravel(), rewards.ravel())
-    return learner.fit(protocol, rows, m)
-
-
 def gains(totals: Floats) -> tuple[Gain, Gain]:
-    """The learner over the pooled one and over even odds, from totals (trials, 3)."""
+    """Return the learner's gains over the pooled one and over even odds, from totals (trials, 3)."""
     differences = totals[:, :1] - totals[:, 1:]
     errors = differences.std(axis=0, ddof=1) / np.sqrt(len(totals))
     pooled, even = (Gain(float(m), float(e)) for m, e in zip(differences.mean(axis=0), errors, strict=True))
@@ -124,33 +116,33 @@ def gains(totals: Floats) -> tuple[Gain, Gain]:
 
 
 def run(cells: Iterable[Cell], trials: int, processes: int) -> dict[Cell, Floats]:
-    """Totals (trials, 3) of each cell, with a progress bar."""
-    found = {}
+    """Simulate the trials of each cell and return their totals (trials, 3), with a progress bar."""
+    totals = {}
     with ProcessPoolExecutor(processes) as pool:
         for cell in cells:
             label = f"{cell.effect}, {cell.habituating:.0%} habituating"
             results = pool.map(partial(trial, cell), range(trials))
-            found[cell] = np.array(list(tqdm(results, total=trials, desc=label)))
-    return found
+            totals[cell] = np.array(list(tqdm(results, total=trials, desc=label)))
+    return totals
 
 
-def table(found: dict[Cell, Floats]) -> str:
-    """A Markdown table."""
+def table(totals_of_cells: dict[Cell, Floats]) -> str:
+    """Return the totals and gains of each cell as a Markdown table."""
     columns = ("effect", "habituating", *ALGORITHMS, "mixed - pooled (se)", "mixed - even (se)")
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    for cell, totals in found.items():
+    for cell, totals in totals_of_cells.items():
         means = " | ".join(f"{mean:.2f}" for mean in totals.mean(axis=0))
         pooled, even = (f"{gain.mean:+.3f} ({gain.error:.3f})" for gain in gains(totals))
         lines.append(f"| {cell.effect} | {cell.habituating:.0%} | {means} | {pooled} | {even} |")
     return "\n".join(lines)
 
 
-def plot(found: dict[Cell, Floats], path: Path) -> None:
-    """Both gains of each cell with two standard errors, as a figure."""
+def plot(totals: dict[Cell, Floats], path: Path) -> None:
+    """Draw both gains of each cell with two standard errors, and save the figure."""
     import matplotlib as mpl
 
     mpl.use("Agg")
-    mpl.rcParams["svg.hashsalt"] = "testbed"
+    mpl.rcParams["svg.hashsalt"] = "testbed"  # the same picture gives the same file
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -158,7 +150,7 @@ def plot(found: dict[Cell, Floats], path: Path) -> None:
         zip(axes, ("over the pooled learner", "over even odds"), strict=True)
     ):
         for position, share in enumerate(SHARES):
-            chosen = [gains(found[cell])[side] for cell in found if cell.habituating == share]
+            chosen = [gains(totals[cell])[side] for cell in totals if cell.habituating == share]
             places = np.arange(len(chosen)) + 0.2 * (position - 1)
             bars = [2 * gain.error for gain in chosen]
             axis.errorbar(
@@ -177,11 +169,11 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100, help="trials in each cell")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, help="folder for testbed.svg")
-    given = parser.parse_args()
-    found = run(CELLS, given.trials, given.processes)
-    print(table(found))
-    if given.out:
-        plot(found, given.out / "testbed.svg")
+    options = parser.parse_args()
+    totals = run(CELLS, options.trials, options.processes)
+    print(table(totals))
+    if options.out:
+        plot(totals, options.out / "testbed.svg")
 
 
 if __name__ == "__main__":

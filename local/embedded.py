@@ -39,7 +39,7 @@ class Embedded:
         kernel_tie: bool = True,
     ) -> None:
         self.state = State(state)
-        self._wanted = (database, broker)
+        self._database, self._broker = database, broker
         self._durable = durable
         self._kernel_tie = kernel_tie
         self._exit = contextlib.ExitStack()
@@ -48,7 +48,7 @@ class Embedded:
         self.valkey: Valkey
 
     def __enter__(self) -> Self:
-        with contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as undo:  # whatever was started is stopped again where a later step fails
             undo.callback(self.state.close)
             self.state.open()
             self.supervisor = Supervisor(self.state, kernel_tie=self._kernel_tie)
@@ -58,16 +58,15 @@ class Embedded:
         return self
 
     def _start(self) -> None:
-        database, broker = self._wanted
-        account = server_account() if database or broker else None
+        account = server_account() if self._database or self._broker else None
         self.state.check_reach(account)
         processes = []
-        if database:
+        if self._database:
             self.postgres, process = prepare_postgres(
                 self.state, self.supervisor, account, durable=self._durable
             )
             processes.append(process)
-        if broker:
+        if self._broker:
             self.valkey, process = prepare_valkey(self.state, account)
             processes.append(process)
         self.supervisor.start(*processes)
@@ -78,11 +77,11 @@ class Embedded:
         self.stop()
 
     def database_url(self, name: str = DATABASE) -> str:
-        """SQLAlchemy's address of the database `name`, which need not exist yet."""
+        """Return SQLAlchemy's address of the database `name`, which need not exist yet."""
         return self.postgres.url(name)
 
     def broker_url(self, number: int = 0) -> str:
-        """Celery's address of the broker's database `number` (0 to 15)."""
+        """Return Celery's address of the broker's database `number` (0 to 15)."""
         return self.valkey.url(number)
 
     @property
@@ -91,9 +90,9 @@ class Embedded:
         return self.supervisor.pids
 
     def restart_dead(self) -> list[str]:
-        """Start a dead server again and wait until it answers; what happened, one sentence each."""
+        """Start dead servers again, wait until they answer, and return a sentence for each that had died."""
         return self.supervisor.restart_dead()
 
     def stop(self) -> None:
-        """Stop the servers and give the folder free; once is enough, twice does no harm."""
+        """Stop the servers and unlock the state folder; calling it twice does no harm."""
         self._exit.close()

@@ -1,7 +1,7 @@
-"""The one error of this package that a person is meant to read."""
+"""The error that the command line shows to a person, in place of a traceback."""
 
 from __future__ import annotations
 
 
 class StackError(Exception):
-    """What keeps the stack from running, as one clear sentence (log lines may follow it)."""
+    """The reason why the stack cannot run, as one clear sentence (log lines may follow it)."""

@@ -1,4 +1,4 @@
-"""Servers that already run and are named in the environment instead of our own."""
+"""Checks of servers that already run and that the environment names in place of the stack's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from local.errors import StackError
 
 
 def check_database(url: str) -> str:
-    """`url` again, once PostgreSQL answers there; StackError, never with the password, if it does not."""
+    """Return `url` after PostgreSQL has answered there. Raises StackError, never with the password."""
     scheme, _, rest = url.partition("://")
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg2"}:
         raise StackError("DATABASE_URL must be a postgresql:// address.")
@@ -22,7 +22,7 @@ def check_database(url: str) -> str:
 
 
 def check_broker(url: str) -> str:
-    """`url` again, once Valkey or Redis answers there; StackError if it does not."""
+    """Return `url` after Valkey or Redis has answered there. Raises StackError."""
     if url.partition("://")[0] not in {"redis", "rediss", "redis+socket"}:
         raise StackError("BROKER_URL must be a redis://, rediss:// or redis+socket:// address.")
     from kombu import Connection  # here, because it takes half a second that our own servers need not wait

@@ -1,4 +1,4 @@
-"""Who runs the two servers: PostgreSQL refuses to run as root, so root hands them to `nobody`."""
+"""The user that the two servers run as: PostgreSQL refuses to run as root, so root runs them as `nobody`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Account:
 
 
 def server_account() -> Account | None:
-    """The account of the servers where we are root, None (our own account) otherwise."""
+    """Return the servers' account where this process is root's, None (its own account) otherwise."""
     if os.geteuid() != 0:
         return None
     try:
@@ -36,9 +36,9 @@ def server_account() -> Account | None:
 
 
 def succeeds(account: Account, command: Sequence[str | Path]) -> bool:
-    """Whether `command` can be run by `account` and exits with 0."""
+    """Return whether `account` can run `command` and it exits with 0."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             user=account.uid,
             group=account.gid,
@@ -50,4 +50,4 @@ def succeeds(account: Account, command: Sequence[str | Path]) -> bool:
         )
     except OSError:
         return False
-    return done.returncode == 0
+    return process.returncode == 0

@@ -1,4 +1,4 @@
-"""PostgreSQL as a supervised process: its data folder, its command, and whether it answers."""
+"""PostgreSQL as a supervised process: its data folder, its command, and its readiness."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from local.supervisor import Supervisor
 
 USER = "kairos"
-# Statements carry participants' names and answers, and the server would log each one that fails, lost races
-# too, which are run again: neither the statement nor an error's detail or context is logged.
-UNTOLD = ("-c", "log_min_error_statement=panic", "-c", "log_error_verbosity=terse")
+# Statements carry participants' names and answers, and the server would log each one that fails, also one
+# that lost a race and is run again: neither the statement nor an error's detail or context is logged.
+NO_STATEMENTS_IN_LOG = ("-c", "log_min_error_statement=panic", "-c", "log_error_verbosity=terse")
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Postgres:
     state: State
 
     def url(self, database: str) -> str:
-        """SQLAlchemy's address of a database on this server."""
+        """Return SQLAlchemy's address of a database on this server."""
         return f"postgresql+psycopg2://{USER}:{quote(self.password)}@/{quote(database)}?host={quote(str(self.sockets))}"
 
     def execute(self, statement: sql.Composable) -> list[tuple[object, ...]]:
-        """Run one statement outside a transaction (as CREATE DATABASE must be); its rows, if it has any."""
+        """Run one statement outside a transaction, as CREATE DATABASE needs, and return its rows, if any."""
         connection = self._connect()
         connection.autocommit = True
         with contextlib.closing(connection), connection.cursor() as cursor:
@@ -57,7 +57,7 @@ class Postgres:
         )
 
     def ready(self) -> bool:
-        """Whether it takes connections; StackError where it never will take ours."""
+        """Return whether the server takes connections. Raises StackError where it refuses our password."""
         try:
             self._connect().close()
         except psycopg2.OperationalError as error:
@@ -70,18 +70,18 @@ class Postgres:
         return True
 
     def create_database(self, name: str, template: str | None = None) -> None:
-        """Make a database, as a copy of `template` if given (which nobody may be using then)."""
+        """Create a database, empty or as a copy of `template`, which nobody may be connected to then."""
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template:
             statement = statement + sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
         self.execute(statement)
 
     def drop_database(self, name: str) -> None:
-        """Delete a database, whoever is connected."""
+        """Drop a database and close the connections to it."""
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def has_database(self, name: str) -> bool:
-        """Whether there is a database of that name."""
+        """Return whether there is a database of that name."""
         query = sql.SQL("SELECT 1 FROM pg_database WHERE datname = {}").format(sql.Literal(name))
         return bool(self.execute(query))
 
@@ -89,7 +89,7 @@ class Postgres:
 def prepare_postgres(
     state: State, supervisor: Supervisor, account: Account | None, *, durable: bool = True
 ) -> tuple[Postgres, Process]:
-    """Prepare the data folder, the first time with initdb; the server and the process to start it with.
+    """Prepare the data folder, the first time with initdb; return the server and the process that runs it.
 
     Without `durable` nothing waits for the disk: the data survive a killed server, not a power cut.
     """
@@ -107,7 +107,7 @@ def prepare_postgres(
         server.sockets,
         "-c",
         "listen_addresses=",
-        *UNTOLD,
+        *NO_STATEMENTS_IN_LOG,
     ]
     command += [] if durable else ["-c", "fsync=off"]
     return server, Process(
@@ -121,18 +121,29 @@ def prepare_postgres(
 
 
 def _environment() -> dict[str, str]:
-    # Without it macOS starts a thread while it looks up the locale, and PostgreSQL refuses to go on.
+    # Without LC_ALL macOS starts a thread while it looks up the locale, and PostgreSQL refuses to go on.
     return {**os.environ, "LC_ALL": "C"}
 
 
 def _data_folder(
     folder: Path, initdb: Path, server: Postgres, supervisor: Supervisor, account: Account | None
 ) -> Path:
-    """The data folder; initdb makes it under another name, so that half of one is never taken for a whole."""
+    """Return the data folder in `folder`, made by initdb where it is missing.
+
+    Raises StackError where another major version of PostgreSQL made it.
+    """
     data = folder / "data"
     if data.exists():
-        _check_version(data, initdb.parent)
+        data_version = int((data / "PG_VERSION").read_text())
+        version = major_version(initdb.parent)
+        if data_version != version:
+            raise StackError(
+                f"The database in {data} was made by PostgreSQL {data_version}, but the one found is"
+                f" {version}: set PG_BIN to the programs of PostgreSQL {data_version}, or move the folder"
+                " away to begin with an empty database."
+            )
         return data
+    # initdb works under another name, so that a folder it left half made is never taken for a whole one
     unfinished = folder / "data.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     password = folder / "password"
@@ -147,13 +158,3 @@ def _data_folder(
     password.unlink()
     unfinished.rename(data)
     return data
-
-
-def _check_version(data: Path, programs: Path) -> None:
-    made = int((data / "PG_VERSION").read_text())
-    found = major_version(programs)
-    if made != found:
-        raise StackError(
-            f"The database in {data} was made by PostgreSQL {made}, but the one found is {found}: set PG_BIN"
-            f" to the programs of PostgreSQL {made}, or move the folder away to begin with an empty database."
-        )

@@ -1,4 +1,4 @@
-"""What a supervised process is."""
+"""The description of a process that the supervisor runs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def always() -> bool:
-    """The readiness of a process that cannot be asked."""
+    """Return True: the readiness of a process that cannot be asked whether it answers."""
     return True
 
 
 @dataclass(frozen=True)
 class Process:
-    """A program to run, how to see that it answers, and how to stop it.
+    """A program to run, a check that it answers, and the signal that stops it.
 
-    `environment` is the whole environment of the program, `ready` returns at once or within about a second,
-    and `stop_signal` is what makes the program end by itself.
+    `environment` is the program's whole environment. `ready` returns within about a second. `stop_signal`
+    makes the program end by itself.
     """
 
     name: str

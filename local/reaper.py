@@ -1,7 +1,7 @@
-"""Ends the process groups it was told of as soon as its standard input closes.
+"""The process that ends the groups named on its standard input as soon as that input closes.
 
 `local.leash` runs this file as a process of its own and holds the other end of the pipe, so the input closes
-when the supervisor is gone, however it went. Lines of the input:
+when the supervisor is gone, however it ended. Lines of the input:
 
     +GROUP SIGNAL                    one more group (written by the child itself, before its program starts)
     =GROUP SIGNAL GROUP SIGNAL ...   these groups and no others
@@ -22,7 +22,7 @@ GRACE_SECONDS = 3.0
 
 
 def read_groups() -> dict[int, int]:
-    """The groups to end, each with the signal its leader is stopped by; returns at the end of the input."""
+    """Read the whole input and return the groups to end, each with the signal that stops its leader."""
     groups: dict[int, int] = {}
     for line in sys.stdin:
         words = [int(word) for word in line[1:].split()]
@@ -33,7 +33,10 @@ def read_groups() -> dict[int, int]:
 
 
 def alive(group: int) -> bool:
-    """Whether the group has a member; one that may not be signalled is somebody else's by now."""
+    """Return whether the group has a member that is ours.
+
+    A group that may not be signalled belongs to somebody else by now.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, 0)
         return True
@@ -58,7 +61,8 @@ def main() -> None:
         signal.signal(ignored, signal.SIG_IGN)
     groups = read_groups()
     if groups:
-        os.ftruncate(int(sys.argv[1]), 0)  # no supervisor any more: who waits for the lock may go on waiting
+        # The lock's file names no supervisor any more: a new one that waits for the lock may go on waiting.
+        os.ftruncate(int(sys.argv[1]), 0)
     end(groups)
 
 

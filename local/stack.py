@@ -18,7 +18,6 @@ from local.state import CLONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from local.state import State
     from local.supervisor import Supervisor
@@ -43,7 +42,7 @@ END_BYTES = 64 * 1024
 
 
 def beat(schedule: str) -> tuple[str, ...]:
-    """The clock; `schedule` is the file in which it notes what it last sent."""
+    """Return the command of Celery beat; `schedule` is the file in which it notes the tasks it last sent."""
     scheduler = ("--scheduler", "workers.beat:LockedScheduler")
     return (
         "celery",
@@ -59,13 +58,19 @@ def beat(schedule: str) -> tuple[str, ...]:
 
 
 def flower(address: str, port: int, database: str) -> tuple[str, ...]:
-    """The task monitor; user and password reach it as FLOWER_BASIC_AUTH, never on the command line."""
-    where = (f"--address={address}", f"--port={port}")
-    return ("celery", "--app", "workers.app", "flower", *where, "--persistent=True", f"--db={database}")
+    """Return the command of Flower, the task monitor.
+
+    Its user and password are in FLOWER_BASIC_AUTH, never on the command line, which everybody can read.
+    """
+    options = (f"--address={address}", f"--port={port}")
+    return ("celery", "--app", "workers.app", "flower", *options, "--persistent=True", f"--db={database}")
 
 
 def environment(state: State, database_url: str, broker_url: str, api_port: int) -> dict[str, str]:
-    """What every process of the stack is told; keys and rules in the caller's environment stand."""
+    """Return the environment of every process of the stack.
+
+    The caller's environment overrides the defaults of keys and rules, but not the addresses.
+    """
     defaults = {
         "KAIROS_MODE": "embedded",
         "KAIROS_SIGNING_KEYS": state.secret("signing_key", partial(secrets.token_urlsafe, 48)),
@@ -90,7 +95,8 @@ def _fernet_key() -> str:
 
 
 def python(command: tuple[str, ...]) -> list[str]:
-    """`command` by this interpreter: the scripts of a virtual environment name the folder it was made in."""
+    """Return `command` as a module that this interpreter runs."""
+    # not as a script of the virtual environment, which names the folder it was made in: it may have moved
     return [sys.executable, "-m", *command]
 
 
@@ -120,7 +126,7 @@ class Stack:
         return self._supervisor.pids
 
     def restart_dead(self) -> list[str]:
-        """Start the dead again and wait until all are ready; what happened, one sentence each."""
+        """Start dead processes again, wait until all are ready, and return a sentence for each death."""
         return self._supervisor.restart_dead()
 
     @property
@@ -129,31 +135,33 @@ class Stack:
         return self._state.secret("flower_password", partial(secrets.token_urlsafe, 12))
 
     def start(self) -> None:
-        """Migrate the database, then start everything; Flower last: it asks once which workers there are."""
+        """Migrate the database, then start every process and wait until it is ready."""
         self._supervisor.run(self._process("migrate", MIGRATE, always))
         schedule = str(self._state.root / "beat")
+        # the API's processes keep their counts for /metrics in this folder; gunicorn makes and empties it
+        counts = {"PROMETHEUS_MULTIPROC_DIR": str(self._state.root / "metrics")}
         self._supervisor.start(
-            self._process("api", API, self._api_answers, self._counts()),
+            self._process("api", API, self._api_answers, counts),
             self._process("worker", WORKER, partial(worker_answers, self.env["BROKER_URL"])),
             self._process("beat", beat(schedule), always),
         )
-        if self.flower_port:
+        if self.flower_port:  # after the worker: Flower asks only once which workers there are
             self._supervisor.start(self._flower(self.flower_port))
 
-    def _counts(self) -> dict[str, str]:
-        """Where the API's processes keep their counts for /metrics; gunicorn makes and empties the folder."""
-        return {"PROMETHEUS_MULTIPROC_DIR": str(self._state.root / "metrics")}
-
     def _api_answers(self) -> bool:
-        """Whether it is our API that answers: another stack's may have been quicker to take the port."""
-        asked = secrets.token_hex(16)
-        is_answered = answers(f"{self.api_url}/running", {"X-Request-ID": asked})
-        return is_answered and asked in _end_of(self._state.log("api"))
+        """Return whether this stack's API answers at its address."""
+        request_id = secrets.token_hex(16)
+        if not answers(f"{self.api_url}/running", {"X-Request-ID": request_id}):
+            return False
+        # Another stack's API may have been quicker to take the port; only ours writes the request in our log.
+        with self._state.log("api").open("rb") as log:
+            log.seek(-min(END_BYTES, log.seek(0, os.SEEK_END)), os.SEEK_END)
+            return request_id in log.read().decode(errors="replace")
 
     def _flower(self, port: int) -> Process:
-        """Another stack's Flower has another password."""
         command = flower(HOST, port, str(self._state.root / "flower.db"))
         login = f"{FLOWER_USER}:{self.flower_password}"
+        # logged in, because another stack's Flower, which may have taken the port, has another password
         header = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
         ready = partial(answers, f"http://{HOST}:{port}/", header)
         return self._process("flower", command, ready, {"FLOWER_BASIC_AUTH": login})
@@ -169,23 +177,17 @@ class Stack:
 
 
 def answers(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> bool:
-    """Whether a GET of `url` is answered with success."""
+    """Return whether a GET of `url` is answered with success."""
     try:
-        asked = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 (an address of our own making)
-        with urllib.request.urlopen(asked, timeout=2):  # noqa: S310
+        request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 (an address of our own making)
+        with urllib.request.urlopen(request, timeout=2):  # noqa: S310
             return True
     except (urllib.error.URLError, OSError):
         return False
 
 
-def _end_of(log: Path) -> str:
-    with log.open("rb") as written:
-        written.seek(-min(END_BYTES, written.seek(0, os.SEEK_END)), os.SEEK_END)
-        return written.read().decode(errors="replace")
-
-
 def worker_answers(broker_url: str, number: int = 1) -> bool:
-    """Whether so many workers of this broker answer within a second."""
+    """Return whether `number` workers of this broker answer within a second."""
     from celery import Celery  # here, because it takes half a second that a wrong command line need not wait
     from kombu.exceptions import OperationalError
     from redis.exceptions import RedisError

@@ -27,46 +27,55 @@ SETTLING_SECONDS = 15.0
 
 
 def digest(path: Path) -> str:
-    """A short name for a folder, the same every time."""
+    """Return a short name for a folder, made of its path's hash."""
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
 
 
 def default_state() -> Path:
-    """KAIROS_STATE, or a folder of this clone's own: for root one under /var/lib, where others may pass."""
-    if given := os.environ.get("KAIROS_STATE"):
-        return Path(given)
+    """Return the folder that KAIROS_STATE names, or one of this clone's own."""
+    if folder := os.environ.get("KAIROS_STATE"):
+        return Path(folder)
+    # root's servers run as `nobody`, who can pass through /var/lib but not through root's home
     return Path("/var/lib/kairos") / digest(CLONE) if os.geteuid() == 0 else CLONE / ".state"
 
 
 def private_folder(path: Path, account: Account | None) -> Path:
-    """Make `path`, or check what is there: a real folder of `account` (None: ours) that only it may enter."""
+    """Make the folder `path`, which only `account` (None: ours) may enter, and return it.
+
+    Raises StackError where something else is there already: a link, a file, or a folder open to others.
+    """
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    found = path.lstat()
-    if account and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+    status = path.lstat()  # not stat(): somebody else may have put a link there
+    if account and stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
         os.chown(path, account.uid, account.gid)
-        found = path.lstat()
+        status = path.lstat()
     owner = account.uid if account else os.geteuid()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner or status.st_mode & 0o077:
         name = account.name if account else f"user {owner}"
         raise StackError(f"{path} must be a folder of {name} with mode 0700; move it away or correct it.")
     return path
 
 
 class State:
-    """A state folder, opened: made where it is missing and locked until `close`."""
+    """A state folder. `open` makes it where it is missing and locks it until `close`."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100 (resolve() would follow links)
         self.lock = -1
 
     def open(self) -> None:
-        """Make and lock the folder; StackError where it cannot be used or another supervisor holds it."""
-        with self._explained():
-            _make(self.root)
+        """Make and lock the folder. Raises StackError where it cannot be used or is another supervisor's."""
+        with self._os_errors_explained():
+            missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+            for folder in reversed(missing):
+                folder.mkdir()
+                # chmod, since the umask may forbid more; root's may be passed through by `nobody`'s servers
+                folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
             self.lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             self._take_lock()
-            self._set_logs_aside(private_folder(self.root / "log", None))
+            for log in private_folder(self.root / "log", None).glob("*.log"):
+                log.replace(log.with_suffix(".previous"))
 
     def _take_lock(self) -> None:
         deadline = time.monotonic() + SETTLING_SECONDS
@@ -85,7 +94,7 @@ class State:
         os.pwrite(self.lock, str(os.getpid()).encode(), 0)
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _os_errors_explained(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -94,12 +103,8 @@ class State:
                 " set KAIROS_STATE to a folder that can."
             ) from error
 
-    def _set_logs_aside(self, logs: Path) -> None:
-        for log in logs.glob("*.log"):
-            log.replace(log.with_suffix(".previous"))
-
     def check_reach(self, account: Account | None) -> None:
-        """StackError unless `account` can get to this folder."""
+        """Raise StackError unless `account` can enter this folder."""
         if account and not succeeds(account, ["/bin/sh", "-c", 'cd "$1"', "sh", self.root]):
             raise StackError(
                 f"{account.name}, who runs the servers when you are root, cannot reach {self.root}: set"
@@ -107,29 +112,31 @@ class State:
             )
 
     def log(self, name: str) -> Path:
-        """The log of the process of that name; the last run's is beside it, ending in `.previous`."""
+        """Return the path of a process's log; the last run's log is beside it, ending in `.previous`."""
         return self.root / "log" / f"{name}.log"
 
     def folder(self, name: str, account: Account | None) -> Path:
-        """A folder of ours or of `account`, for no one else."""
-        with self._explained():
+        """Make and return a folder in this one that only `account` (None: ours) may enter."""
+        with self._os_errors_explained():
             return private_folder(self.root / name, account)
 
     def sockets(self, account: Account | None) -> Path:
-        """The folder of the servers' sockets; a short one elsewhere if this path is long or unusual."""
+        """Make and return the folder of the servers' sockets."""
         path = self.root / "run"
+        # A path that is too long for a socket, or needs quoting in an address, is replaced by one in /tmp.
         if len(os.fsencode(path)) > LONGEST_SOCKET_FOLDER or not re.fullmatch(
             r"[\w./-]+", str(path), re.ASCII
         ):
             path = Path("/tmp") / f"kairos-{os.geteuid()}-{digest(self.root)}"  # noqa: S108 (checked by private_folder)
-        with self._explained():
+        with self._os_errors_explained():
             return private_folder(path, account)
 
     def secret(self, name: str, make: Callable[[], str]) -> str:
-        """The secret of that name, made by `make` the first time and kept in a file only we can read."""
-        with self._explained():
+        """Return the secret of that name; the first time `make` makes it for a file that only we can read."""
+        with self._os_errors_explained():
             path = self.folder("secret", None) / name
             if not path.exists():
+                # written under another name first: a secret cut short would be used for ever
                 unfinished = path.with_suffix(".new")
                 unfinished.touch(mode=0o600)
                 unfinished.write_text(make())
@@ -137,18 +144,10 @@ class State:
             return path.read_text()
 
     def close(self) -> None:
-        """Give the folder free."""
+        """Unlock the folder for other supervisors."""
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1
-
-
-def _make(root: Path) -> None:
-    """Make the missing folders down to `root`; root's may be passed through, for the servers are not root."""
-    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir()
-        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)  # whatever the umask
 
 
 def _runs(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Runs processes: starts them, starts the dead again after a growing pause, stops all in reverse order."""
+"""The supervisor: starts processes, restarts dead ones after a growing pause, stops all in reverse order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_SECONDS = 90.0
 STOP_SECONDS = 8.0
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
-STEADY_SECONDS = 60.0  # one that lived so long has recovered: its pause begins small again
+STEADY_SECONDS = 60.0  # a process that lived so long has recovered: its pause begins small again
 SHOWN_LINES = 12
 
 
@@ -50,7 +50,7 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process id of each child's present (or, between two, last) run."""
+        """The process id of each child's present run, or of its last one while it waits for the next."""
         return {name: child.run.pid for name, child in self._children.items()}
 
     @property
@@ -59,9 +59,9 @@ class Supervisor:
         return self._state.log("").parent
 
     def start(self, *processes: Process, seconds: float = START_SECONDS) -> None:
-        """Start processes that may start side by side and wait until each is ready; StackError if one is not.
+        """Start processes side by side and wait until each is ready. Raises StackError if one is not.
 
-        Those started in one call are stopped side by side too.
+        Processes that are started in one call are stopped side by side too.
         """
         self._tiers.append([])
         for process in processes:
@@ -78,20 +78,20 @@ class Supervisor:
                 raise StackError(f"{process.name} cannot be started ({error}).") from error
 
     def _wait_ready(self, children: list[Child], seconds: float) -> None:
-        """Until each was ready; one that dies meanwhile, though it was, ends the start."""
+        """Wait until each child has been ready once. Raises StackError if one dies meanwhile."""
         deadline, waiting = time.monotonic() + seconds, list(children)
         while waiting:
             waiting = [child for child in waiting if not child.process.ready()]
             for child in children:
                 if child.run.poll() is not None:
-                    raise StackError(f"{self._obituary(child)}\n{self._last_lines(child.process)}")
+                    raise StackError(f"{self._describe_end(child)}\n{self._last_lines(child.process)}")
             if waiting and time.monotonic() > deadline:
                 slow = waiting[0].process
                 raise StackError(f"{slow.name} is not ready after {seconds:.0f} s\n{self._last_lines(slow)}")
             time.sleep(0.02)
 
     def run(self, process: Process, seconds: float = START_SECONDS) -> None:
-        """Run a process to its end; StackError with the last lines of its log unless it exits with 0."""
+        """Run a process to its end. Raises StackError with its last log lines unless it exits with 0."""
         child = Child(process, self._spawn(process), time.monotonic())
         try:
             deadline = time.monotonic() + seconds
@@ -100,35 +100,36 @@ class Supervisor:
                     raise StackError(f"{process.name} took over {seconds:.0f} s\n{self._last_lines(process)}")
                 time.sleep(0.02)
             if child.run.returncode:
-                raise StackError(f"{self._obituary(child)}\n{self._last_lines(process)}")
+                raise StackError(f"{self._describe_end(child)}\n{self._last_lines(process)}")
         finally:
-            self._bury(child.run)
+            self._finish(child.run)
 
     def output(self, process: Process, seconds: float = START_SECONDS) -> str:
-        """What a process writes; StackError with the last of it unless it exits with 0. Nothing is logged."""
+        """Run a process and return what it writes. Raises StackError with its end unless it exits with 0."""
+        # through a pipe, not the log: what the process writes may be a password
         run = self._leash.spawn(process, subprocess.PIPE)
         try:
             text = run.communicate(timeout=seconds)[0].decode(errors="replace")
         except subprocess.TimeoutExpired:
             raise StackError(f"{process.name} took over {seconds:.0f} s.") from None
         finally:
-            self._bury(run)
+            self._finish(run)
         if run.returncode:
             raise StackError(f"{process.name} exited with code {run.returncode}\n{_last_lines(text)}")
         return text
 
     def foreground(self, process: Process, say: Callable[[str], None]) -> int:
-        """The exit code of a process that writes to our own output; the children are tended meanwhile."""
+        """Run a process that writes to our output, tend the children, and return its exit code."""
         run = self._leash.spawn(process, None)
         try:
             self.watch(lambda: run.poll() is not None, say)
             return run.returncode
         finally:
-            self._bury(run)
+            self._finish(run)
 
     def tick(self) -> list[str]:
-        """Look at each child once: note a death, start again what is due; the news, one sentence each."""
-        self._leash.keep()
+        """Look at each child once: note its death, or restart it when due. Return a sentence per death."""
+        self._leash.restart_dead_reaper()
         news = []
         for child in self._children.values():
             if child.due is None and child.run.poll() is not None:
@@ -138,16 +139,16 @@ class Supervisor:
         return news
 
     def _note_death(self, child: Child) -> str:
-        self._bury(child.run)
+        self._finish(child.run)
         if time.monotonic() - child.started > STEADY_SECONDS:
             child.pause = FIRST_PAUSE
         child.due = time.monotonic() + child.pause
-        news = f"{self._obituary(child)}; it is started again in {child.pause:g} s"
+        news = f"{self._describe_end(child)}; it is started again in {child.pause:g} s"
         child.pause = min(2 * child.pause, LONGEST_PAUSE)
         return news
 
     def restart_dead(self, seconds: float = START_SECONDS) -> list[str]:
-        """Start the dead again and wait until every child is ready; what happened, one sentence each."""
+        """Start dead children again, wait until all are ready, and return a sentence for each death."""
         deadline = time.monotonic() + seconds
         news = self.tick()
         while not all(child.due is None and child.process.ready() for child in self._children.values()):
@@ -157,14 +158,14 @@ class Supervisor:
             news += self.tick()
         return news
 
-    def watch(self, done: Callable[[], bool], say: Callable[[str], None]) -> None:
-        """Tend the children until `done`."""
-        while not done():
+    def watch(self, is_over: Callable[[], bool], say: Callable[[str], None]) -> None:
+        """Tend the children until `is_over` returns True, and `say` what happens to them."""
+        while not is_over():
             for sentence in self.tick():
                 say(sentence)
             time.sleep(0.1)
 
-    def _obituary(self, child: Child) -> str:
+    def _describe_end(self, child: Child) -> str:
         code = child.run.returncode
         how = f"was ended by {Signals(-code).name}" if code < 0 else f"exited with code {code}"
         return f"{child.process.name} {how} (log: {self._state.log(child.process.name)})"
@@ -172,24 +173,25 @@ class Supervisor:
     def _last_lines(self, process: Process) -> str:
         return _last_lines(self._state.log(process.name).read_text(errors="replace"))
 
-    def _bury(self, run: subprocess.Popen[bytes]) -> None:
-        """End what is left of the child's process group, wait for it, and take it off the leash."""
+    def _finish(self, run: subprocess.Popen[bytes]) -> None:
+        """Kill the rest of the child's process group, wait for the child, and take it off the leash."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(run.pid, SIGKILL)
         run.wait()
         self._leash.release(run.pid)
 
     def stop(self) -> None:
-        """Stop everything, the last started first; what does not end by itself within seconds is killed."""
+        """Stop every child, the last started first; a child that does not end in STOP_SECONDS is killed."""
         while self._tiers:
-            tier = [child for child in self._tiers.pop() if child.due is None]  # the others are buried
+            # a child with a due time is dead: its number may be another process's by now
+            tier = [child for child in self._tiers.pop() if child.due is None]
             for child in tier:
                 child.run.send_signal(child.process.stop_signal)
             deadline = time.monotonic() + STOP_SECONDS
             while any(child.run.poll() is None for child in tier) and time.monotonic() < deadline:
                 time.sleep(0.02)
             for child in tier:
-                self._bury(child.run)
+                self._finish(child.run)
         self._children = {}
         self._leash.close()
 

@@ -1,4 +1,4 @@
-"""The running stack: with servers of its own or with those the environment names."""
+"""The running stack, with servers of its own or with those that the environment names."""
 
 from __future__ import annotations
 
@@ -21,24 +21,29 @@ API_PORT, FLOWER_PORT = 8000, 5555
 
 
 def say(sentence: str) -> None:
-    """Tell the person at the terminal, at once; the terminal may be closed by now."""
-    with contextlib.suppress(OSError):
+    """Print a sentence for the person at the terminal, at once."""
+    with contextlib.suppress(OSError):  # the terminal may be closed by now, and the children still be stopped
         print(f"kairos: {sentence}", flush=True)
 
 
 @contextlib.contextmanager
 def running(*, usual_ports: bool) -> Iterator[tuple[Stack, Supervisor]]:
-    """The started stack and its supervisor; everything is stopped at the end of the block.
+    """Start the stack for the `with` block, which gets it and its supervisor, and stop it at the block's end.
 
-    `usual_ports` asks for 8000 and 5555 where they are free. KAIROS_API_PORT, KAIROS_FLOWER_PORT,
-    KAIROS_STATE, DATABASE_URL and BROKER_URL are heeded. Raises StackError.
+    `usual_ports` asks for 8000 and 5555 where they are free. The environment's KAIROS_API_PORT,
+    KAIROS_FLOWER_PORT, KAIROS_STATE, DATABASE_URL and BROKER_URL take precedence. Raises StackError.
     """
     api_port = chosen_port("KAIROS_API_PORT", API_PORT if usual_ports else None)
     flower_port = chosen_port("KAIROS_FLOWER_PORT", FLOWER_PORT if usual_ports else None)
     database_url, broker_url = os.environ.get("DATABASE_URL"), os.environ.get("BROKER_URL")
     say("starting the database, the broker, the API, the worker, beat and Flower ...")
     with Embedded(default_state(), database=not database_url, broker=not broker_url) as servers:
-        database_url = check_database(database_url) if database_url else _own_database(servers)
+        if database_url:
+            database_url = check_database(database_url)
+        else:
+            if not servers.postgres.has_database(DATABASE):
+                servers.postgres.create_database(DATABASE)
+            database_url = servers.database_url()
         broker_url = check_broker(broker_url) if broker_url else servers.broker_url()
         settings = environment(servers.state, database_url, broker_url, api_port)
         stack = Stack(servers.state, servers.supervisor, settings, flower_port)
@@ -49,14 +54,8 @@ def running(*, usual_ports: bool) -> Iterator[tuple[Stack, Supervisor]]:
             say("stopping ...")
 
 
-def _own_database(servers: Embedded) -> str:
-    if not servers.postgres.has_database(DATABASE):
-        servers.postgres.create_database(DATABASE)
-    return servers.database_url()
-
-
 def up() -> int:
-    """Run the stack until interrupted."""
+    """Run the stack until it is interrupted; the exit code if it ends otherwise."""
     with running(usual_ports=True) as (stack, supervisor):
         print(f"""
   API     {stack.api_url}

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Valkey:
-    """A server of our own on a Unix socket."""
+    """A server of our own on the Unix socket `path`."""
 
     path: Path
 
     def url(self, number: int) -> str:
-        """Celery's address of database `number` (0 to 15)."""
+        """Return Celery's address of database `number` (0 to 15)."""
         return f"redis+socket://{self.path}?virtual_host={number}"
 
     def ready(self) -> bool:
-        """Whether it answers (it does not while it reads its log after a crash)."""
+        """Return whether the server answers; it does not while it reads its log after a crash."""
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(2)
             try:
@@ -40,7 +40,7 @@ class Valkey:
 
 
 def prepare_valkey(state: State, account: Account | None) -> tuple[Valkey, Process]:
-    """The server and the process to start it with; every write is in its log within a second."""
+    """Return the server and the process that runs it."""
     program = within_reach(valkey_server(), VALKEY_PACKAGE, account, state.root / "bin")
     server = Valkey(state.sockets(account) / "broker.sock")
     options = {
@@ -49,9 +49,9 @@ def prepare_valkey(state: State, account: Account | None) -> tuple[Valkey, Proce
         "unixsocketperm": "700",
         "dir": str(state.folder("broker", account)),
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": "everysec",  # a task is on the disk within a second; the sweep sends lost ones again
         "save": "",
-        "maxmemory-policy": "noeviction",
+        "maxmemory-policy": "noeviction",  # a full queue refuses new tasks rather than lose the ones it has
     }
     command = [str(program), *(word for name, value in options.items() for word in (f"--{name}", value))]
     return server, Process("broker", command, dict(os.environ), ready=server.ready, account=account)

@@ -1,4 +1,6 @@
-"""`python -m rehearsal --api URL --study NAME --listen PORT`: play a study's back end and check the service.
+"""The rehearsal's command: `python -m rehearsal --api URL --study NAME --listen PORT`.
+
+It plays the back end of a study that has no participants yet, and checks every answer of the service.
 
 Environment: KAIROS_EMA_TOKEN (the bearer token that the service sends to /ema_study; without it everybody is
 let in), REHEARSAL_CLIENT and REHEARSAL_RESEARCHER (name:password; without the first the rehearsal makes an
@@ -16,7 +18,7 @@ from dataclasses import replace
 
 from rehearsal import miwaves_people, oralytics_people, recorded_people, summary
 from rehearsal.backend import Backend, EmaServer, Faults
-from rehearsal.checks import FARTHEST_Z, Ledger, check_prior, z_score
+from rehearsal.checks import FARTHEST_Z, check_prior, z_score
 from rehearsal.client import ApiError, Client, Unreachable
 from rehearsal.options import CannotStart, account, arguments
 from rehearsal.people import Brusher, Person
@@ -32,11 +34,11 @@ SYNTHETIC: dict[str, Callable[[int, int, int], Sequence[Person | Brusher]]] = {
 MAY_EXIST = {403, 409}  # registering is over, or an account of this name is there
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Run the rehearsal and return the exit status."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the rehearsal that `words`, or the command line, describe, and return the exit status."""
     try:
-        return _rehearse(arguments(given))
-    except CannotStart as refusal:
+        return _rehearse(arguments(words))
+    except (CannotStart, recorded_people.FileError) as refusal:
         print(f"rehearsal: {refusal}", file=sys.stderr)
         return 2
     except (Unreachable, ApiError) as error:
@@ -48,72 +50,64 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _rehearse(options: argparse.Namespace) -> int:
+    """Play the whole rehearsal and return the exit status. Raises CannotStart or FileError before it begins.
+
+    1. Serve the back end. 2. Log in at the service. 3. Enrol everybody. 4. Walk them through their decision
+    points. 5. Wait for the service to finish, check its counts and print the summary.
+    """
     backend = Backend(os.environ.get("KAIROS_EMA_TOKEN"), Faults(options.ema_faults, seed=options.seed))
-    everybody = _recorded(options)
-    with _listening(backend, options.listen):
-        client = _client(options)
-        reader = _reader(options, client)
-        play = Rehearsal(client, backend, _people(options, client, everybody), options.threads, options.seed)
-        _play(play)
-        return _conclude(play, reader, options.patience)
-
-
-def _recorded(options: argparse.Namespace) -> list[Person] | None:
+    everybody = recorded_people.people(options.recorded) if options.recorded else None
     try:
-        return recorded_people.people(options.recorded) if options.recorded else None
-    except recorded_people.FileError as error:
-        raise CannotStart(str(error)) from None
-
-
-def _listening(backend: Backend, port: int) -> EmaServer:
-    try:
-        return EmaServer(backend, port)
+        server = EmaServer(backend, options.listen)
     except OSError as error:
-        raise CannotStart(f"port {port} cannot be listened on: {error.strerror}") from None
+        raise CannotStart(f"port {options.listen} cannot be listened on: {error.strerror}") from None
+    with server:
+        client = researcher = _client(options)
+        if login := account("REHEARSAL_RESEARCHER"):
+            researcher = Client(options.api, options.study, *login, options.patience)
+            try:
+                researcher.login()
+            except (Unreachable, ApiError) as error:
+                raise CannotStart(f"REHEARSAL_RESEARCHER: {error}") from None
+        play = Rehearsal(client, backend, _people(options, client, everybody), options.threads, options.seed)
+        play.enrol()
+        total = sum(len(played.person.points) for played in play.played)
+        with progress(total, "decision points") as step:
+            play.walk(step)
+        print("waiting until every window is ingested and learnt from", file=sys.stderr, flush=True)
+        return _conclude(play, researcher, options.patience)
 
 
 def _client(options: argparse.Namespace) -> Client:
-    """The study's client account: the given one, or a new one."""
-    own = (f"rehearsal-of-{options.study}", secrets.token_urlsafe(24))
-    client = Client(options.api, options.study, *(account("REHEARSAL_CLIENT") or own), options.patience)
+    """Return a client that is logged in: with the account of REHEARSAL_CLIENT, or with a new account."""
+    new_account = (f"rehearsal-of-{options.study}", secrets.token_urlsafe(24))
+    login = account("REHEARSAL_CLIENT") or new_account
+    client = Client(options.api, options.study, *login, options.patience)
     try:
         client.running(START_SECONDS)
-        _enter(client)
-    except (Unreachable, ApiError) as error:
-        raise CannotStart(str(error)) from None
-    return client
-
-
-def _enter(client: Client) -> None:
-    try:
         client.register_client(os.environ.get("REHEARSAL_REGISTRATION_TOKEN"))
-    except ApiError as refusal:
-        if refusal.status not in MAY_EXIST:
-            raise
+    except (Unreachable, ApiError) as refusal:
+        # an account that exists cannot be registered again, but may log in
+        if not isinstance(refusal, ApiError) or refusal.status not in MAY_EXIST:
+            raise CannotStart(str(refusal)) from None
         try:
             client.login()
         except ApiError as error:
             hint = "REHEARSAL_CLIENT=name:password names an account of the study"
             raise CannotStart(f"{refusal}; {error}; {hint}") from None
-
-
-def _reader(options: argparse.Namespace, client: Client) -> Client:
-    """Who reads the policies: the researcher where one is given."""
-    given = account("REHEARSAL_RESEARCHER")
-    if given is None:
-        return client
-    researcher = Client(options.api, options.study, *given, options.patience)
-    try:
-        researcher.login()
-    except (Unreachable, ApiError) as error:
-        raise CannotStart(f"REHEARSAL_RESEARCHER: {error}") from None
-    return researcher
+        except Unreachable as error:
+            raise CannotStart(str(error)) from None
+    return client
 
 
 def _people(
     options: argparse.Namespace, client: Client, everybody: Sequence[Person | Brusher] | None
 ) -> list[Person | Brusher]:
-    """Who is played, cut to the numbers asked for. Raises CannotStart where the study cannot hold them."""
+    """Return the people to play, cut to the numbers in `options`.
+
+    `everybody` are the recorded people, None for synthetic ones. Raises CannotStart where the study cannot
+    hold them.
+    """
     study = client.study()
     if study.participants:
         raise CannotStart(f"study {study.study} has participants already: make a new one")
@@ -124,6 +118,7 @@ def _people(
         everybody = SYNTHETIC[study.protocol](count, options.points or study.study_length, options.seed)
     if len(everybody) < (options.participants or 0):
         raise CannotStart(f"--participants {options.participants}: only {len(everybody)} are recorded")
+    # a slice with None takes all
     people = [replace(p, points=p.points[: options.points]) for p in everybody[: options.participants]]
     highest = max(point.decision_index for person in people for point in person.points)
     if highest > study.study_length:
@@ -133,36 +128,28 @@ def _people(
     return people
 
 
-def _play(play: Rehearsal) -> None:
-    play.enrol()
-    total = sum(len(played.person.points) for played in play.played)
-    with progress(total, "decision points") as step:
-        play.walk(step)
-    print("waiting until every window is ingested and learnt from", file=sys.stderr, flush=True)
-
-
-def _conclude(play: Rehearsal, reader: Client, patience: float) -> int:
+def _conclude(play: Rehearsal, researcher: Client, patience: float) -> int:
+    """Wait for the service to finish, make the last checks, print the summary and return the exit status."""
     report, ledger = play.settle(patience), play.ledger
     check_report(ledger, report, play.expected())
     play.refit(patience)
-    policies, decisions = reader.policies(), play.decisions()
+    policies, decisions = researcher.policies(), play.decisions()
     check_prior(ledger, decisions, policies[0])
     ledger.equal("rows in the last policy", policies[-1].rows, play.expected().rows)
     z = z_score(decisions)
     ledger.check("messages sent fit their probabilities", abs(z) < FARTHEST_Z, f"z = {z:.2f}")
     for line in summary.lines(play, report, policies):
         print(line)
-    for line in play.not_ingested() if report.windows.get("ingested") != play.expected().ingested else []:
-        print(f"not ingested: {line}", file=sys.stderr)
-    return _verdict(ledger)
-
-
-def _verdict(ledger: Ledger) -> int:
-    if ledger.held:
-        print(f"every check held ({ledger.made.total()} in all)")
-        return 0
-    print(f"FAILED: {', '.join(ledger.failed)}")
-    return 1
+    if (
+        report.windows.get("ingested") != play.expected().ingested
+    ):  # a call for each window: only where it helps
+        for line in play.not_ingested():
+            print(f"not ingested: {line}", file=sys.stderr)
+    if not ledger.passed:
+        print(f"FAILED: {', '.join(ledger.failed)}")
+        return 1
+    print(f"every check held ({ledger.counts.total()} in all)")
+    return 0
 
 
 if __name__ == "__main__":

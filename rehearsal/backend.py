@@ -1,4 +1,4 @@
-"""The study app's own back end: it keeps what participants answered and serves POST /ema_study.
+"""The study app's own back end: it keeps the participants' answers and serves POST /ema_study.
 
 Failures on purpose (a share of calls answers 500, answers late, closes or breaks off the connection) show
 whether the service gets its data all the same.
@@ -28,7 +28,10 @@ MORE_FAULTS = (*FAULTS, "reset", "not JSON", "fail")
 
 @dataclass(frozen=True)
 class Faults:
-    """`share` of calls fail, in [0, 1], in one of these ways; a late answer takes `late` seconds more."""
+    """The failures on purpose: `share` of the calls, in [0, 1], fail in one of the ways `kinds`.
+
+    A late answer takes `late` seconds more.
+    """
 
     share: float = 0.0
     late: float = 12.0
@@ -37,7 +40,7 @@ class Faults:
 
 
 class Backend:
-    """What the app knows of its participants. Safe to use from many threads."""
+    """The app's data of its participants. Many threads may use it at a time."""
 
     def __init__(self, token: str | None, faults: Faults | None = None) -> None:
         self._token, self.faults = token, faults or Faults()
@@ -47,20 +50,43 @@ class Backend:
         self.calls = self.failed_on_purpose = 0
 
     def enrol(self, user_id: str) -> None:
-        """From now on the participant is known, with no data yet."""
+        """Add a participant who has no data yet."""
         with self._lock:
             self._items.setdefault(user_id, [])
 
     def store(self, enrolment: Enrolment, answers: Survey | Brushing, decision: Decision) -> None:
-        """Keep the data of one decision point."""
-        item = _item(enrolment, answers, decision)
+        """Keep the data of one decision point as an item of ema_data.
+
+        A message is shown when its action is drawn, and looked at when the survey is finished.
+        """
+        at = decision.act_gen_timestamp.isoformat()
+        shown = at if decision.action == 1 else "NA"
+        finished = isinstance(answers, Survey) and answers.finished_ema
+        item = answers.fields() | {
+            "user_id": enrolment.user_id,
+            "action_taken": decision.action,
+            "seed": decision.seed,
+            "act_prob": decision.act_prob,
+            "policy_id": decision.policy_id,
+            "decision_index": decision.decision_index,
+            "act_gen_timestamp": at,
+            "rid": decision.rid,
+            "timestamp_finished_ema": at if finished else "NA",
+            "message_notification_sent_time": shown,
+            "message_notification_click_time": shown if finished else "NA",
+            "morning_notification_time_start": list(enrolment.morning_notification_time_start),
+            "evening_notification_time_start": list(enrolment.evening_notification_time_start),
+        }
         with self._lock:
             self._items[enrolment.user_id].append((decision.act_gen_timestamp, item))
 
     def answer(self, query: object) -> tuple[int, dict[str, Any]]:
-        """Status and body for the JSON value posted to /ema_study: the items of [start_time, end_time]."""
+        """Return status and body for the JSON value posted to /ema_study: items of [start_time, end_time]."""
         try:
-            user_id, start, end = _query(query)
+            if not isinstance(query, dict) or not isinstance(query["user_id"], str):
+                raise TypeError("not a query")
+            user_id = query["user_id"]
+            start, end = _instant(query["start_time"]), _instant(query["end_time"])
         except (TypeError, KeyError, ValueError):
             return 400, _fail("user_id, start_time and end_time are needed")
         with self._lock:
@@ -71,12 +97,12 @@ class Backend:
         return 200, {"status": "success", "ema_data": {str(item["rid"]): item for item in inside}}
 
     def admits(self, header: str) -> bool:
-        """Whether the Authorization header carries the study's token (any does where there is none)."""
+        """Return whether the Authorization header has the study's token; without a token all are let in."""
         expected = f"Bearer {self._token}"
         return self._token is None or hmac.compare_digest(header.encode(), expected.encode())
 
     def next_fault(self) -> str | None:
-        """Count a call and say how it is to fail, if so."""
+        """Count a call and return the kind of its failure, None where it shall not fail."""
         with self._lock:
             self.calls += 1
             if self._random.random() >= self.faults.share:
@@ -86,9 +112,9 @@ class Backend:
 
 
 class EmaServer(ThreadingHTTPServer):
-    """Serves a Backend on the loopback address while its `with` block runs; `server_port` says where.
+    """A server of a Backend at the loopback address; it serves while its `with` block runs.
 
-    Raises OSError where the port is taken. Port 0 takes any free one.
+    Port 0 takes any free port; `server_port` is the one taken. Raises OSError where the port is in use.
     """
 
     daemon_threads = True
@@ -107,7 +133,7 @@ class EmaServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that hung up before its answer is no error of ours; any other is shown."""
+        """Show an error, unless the caller hung up before its answer."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -124,19 +150,18 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in {"closed", "reset"}:
             self.close_connection = True
             if fault == "reset":
-                self._reset()
+                # the kernel resets a connection that is closed without lingering; detached first, since
+                # the server's own orderly end would come before
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                os.close(self.connection.detach())
             return
         if fault == "late":
             time.sleep(self.server.backend.faults.late)
         if fault == "not JSON":
             self._write(200, b"<html>on purpose</html>")
         else:
-            self._send(*(ON_PURPOSE[fault] if fault in ON_PURPOSE else self._answer(raw)))
-
-    def _reset(self) -> None:
-        """Let the kernel break the connection off; detached, since an orderly end would come first."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(self.connection.detach())
+            status, body = ON_PURPOSE[fault] if fault in ON_PURPOSE else self._answer(raw)
+            self._write(status, json.dumps(body).encode())
 
     def _answer(self, raw: bytes | None) -> tuple[int, dict[str, Any]]:
         if self.path != "/ema_study":
@@ -151,14 +176,12 @@ class _Handler(BaseHTTPRequestHandler):
             return 400, _fail("the body is not JSON")
 
     def _body(self) -> bytes | None:
+        """Return the body of the request, None where it is too large or its length is not stated."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LARGEST_BODY:
             self.close_connection = True  # what is left unread would be taken for the next request
             return None
         return self.rfile.read(int(length))
-
-    def _send(self, status: int, body: dict[str, Any]) -> None:
-        self._write(status, json.dumps(body).encode())
 
     def _write(self, status: int, content: bytes) -> None:
         self.send_response(status)
@@ -168,40 +191,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the progress bar owns the terminal."""
-
-
-def _query(query: object) -> tuple[str, datetime, datetime]:
-    if not isinstance(query, dict) or not isinstance(query["user_id"], str):
-        raise TypeError("not a query")
-    return query["user_id"], _instant(query["start_time"]), _instant(query["end_time"])
+        """Log nothing, since lines would break the progress bar."""
 
 
 def _instant(text: str) -> datetime:
     instant = datetime.fromisoformat(text)
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
-def _item(enrolment: Enrolment, answers: Survey | Brushing, decision: Decision) -> dict[str, Any]:
-    """One item of ema_data. A message is shown when it is drawn, and looked at with a finished survey."""
-    at = decision.act_gen_timestamp.isoformat()
-    shown = at if decision.action == 1 else "NA"
-    finished = isinstance(answers, Survey) and answers.finished_ema
-    return answers.fields() | {
-        "user_id": enrolment.user_id,
-        "action_taken": decision.action,
-        "seed": decision.seed,
-        "act_prob": decision.act_prob,
-        "policy_id": decision.policy_id,
-        "decision_index": decision.decision_index,
-        "act_gen_timestamp": at,
-        "rid": decision.rid,
-        "timestamp_finished_ema": at if finished else "NA",
-        "message_notification_sent_time": shown,
-        "message_notification_click_time": shown if finished else "NA",
-        "morning_notification_time_start": list(enrolment.morning_notification_time_start),
-        "evening_notification_time_start": list(enrolment.evening_notification_time_start),
-    }
 
 
 def _fail(message: str) -> dict[str, Any]:

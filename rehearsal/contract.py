@@ -1,4 +1,4 @@
-"""What is said to and by the decision service, as frozen dataclasses named like the fields of its JSON."""
+"""The requests and answers of the decision service, as dataclasses whose fields are named as in its JSON."""
 
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -29,19 +29,19 @@ class Survey:
     cannabis_use: tuple[float, ...] | None = None
 
     def fields(self) -> dict[str, Any]:
-        """The four fields as they are sent."""
+        """Return the four fields as they are sent."""
         return {name: "NA" if value is None else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class Brushing:
-    """What is recorded of one decision point of an Oralytics study, after its action."""
+    """The record of one decision point of an Oralytics study, made after its action."""
 
     brushing_seconds: float
     app_used: bool
 
     def fields(self) -> dict[str, Any]:
-        """The two fields as they are sent."""
+        """Return the two fields as they are sent."""
         return asdict(self)
 
 
@@ -79,7 +79,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Job:
-    """Where a job stands: queued, running, done or failed; `code` and `reason` say why it failed."""
+    """A job: its `state` is queued, running, done or failed; `code` and `reason` say why it failed."""
 
     job_id: int
     kind: str
@@ -91,7 +91,7 @@ class Job:
 
 @dataclass(frozen=True)
 class StudyReport:
-    """GET /study: the counts of one study as the service sees them."""
+    """The answer of GET /study: the counts of one study as the service sees them."""
 
     study: str
     participants: int
@@ -140,6 +140,6 @@ class PolicyList:
 
 @dataclass(frozen=True)
 class Done:
-    """What every success has."""
+    """The field that every success has."""
 
     status: Literal["success"]

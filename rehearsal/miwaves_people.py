@@ -1,4 +1,4 @@
-"""Made-up people: the reward models of the testbed behind the calendar of a real person."""
+"""Synthetic people of a MiWaves study: the testbed's reward models with a real person's calendar."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -18,7 +18,7 @@ EFFECT = "low"
 
 
 def people(count: int, points: int, seed: int) -> list[Person]:
-    """`count` people with `points` decision points each; every second one habituates to messages."""
+    """Return `count` people with `points` decision points each; every second one habituates to messages."""
     return [_person(number, points, seed) for number in range(count)]
 
 
@@ -28,18 +28,20 @@ def _person(number: int, points: int, seed: int) -> Person:
     enrolment = enrol(number, points)
 
     def answers(index: int, actions: Sequence[int]) -> Survey:
-        return _survey(drawn.respond(index - 1, actions[-1], actions[:-1])) if actions else NOTHING
+        if not actions:  # nothing happened before the first point
+            return NOTHING
+        fields = drawn.respond(index - 1, actions[-1], actions[:-1]).answers
+        use = fields["cannabis_use"]
+        return Survey(**fields | {"cannabis_use": None if use is None else tuple(map(float, use))})
 
     return Person(enrolment, list(calendar(enrolment, points)), answers)
 
 
-def _survey(response: testbed.Response) -> Survey:
-    use = response.answers["cannabis_use"]
-    return Survey(**response.answers | {"cannabis_use": None if use is None else tuple(map(float, use))})
-
-
 def enrol(number: int, points: int) -> Enrolment:
-    """Participant `number` at POST /register. Some start each week, and some keep later hours."""
+    """Return the enrolment of participant `number`.
+
+    ENROLLED_EACH_WEEK people start each week, and every second one is notified an hour later.
+    """
     start = FIRST_DAY + timedelta(weeks=number // ENROLLED_EACH_WEEK)
     end = start + timedelta(days=(points - 1) // testbed.POINTS_PER_DAY)
     later = 100 * (number % 2)
@@ -49,7 +51,7 @@ def enrol(number: int, points: int) -> Enrolment:
 
 
 def calendar(enrolled: Enrolment, count: int) -> Iterator[Point]:
-    """Morning and evening in turn, each at that weekday's notification time."""
+    """Yield `count` decision points, morning and evening in turn, at each weekday's notification time."""
     zone = ZoneInfo(enrolled.timezone or "UTC")
     halves = (enrolled.morning_notification_time_start, enrolled.evening_notification_time_start)
     for number in range(count):

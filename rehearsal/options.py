@@ -11,7 +11,7 @@ N = TypeVar("N", int, float)
 
 
 class CannotStart(Exception):
-    """Why there is no rehearsal, in one sentence."""
+    """The reason why the rehearsal cannot start, in one sentence."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,8 +19,8 @@ class _Parser(argparse.ArgumentParser):
         raise CannotStart(message)
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line. Raises CannotStart."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse `words`, or the command line of this process. Raises CannotStart."""
     parser = _Parser(prog="python -m rehearsal", description="Play a study's back end; check every answer.")
     add = parser.add_argument
     add("--api", required=True, type=_url, help="URL of the service")
@@ -39,11 +39,11 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--threads", type=_number(int, 1, 256), default=8, metavar="K", help="calls at a time (default 8)")
     add("--patience", type=_number(float, 1, 86_400), default=300.0, metavar="SECONDS", help="with an outage")
     add("--ema-faults", type=_number(float, 0, 1), default=0.0, metavar="SHARE", help="of calls that fail")
-    return parser.parse_args(given)
+    return parser.parse_args(words)
 
 
 def account(variable: str, environment: Mapping[str, str] = os.environ) -> tuple[str, str] | None:
-    """Name and password from a variable that holds name:password; None where it is not set."""
+    """Return name and password from a variable that holds name:password, None where it is not set."""
     value = environment.get(variable, "")
     name, colon, password = value.partition(":")
     if value and not (name and colon and password):
@@ -52,6 +52,8 @@ def account(variable: str, environment: Mapping[str, str] = os.environ) -> tuple
 
 
 def _number(kind: Callable[[str], N], low: float, high: float) -> Callable[[str], N]:
+    """Return a type for argparse: a number of that kind from `low` to `high`."""
+
     def number(text: str) -> N:
         try:
             value = kind(text)

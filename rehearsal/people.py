@@ -1,4 +1,4 @@
-"""Who is played: an enrolment, the decision points in order, and what the person answers at each of them."""
+"""The people that are played: an enrolment, the decision points in order, and the answers at each of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from rehearsal.contract import Brushing, Enrolment, Survey
 
 NOTHING = Survey(finished_ema=False, app_use_flag=False)
-"""The answers of a point before which nothing is known to have happened."""
+"""The answers at a point before which nothing is known to have happened."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Person:
-    """`answers(t, actions)` is the survey of point t, after the `actions` drawn so far, oldest first."""
+    """A participant of a MiWaves study.
+
+    `answers(t, actions)` is the survey of point t, after the `actions` drawn so far, oldest first.
+    """
 
     enrolment: Enrolment
     points: Sequence[Point]
@@ -31,8 +34,10 @@ class Person:
 
 @dataclass(frozen=True)
 class Brusher:
-    """Of an Oralytics study: `brushing(t, actions)` is recorded after the action of point t, the last one of
-    `actions`."""
+    """A participant of an Oralytics study.
+
+    `brushing(t, actions)` is recorded after the action of point t, which is the last one of `actions`.
+    """
 
     enrolment: Enrolment
     points: Sequence[Point]
@@ -40,5 +45,5 @@ class Brusher:
 
 
 def local_time(day: date, hhmm: int, zone: ZoneInfo) -> datetime:
-    """`day` at HHMM on the participant's clock, with that day's offset."""
+    """Return the instant of HHMM on `day` by the participant's clock, with that day's offset."""
     return datetime.combine(day, time(hhmm // 100, hhmm % 100), zone)

@@ -1,4 +1,4 @@
-"""Walks everybody through their decision points, checks every answer, and waits until the service is done."""
+"""The play: everybody walks through their decision points, and every answer and the counts are checked."""
 
 import random
 import time
@@ -14,14 +14,14 @@ from rehearsal.client import ApiError, Client
 from rehearsal.contract import Brushing, Decision, Job, StudyReport, Survey
 from rehearsal.people import Brusher, Person, Point
 
-REPEATED = 0.05  # of the calls are made twice: at once, or after the window's end
+REPEATED = 0.05  # share of the calls that are made twice: at once, or after the window's end
 ANSWERED = "every call is answered as the contract says"
 POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What GET /study must report once everything is done."""
+    """The counts that GET /study must report once every job is done."""
 
     participants: int
     decisions: int
@@ -33,7 +33,7 @@ class Expected:
 
 
 class Rehearsal:
-    """One play of `people` against the service behind `client`, whose data `backend` serves."""
+    """One play of `people` at the service behind `client`, which fetches their data from `backend`."""
 
     def __init__(
         self, client: Client, backend: Backend, people: Sequence[Person | Brusher], threads: int, seed: int
@@ -47,45 +47,52 @@ class Rehearsal:
         self._chance = {p.enrolment.user_id: random.Random(f"{seed} {p.enrolment.user_id}") for p in people}
 
     def enrol(self) -> None:
-        """Register everybody. Raises Unreachable, as do the other calls."""
+        """Register everybody. Raises Unreachable, as the other methods do."""
         with self._pool() as pool:
             list(pool.map(lambda played: self._guarded(self._register, played), self.played))
 
-    def walk(self, step: Callable[[int], None]) -> None:
-        """Everybody meets their next point, then all these windows end; `step(n)` after each such round.
+    def walk(self, step: Callable[[int], object]) -> None:
+        """Play all rounds: everybody decides their next point, then all these windows end.
 
-        What is recorded of a point is in the next state, so it is waited for, as the hours between two points
-        do it."""
+        `step(n)` is called after each round with its number of points.
+        """
         rounds = max(len(played.person.points) for played in self.played)
         started = time.monotonic()
         with self._pool() as pool:
             for number in range(rounds):
                 self._each(pool, number, self._decide)
                 self._each(pool, number, self._end)
+                # A record is part of the next state; in a trial it has hours to arrive before the next point.
                 if isinstance(self.played[0].person, Brusher):
                     self._each(pool, number, self._wait_for_record)
                 step(sum(number < len(played.person.points) for played in self.played))
         self.walked_seconds = time.monotonic() - started
 
     def decisions(self) -> list[Decision]:
-        """Every decision, each once."""
+        """Return every decision, each once."""
         return [decision for played in self.played for decision in played.decisions.values()]
 
     def expected(self) -> Expected:
-        """What the service must have stored by now."""
+        """Return the counts that the service must have stored by now."""
         decisions = self.decisions()
         return Expected(
             participants=len(self.played),
             decisions=len(decisions),
             ingested=sum(len(played.jobs) for played in self.played),
             missed=sum(max(p.decisions) - len(p.decisions) for p in self.played if p.decisions),
-            discrepancies=sum(_unlike_parity(played) for played in self.played),
+            # points whose time of day contradicts their index (odd is the morning)
+            discrepancies=sum(
+                point.evening != (point.decision_index % 2 == 0)
+                for played in self.played
+                for point in played.person.points
+                if point.decision_index in played.decisions
+            ),
             rows=sum(played.rows() for played in self.played),
             fallbacks=dict(Counter(decision.fallback_level for decision in decisions)),
         )
 
     def settle(self, patience: float) -> StudyReport:
-        """Poll GET /study until all is ingested and learnt, or nothing has moved for `patience` seconds."""
+        """Poll GET /study until all is ingested and learnt, or nothing has changed for `patience` seconds."""
         started = moved = time.monotonic()
         report, expected = self.client.study(), self.expected()
         while not is_settled(report, expected) and time.monotonic() - moved < patience:
@@ -96,7 +103,7 @@ class Rehearsal:
         return report
 
     def not_ingested(self) -> list[str]:
-        """The windows whose ingest is not done, each with what its job says."""
+        """Return a line for each window that is not ingested, with the reason of its job."""
         return [
             f"{played.person.enrolment.user_id} window {index}: job {job.job_id} {job.state}, {job.reason}"
             for played in self.played
@@ -106,11 +113,11 @@ class Rehearsal:
 
     def refit(self, patience: float) -> None:
         """Ask for a refit, as a back end may, and check that its job is done in time."""
-        job = self._over(self.client.update_parameters().job_id, patience)
+        job = self._wait_for_job(self.client.update_parameters().job_id, patience)
         self.ledger.equal("a refit on request is done", job.state, "done")
 
-    def _over(self, job_id: int, patience: float) -> Job:
-        """The job once it is done or failed, or as it is after `patience` seconds."""
+    def _wait_for_job(self, job_id: int, patience: float) -> Job:
+        """Return the job when it is done or failed, or as it is after `patience` seconds."""
         until = time.monotonic() + patience
         while (job := self.client.job(job_id)).state in {"queued", "running"}:
             if time.monotonic() > until:
@@ -123,16 +130,18 @@ class Rehearsal:
         with ThreadPoolExecutor(self.threads) as pool:
             try:
                 yield pool
-            except BaseException:  # it is over: the other threads need not bear an outage to its end
+            except BaseException:  # the play is over: the other threads need not wait for the service
                 self.client.patience = 0.0
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
     def _each(self, pool: ThreadPoolExecutor, number: int, call: Callable[[Played, Point], None]) -> None:
-        there = [p for p in self.played if p.going and number < len(p.person.points)]
-        list(pool.map(lambda p: self._guarded(call, p, p.person.points[number]), there))
+        """Make a call for everybody who has a point `number` and was not refused before."""
+        going = [p for p in self.played if p.going and number < len(p.person.points)]
+        list(pool.map(lambda p: self._guarded(call, p, p.person.points[number]), going))
 
     def _guarded(self, call: Callable[..., None], played: Played, *point: Point) -> None:
+        """Make a call; a refusal is a failed check and ends this person's play."""
         try:
             call(played, *point)
             self.ledger.check(ANSWERED, True)
@@ -163,14 +172,14 @@ class Rehearsal:
         return self.client.actions(user_id, index, point.decision_time, played.surveys[index])
 
     def _answers(self, played: Played, index: int) -> Survey | Brushing:
-        """What the back end has of a point that is decided."""
+        """Return the data that the back end has of a point after its decision."""
         if isinstance(played.person, Person):
             return played.surveys[index]
         played.brushing[index] = played.person.brushing(index, played.actions)
         return played.brushing[index]
 
     def _wait_for_record(self, played: Played, point: Point) -> None:
-        job = self._over(played.jobs[point.decision_index], self.client.patience)
+        job = self._wait_for_job(played.jobs[point.decision_index], self.client.patience)
         self.ledger.equal("what was recorded of a point is stored before the next", job.state, "done")
 
     def _perhaps_ask_again(self, played: Played, point: Point) -> None:
@@ -193,14 +202,14 @@ class Rehearsal:
 
 
 def is_settled(report: StudyReport, expected: Expected) -> bool:
-    """Whether every window is ingested, no job waits or runs, and the policy that serves has every row."""
+    """Return whether every window is ingested, no job waits or runs, and the active policy has every row."""
     busy = report.jobs.get("queued", 0) + report.jobs.get("running", 0)
     ingested = report.windows.get("ingested", 0) == expected.ingested
     return ingested and not busy and report.policy_rows == report.rows == expected.rows
 
 
 def check_report(ledger: Ledger, report: StudyReport, expected: Expected) -> None:
-    """Compare the counts of GET /study with those of the rehearsal."""
+    """Check the counts of GET /study against those of the rehearsal."""
     windows = report.windows
     ledger.equal("participants", report.participants, expected.participants)
     ledger.equal("decisions", report.decisions, expected.decisions)
@@ -213,9 +222,3 @@ def check_report(ledger: Ledger, report: StudyReport, expected: Expected) -> Non
     ledger.equal("rows in the policy that serves", report.policy_rows, expected.rows)
     ledger.equal("jobs queued or running", report.jobs.get("queued", 0) + report.jobs.get("running", 0), 0)
     ledger.equal("jobs failed", report.jobs.get("failed", 0), 0)
-
-
-def _unlike_parity(played: Played) -> int:
-    """How many decided points have a time of day that their index denies (odd = morning)."""
-    points = (p for p in played.person.points if p.decision_index in played.decisions)
-    return sum(point.evening != (point.decision_index % 2 == 0) for point in points)

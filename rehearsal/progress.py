@@ -1,10 +1,9 @@
-"""How far the rehearsal is: a bar on a terminal, else a line now and then."""
+"""The progress of the rehearsal: a bar on a terminal, else a line now and then."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Never
 
 from tqdm import tqdm
 
@@ -12,27 +11,24 @@ LINES = 10
 
 
 @contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Give a function that says how many more of `total` are done. Writes to standard error."""
+def progress(total: int, label: str) -> Iterator[Callable[[int], object]]:
+    """Yield a function to call with the number of points just done; show their sum of `total` on stderr."""
     if sys.stderr.isatty():
-        with tqdm(total=total, desc=what, unit="point") as bar:
-            yield lambda more: _advance(bar, more)
+        with tqdm(total=total, desc=label, unit="point") as bar:
+            yield bar.update
     else:
-        yield _Lines(total, what)
-
-
-def _advance(bar: "tqdm[Never]", more: int) -> None:
-    bar.update(more)
+        yield _Lines(total, label)
 
 
 class _Lines:
-    def __init__(self, total: int, what: str) -> None:
-        self.total, self.what, self.done, self.started = total, what, 0, time.monotonic()
+    """A counter that writes a line at each tenth of the way."""
+
+    def __init__(self, total: int, label: str) -> None:
+        self.total, self.label, self.done, self.started = total, label, 0, time.monotonic()
 
     def __call__(self, more: int) -> None:
-        """Count, and say so at each tenth of the way."""
         tenth = self.done * LINES // self.total
         self.done += more
         if self.done * LINES // self.total > tenth:
             seconds = time.monotonic() - self.started
-            print(f"{self.what}: {self.done} of {self.total} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+            print(f"{self.label}: {self.done} of {self.total} ({seconds:.0f} s)", file=sys.stderr, flush=True)

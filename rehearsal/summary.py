@@ -11,7 +11,7 @@ MIWAVES_STATES = 8
 
 
 def lines(play: Rehearsal, report: StudyReport, policies: Sequence[Policy]) -> Iterator[str]:
-    """The whole summary; `policies` start with the prior."""
+    """Yield the lines of the whole summary; the first of `policies` is the prior."""
     decisions, last = play.decisions(), policies[-1]
     yield f"decisions         {report.decisions} of {report.participants} participants"
     yield f"windows ingested  {report.windows.get('ingested', 0)}"
@@ -27,15 +27,15 @@ def lines(play: Rehearsal, report: StudyReport, policies: Sequence[Policy]) -> I
 
 
 def messages(decisions: Sequence[Decision]) -> str:
-    """How many messages were drawn beside the sum of their probabilities."""
-    sent, expected = (sum(d.action for d in decisions), sum(d.act_prob for d in decisions))
-    share, mean = (number / max(len(decisions), 1) for number in (sent, expected))
+    """Return a line with the share of messages that were drawn and the mean of their probabilities."""
+    number = max(len(decisions), 1)
+    share, mean = sum(d.action for d in decisions) / number, sum(d.act_prob for d in decisions) / number
     z = z_score(decisions)
     return f"messages          {share:.3f} sent, {mean:.3f} expected (z = {z:+.2f}, allowed {FARTHEST_Z:g})"
 
 
 def probabilities(first: Policy, last: Policy) -> Iterator[str]:
-    """act_prob per state for the population, under two policies."""
+    """Yield a table of the population's act_prob per state under two policies."""
     states = sorted(first.act_prob)
     label = "state S1 S2 S3" if len(states) == MIWAVES_STATES else "state"
     yield f"{label:<18}" + "  ".join(f"{state:>6}" for state in states)
@@ -45,15 +45,15 @@ def probabilities(first: Policy, last: Policy) -> Iterator[str]:
 
 
 def checks(ledger: Ledger) -> Iterator[str]:
-    """One line per check; examples under those that failed."""
+    """Yield a line per check, and examples under the checks that failed."""
     yield "checks"
-    for name, made in ledger.made.items():
+    for name, count in ledger.counts.items():
         failed = ledger.failed[name]
-        yield f"  {'FAILED' if failed else 'held  '} {made - failed:>6} of {made:<6} {name}"
+        yield f"  {'FAILED' if failed else 'held  '} {count - failed:>6} of {count:<6} {name}"
         yield from (f"           for example: {example}" for example in ledger.examples.get(name, []))
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of `values` do not exceed; nan without values."""
+    """Return the smallest value that at least `share` of `values` do not exceed, nan without values."""
     ordered = sorted(values)
     return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else math.nan

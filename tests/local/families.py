@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,25 +22,24 @@ FAMILY = (
 
 
 def family_of(pid: int) -> list[Running]:
-    """The process and everything below it, as it is now."""
+    """Return the process and all its descendants at this moment."""
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
 
 
 def running(processes: Iterable[Running]) -> list[Running]:
-    """Those that still run; one that nobody has waited for yet has ended."""
-    return [process for process in processes if _runs(process)]
-
-
-def _runs(process: Running) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    """Return the processes that still run."""
+    alive = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # a zombie has ended; only nobody has waited for it yet
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+    return alive
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
-    """Whether `condition` comes true in time."""
+    """Return whether `condition` comes true within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

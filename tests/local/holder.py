@@ -22,11 +22,11 @@ def main() -> None:
     folder, words = Path(sys.argv[1]), set(sys.argv[2:])
     servers = "servers" in words
     try:
-        with Embedded(folder, database=servers, broker=servers, kernel_tie="pipe" not in words) as held:
+        with Embedded(folder, database=servers, broker=servers, kernel_tie="pipe" not in words) as embedded:
             if "family" in words:
-                held.supervisor.start(Process("family", FAMILY, dict(os.environ)))
-            print(json.dumps(held.pids), flush=True)
-            held.supervisor.watch(lambda: False, print)
+                embedded.supervisor.start(Process("family", FAMILY, dict(os.environ)))
+            print(json.dumps(embedded.pids), flush=True)
+            embedded.supervisor.watch(lambda: False, print)
     except StackError as error:
         sys.exit(str(error))
 

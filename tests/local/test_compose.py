@@ -16,7 +16,7 @@ from celery import Celery
 from psycopg2 import sql
 from psycopg2.errors import InsufficientPrivilege
 
-from local.postgres import UNTOLD
+from local.postgres import NO_STATEMENTS_IN_LOG
 from local.process import Process
 from local.stack import API, MIGRATE, WORKER, beat, environment, flower, python
 from local.state import CLONE, State
@@ -40,13 +40,13 @@ SECRETS = {
 
 @pytest.fixture
 def celery_settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What celeryconfig.py says."""
+    """The settings in celeryconfig.py."""
     monkeypatch.setenv("BROKER_URL", "redis://x")
     return runpy.run_path(str(CLONE / "celeryconfig.py"))
 
 
-def known_settings() -> set[str]:
-    """Every name that settings.py or celeryconfig.py reads from the environment."""
+def setting_names() -> set[str]:
+    """Return every name that settings.py or celeryconfig.py reads from the environment."""
     fields = Settings.model_fields.items()
     names = {str(field.validation_alias or f"KAIROS_{name.upper()}") for name, field in fields}
     return names | set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', (CLONE / "celeryconfig.py").read_text()))
@@ -83,15 +83,19 @@ def test_every_queue_has_a_consumer_and_every_consumer_a_queue(celery_settings: 
 
 
 def test_the_queues_are_those_that_celery_makes_of_the_routes(celery_settings: dict[str, Any]) -> None:
-    """Had they an exchange or a key in common, a message to one of them would lie in all."""
-    known, made = (Celery(broker="redis://x", set_as_current=False) for _ in range(2))
-    known.conf.task_queues = celery_settings["task_queues"]
+    """The declared queues are those that Celery would make by itself, one exchange and key each.
+
+    If two queues had an exchange or a key in common, a message to one of them would lie in both.
+    """
+    declaring, automatic = (Celery(broker="redis://x", set_as_current=False) for _ in range(2))
+    declaring.conf.task_queues = celery_settings["task_queues"]
     names = {route["queue"] for route in celery_settings["task_routes"].values()}
     assert {queue.name for queue in celery_settings["task_queues"]} == names
     for name in names:
-        told, expected = (app.amqp.queues[name].as_dict(recurse=True) for app in (known, made))
-        assert told == expected
-        assert known.amqp.router.route({"queue": name}, "kairos.x")["queue"].as_dict(recurse=True) == expected
+        declared, expected = (app.amqp.queues[name].as_dict(recurse=True) for app in (declaring, automatic))
+        assert declared == expected
+        routed = declaring.amqp.router.route({"queue": name}, "kairos.x")["queue"]
+        assert routed.as_dict(recurse=True) == expected
 
 
 def test_every_scheduled_task_is_routed(celery_settings: dict[str, Any]) -> None:
@@ -102,7 +106,7 @@ def test_every_scheduled_task_is_routed(celery_settings: dict[str, Any]) -> None
 @pytest.mark.parametrize("name", OURS)
 def test_every_setting_in_compose_is_one_that_the_service_reads(name: str) -> None:
     named = set(SERVICES[name]["environment"]) - {"FLOWER_BASIC_AUTH", "KAIROS_APP_PASSWORD"}
-    assert named <= known_settings()
+    assert named <= setting_names()
 
 
 def test_every_setting_of_the_supervisor_is_one_that_the_service_reads(
@@ -110,18 +114,18 @@ def test_every_setting_of_the_supervisor_is_one_that_the_service_reads(
 ) -> None:
     monkeypatch.setattr("os.environ", {})
     state = State(tmp_path)
-    given = environment(state, "postgresql+psycopg2://x/y", "redis://x", 8000)
-    assert set(given) - {"OPENBLAS_NUM_THREADS", "PYTHONUNBUFFERED"} <= known_settings()
-    monkeypatch.setattr("os.environ", given)
+    env = environment(state, "postgresql+psycopg2://x/y", "redis://x", 8000)
+    assert set(env) - {"OPENBLAS_NUM_THREADS", "PYTHONUNBUFFERED"} <= setting_names()
+    monkeypatch.setattr("os.environ", env)
     assert Settings().mode == "embedded"
     dockerfile = (CLONE / "Dockerfile").read_text()
-    assert all(f"{name}={given[name]}" in dockerfile for name in ("OPENBLAS_NUM_THREADS", "PYTHONUNBUFFERED"))
+    assert all(f"{name}={env[name]}" in dockerfile for name in ("OPENBLAS_NUM_THREADS", "PYTHONUNBUFFERED"))
 
 
 def test_compose_gives_the_service_settings_it_accepts_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = SERVICES["api"]["environment"]
+    env = SERVICES["api"]["environment"]
     key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    filled = {name: re.sub(r"\$\{\w+:\?[^}]*\}", key, value) for name, value in given.items()}
+    filled = {name: re.sub(r"\$\{\w+:\?[^}]*\}", key, value) for name, value in env.items()}
     filled = {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in filled.items()}
     monkeypatch.setattr("os.environ", filled)
     accepted = Settings()
@@ -135,9 +139,9 @@ def test_only_what_prepares_the_database_connects_as_its_owner() -> None:
         address = f"postgresql+psycopg2://{role}:${{{secret[role]}:?is not set}}@db:5432/kairos"
         assert SERVICES[name]["environment"]["DATABASE_URL"] == address
         assert ("POSTGRES_PASSWORD" in str(SERVICES[name])) == (role == "kairos")
-    done = {"condition": "service_completed_successfully"}
-    assert SERVICES["roles"]["depends_on"] == {"migrate": done}
-    assert all(SERVICES[name]["depends_on"]["roles"] == done for name in OURS[2:])
+    completed = {"condition": "service_completed_successfully"}
+    assert SERVICES["roles"]["depends_on"] == {"migrate": completed}
+    assert all(SERVICES[name]["depends_on"]["roles"] == completed for name in OURS[2:])
 
 
 def test_the_commands_of_compose_make_the_role_of_the_service_and_may_be_repeated(embedded: Embedded) -> None:
@@ -146,10 +150,10 @@ def test_the_commands_of_compose_make_the_role_of_the_service_and_may_be_repeate
     env = environment(embedded.state, embedded.database_url(name), embedded.broker_url(), 8000)
     try:
         for password in ("the first 'password'", "another one"):
-            told = {**env, "KAIROS_APP_PASSWORD": password}
+            env_with_password = {**env, "KAIROS_APP_PASSWORD": password}
             for service in ("migrate", "roles"):
                 command = python(tuple(SERVICES[service]["command"]))
-                embedded.supervisor.run(Process(service, command, told, folder=CLONE))
+                embedded.supervisor.run(Process(service, command, env_with_password, folder=CLONE))
         place = {"host": str(embedded.postgres.sockets), "dbname": name, "user": role}
         with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
             psycopg2.connect(**place, password="the first 'password'")
@@ -187,7 +191,7 @@ def test_the_servers_are_pinned_to_a_major_version_and_keep_their_data() -> None
 
 
 def test_the_log_of_the_database_quotes_no_statement() -> None:
-    assert tuple(SERVICES["db"]["command"]) == ("postgres", *UNTOLD)
+    assert tuple(SERVICES["db"]["command"]) == ("postgres", *NO_STATEMENTS_IN_LOG)
 
 
 def test_the_image_holds_every_file_that_the_service_imports() -> None:

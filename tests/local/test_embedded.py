@@ -1,4 +1,4 @@
-"""The embedded servers keep what they were given, and say clearly why they cannot start."""
+"""The embedded servers keep their data, and say clearly why they cannot start."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the serve
 
 @contextlib.contextmanager
 def connection(servers: Embedded) -> Iterator[psycopg2.extensions.cursor]:
-    """A cursor of a connection that commits each statement."""
+    """Yield a cursor of a connection that commits each statement."""
     url = servers.database_url("postgres").replace("+psycopg2", "")
     with contextlib.closing(psycopg2.connect(url)) as link, link.cursor() as cursor:
         link.autocommit = True
@@ -106,7 +106,7 @@ def stopped(passable: Path, servers: Embedded) -> Iterator[Path]:
 
 
 def refusal(folder: Path) -> str:
-    """Why the servers do not start."""
+    """Return the sentence that says why the servers do not start in `folder`."""
     with pytest.raises(StackError) as caught, Embedded(folder):
         pass
     return str(caught.value)
@@ -159,7 +159,7 @@ def test_programs_that_the_servers_account_cannot_reach_are_copied(
 
 
 def debian_postgres() -> list[Path]:
-    """The PostgreSQL programs that Debian's packages put on this machine."""
+    """Return the PostgreSQL programs that Debian's packages put on this machine."""
     return sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 
 
@@ -174,7 +174,7 @@ def test_the_system_s_own_postgresql_serves_too(passable: Path, monkeypatch: pyt
 
 
 def ordinary_python() -> list[str]:
-    """A command that runs this Python's code as `nobody`, or [] where that user cannot read it."""
+    """Return a command that runs this Python's code as `nobody`, or [] where that user cannot read it."""
     user = pwd.getpwnam("nobody")
     group = grp.getgrgid(user.pw_gid).gr_name
     packages = sysconfig.get_paths()["purelib"]

@@ -1,4 +1,4 @@
-"""Nothing outlives its supervisor, whichever rope holds it."""
+"""No child outlives its supervisor, whichever of the two mechanisms ties it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def hold(folder: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str, int]]:
-    """A supervisor in a process of its own and the pids of its children."""
+    """Start a supervisor in a process of its own; return it and the pids of its children."""
     command = [sys.executable, "-m", "tests.local.holder", str(folder), *words]
     holder = subprocess.Popen(command, cwd=CLONE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     return holder, json.loads(holder.stdout.readline())
 
 
-@pytest.mark.parametrize("rope", [[], ["pipe"]], ids=["kernel and pipe", "pipe alone"])
-def test_kill_9_of_the_supervisor_leaves_no_process(passable: Path, rope: list[str]) -> None:
-    holder, pids = hold(passable / f"killed-{len(rope)}", "servers", "family", *rope)
+@pytest.mark.parametrize("tie", [[], ["pipe"]], ids=["kernel and pipe", "pipe alone"])
+def test_kill_9_of_the_supervisor_leaves_no_process(passable: Path, tie: list[str]) -> None:
+    holder, pids = hold(passable / f"killed-{len(tie)}", "servers", "family", *tie)
     with holder:
         assert {"db", "broker", "family"} == set(pids)
         assert eventually(lambda: len(family_of(pids["family"])) == 2)
@@ -61,7 +61,7 @@ def test_a_killed_reaper_is_replaced_and_knows_the_children(passable: Path) -> N
 
 
 def reapers_of(pid: int) -> list[Running]:
-    """The reapers among the children of a process."""
+    """Return the reapers among the children of a process."""
     return [child for child in running(family_of(pid)[1:]) if "reaper.py" in " ".join(child.cmdline())]
 
 

@@ -1,4 +1,4 @@
-"""The command line: what a person can get wrong there is answered with one sentence."""
+"""The command line answers a person's mistakes with one sentence."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_wrong_settings_and_words_get_one_sentence(
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
         sys.exit(main())
-    told = capfd.readouterr()
+    output = capfd.readouterr()
     assert ended.value.code in (1, 2)
-    assert sentence in told.err
-    assert "hidden" not in told.err + told.out
-    assert "Traceback" not in told.err
+    assert sentence in output.err
+    assert "hidden" not in output.err + output.out
+    assert "Traceback" not in output.err
 
 
 def test_a_port_in_use_gets_one_sentence(tmp_path: Path) -> None:
@@ -65,13 +65,13 @@ def test_a_port_in_use_gets_one_sentence(tmp_path: Path) -> None:
         port = str(server.getsockname()[1])
         env = {**os.environ, "KAIROS_FLOWER_PORT": port, "KAIROS_STATE": str(tmp_path)}
         command = [sys.executable, "-m", "local", "up"]
-        done = subprocess.run(command, cwd=CLONE, env=env, capture_output=True, text=True)
+        process = subprocess.run(command, cwd=CLONE, env=env, capture_output=True, text=True)
     sentence = f"kairos: Port {port} (KAIROS_FLOWER_PORT) is in use or not allowed: choose another one.\n"
-    assert (done.returncode, done.stderr) == (1, sentence)
+    assert (process.returncode, process.stderr) == (1, sentence)
 
 
 def test_a_python_without_the_packages_gets_one_sentence() -> None:
     command = [sys.executable, "-S", "-m", "local", "up"]
-    done = subprocess.run(command, cwd=CLONE, env={}, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr == "kairos: The package psycopg2 is missing: use `make`, or .venv/bin/python.\n"
+    process = subprocess.run(command, cwd=CLONE, env={}, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr == "kairos: The package psycopg2 is missing: use `make`, or .venv/bin/python.\n"

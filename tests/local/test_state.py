@@ -1,4 +1,4 @@
-"""The state folder: who may read it, what it keeps, who holds it."""
+"""The state folder: its permissions, its contents and its lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from local.state import CLONE, State, default_state
 
 
 def opened(folder: Path) -> State:
-    """An open state folder."""
+    """Open and return a state folder."""
     state = State(folder)
     state.open()
     return state
@@ -20,13 +20,13 @@ def opened(folder: Path) -> State:
 
 def test_a_secret_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     state = opened(tmp_path / "state")
-    made = iter(["one", "two"])
-    assert [state.secret("key", lambda: next(made)) for _ in range(2)] == ["one", "one"]
+    secrets = iter(["one", "two"])
+    assert [state.secret("key", lambda: next(secrets)) for _ in range(2)] == ["one", "one"]
     path = tmp_path / "state" / "secret" / "key"
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     state.close()
     again = opened(tmp_path / "state")
-    assert again.secret("key", lambda: next(made)) == "one"
+    assert again.secret("key", lambda: next(secrets)) == "one"
     again.close()
 
 

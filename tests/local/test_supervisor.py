@@ -1,4 +1,4 @@
-"""Starting, restarting and stopping, shown on small programs."""
+"""The supervisor starts, restarts and stops small programs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def supervisor(state: State, monkeypatch: pytest.MonkeyPatch) -> Iterator[Superv
 
 
 def python(name: str, code: str, **more: object) -> Process:
-    """A process that runs `code`."""
+    """Return a process that runs `code`."""
     return Process(name, (sys.executable, "-c", code), dict(os.environ), **more)  # type: ignore[arg-type]
 
 
@@ -49,7 +49,7 @@ SLEEP = "import time; time.sleep(600)"
 
 
 def kill(supervisor: Supervisor, name: str) -> str:
-    """Kill a child and return what the supervisor says of it."""
+    """Kill a child and return the supervisor's sentence about it."""
     os.kill(supervisor.pids[name], signal.SIGKILL)
     while not (news := supervisor.tick()):
         time.sleep(0.01)
@@ -58,7 +58,7 @@ def kill(supervisor: Supervisor, name: str) -> str:
 
 def test_the_dead_are_started_again_after_a_growing_pause(supervisor: Supervisor) -> None:
     supervisor.start(python("one", SLEEP), python("other", SLEEP))
-    other = supervisor.pids["other"]
+    other_pid = supervisor.pids["other"]
     for pause in ("0.25 s", "0.5 s", "1 s"):
         before = supervisor.pids["one"]
         assert kill(supervisor, "one").endswith(f"it is started again in {pause}")
@@ -67,7 +67,7 @@ def test_the_dead_are_started_again_after_a_growing_pause(supervisor: Supervisor
         supervisor.restart_dead()
         assert running(family_of(supervisor.pids["one"]))
         assert supervisor.pids["one"] != before
-    assert supervisor.pids["other"] == other
+    assert supervisor.pids["other"] == other_pid
 
 
 def test_the_pause_is_short_again_after_a_steady_run(
@@ -117,21 +117,21 @@ def test_a_program_that_does_not_exist_is_reported(supervisor: Supervisor) -> No
 def test_the_last_started_is_stopped_first_and_each_by_its_own_signal(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:
-    told = tmp_path / "told"
+    signals = tmp_path / "signals"
     code = (
         "import pathlib, signal, sys, time\n"
-        "def told(number, frame):\n"
+        "def note(number, frame):\n"
         "    with open({path!r}, 'a') as file: file.write('{name} %s ' % signal.Signals(number).name)\n"
         "    sys.exit()\n"
-        "signal.signal(signal.SIGTERM, told); signal.signal(signal.SIGINT, told)\n"
+        "signal.signal(signal.SIGTERM, note); signal.signal(signal.SIGINT, note)\n"
         "pathlib.Path({path!r} + '-{name}').touch(); time.sleep(600)"
     )
     for name, stop_signal in (("first", signal.SIGINT), ("second", signal.SIGTERM)):
-        ready = (tmp_path / f"told-{name}").exists
-        text = code.format(path=str(told), name=name)
+        ready = (tmp_path / f"signals-{name}").exists
+        text = code.format(path=str(signals), name=name)
         supervisor.start(python(name, text, ready=ready, stop_signal=stop_signal))
     supervisor.stop()
-    assert told.read_text() == "second SIGTERM first SIGINT "
+    assert signals.read_text() == "second SIGTERM first SIGINT "
 
 
 def test_what_ignores_its_signal_is_killed_with_its_family(supervisor: Supervisor) -> None:
@@ -178,14 +178,17 @@ def test_a_foreground_process_is_waited_for_while_the_children_are_tended(superv
 def test_one_that_was_ready_and_died_before_the_others_were_ends_the_start(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:
-    seen = tmp_path / "seen"
-    until_seen = (
-        f"import os, time\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.01)\nraise SystemExit(3)"
+    slow_was_asked = tmp_path / "slow_was_asked"
+    until_slow_was_asked = (
+        f"import os, time\nwhile not os.path.exists({str(slow_was_asked)!r}): time.sleep(0.01)\n"
+        "raise SystemExit(3)"
     )
 
     def never() -> bool:
-        seen.touch()
+        slow_was_asked.touch()
         return False
 
     with pytest.raises(StackError, match=r"^short exited with code 3"):
-        supervisor.start(python("short", until_seen), python("slow", SLEEP, ready=never), seconds=20)
+        supervisor.start(
+            python("short", until_slow_was_asked), python("slow", SLEEP, ready=never), seconds=20
+        )

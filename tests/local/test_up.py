@@ -1,4 +1,4 @@
-"""`make up` as a person uses it: everything answers, and nothing is left when it ends, however it ends."""
+"""`make up` as a person uses it: every process answers, and none is left when it ends, however it ends."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ PARTS = ("gunicorn", "worker", "beat", "flower", "postgres", "valkey", "reaper")
 
 @pytest.fixture
 def up(passable: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The running stack and what it printed."""
+    """The running stack and its printed lines."""
     ports = {"KAIROS_API_PORT": str(free_port()), "KAIROS_FLOWER_PORT": str(free_port())}
     state = str(passable / tmp_path.name)
-    some = {"KAIROS_API_PROCESSES": "1", "KAIROS_SWEEP_SECONDS": "1"}  # there is soon some work to be seen
-    env = {**os.environ, **ports, **some, "KAIROS_STATE": state}
+    # a sweep each second gives Flower a finished task to show soon
+    settings = {"KAIROS_API_PROCESSES": "1", "KAIROS_SWEEP_SECONDS": "1"}
+    env = {**os.environ, **ports, **settings, "KAIROS_STATE": state}
     command = [sys.executable, "-m", "local", "up"]
     with subprocess.Popen(command, cwd=CLONE, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -47,8 +48,8 @@ def up(passable: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], 
         process.kill()
 
 
-def asked(url: str, login: str = "") -> urllib.request.Request:
-    """A GET, with a login where one is given."""
+def get(url: str, login: str = "") -> urllib.request.Request:
+    """Return the request of a GET, with `login` as user:password if it is not empty."""
     request = urllib.request.Request(url)
     if login:
         request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
@@ -56,23 +57,23 @@ def asked(url: str, login: str = "") -> urllib.request.Request:
 
 
 def status(url: str, login: str = "") -> int:
-    """The status of a GET."""
+    """Return the status of a GET."""
     try:
-        with urllib.request.urlopen(asked(url, login), timeout=10) as answer:
+        with urllib.request.urlopen(get(url, login), timeout=10) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
 
 
 def queues_of(flower: str, login: str) -> set[str]:
-    """The queues that Flower names."""
-    with urllib.request.urlopen(asked(f"{flower}/api/queues/length", login), timeout=10) as answer:
+    """Return the queues that Flower names."""
+    with urllib.request.urlopen(get(f"{flower}/api/queues/length", login), timeout=10) as answer:
         return {queue["name"] for queue in json.load(answer)["active_queues"]}
 
 
 def tasks_of(flower: str, login: str) -> set[tuple[str, str]]:
-    """The tasks that Flower names, with their states."""
-    with urllib.request.urlopen(asked(f"{flower}/api/tasks", login), timeout=10) as answer:
+    """Return the tasks that Flower names, with their states."""
+    with urllib.request.urlopen(get(f"{flower}/api/tasks", login), timeout=10) as answer:
         return {(task["name"], task["state"]) for task in json.load(answer).values()}
 
 
@@ -91,7 +92,7 @@ def test_flower_knows_the_queues_also_where_it_starts_before_any_worker(
 
 
 def parts_of(everybody: list[Running]) -> dict[str, int]:
-    """How many processes there are of each part."""
+    """Return the number of processes of each part."""
     commands = [" ".join(process.cmdline()) for process in everybody]
     return {part: sum(part in command for command in commands) for part in PARTS}
 
@@ -106,7 +107,8 @@ def test_everything_answers_and_kill_9_leaves_no_process(up: tuple[subprocess.Po
     assert eventually(lambda: ("kairos.sweep", "SUCCESS") in tasks_of(addresses["Flower"], login), 60)
     everybody = family_of(process.pid)
     assert all(parts_of(everybody).values()), parts_of(everybody)
-    assert not [one for one in everybody if login.split(":")[1] in " ".join(one.cmdline())]
+    password = login.split(":")[1]
+    assert not [process for process in everybody if password in " ".join(process.cmdline())]
     process.kill()
     process.wait()
     assert eventually(lambda: not running(everybody)), running(everybody)
@@ -129,7 +131,7 @@ def test_the_dead_come_back_and_ctrl_c_stops_everything(up: tuple[subprocess.Pop
 
 
 def status_or_none(url: str) -> int | None:
-    """The status of a GET, None while nobody listens."""
+    """Return the status of a GET, None while nobody listens."""
     try:
         return status(url)
     except OSError:

@@ -1,4 +1,4 @@
-"""Where the recorded people are: beside the clone, in a folder that not everybody has."""
+"""The file of the recorded pilot study: it lies beside the clone, in a folder that not everybody has."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A pretended service behind the client's methods: right, but for what a test overrides."""
+"""A pretended service behind the client's methods; it answers correctly unless a test overrides one."""
 
 from datetime import UTC, datetime
 from itertools import count
@@ -13,11 +13,11 @@ SEED = 2**51  # / 2**53 = 0.25
 
 
 class Pretended(Client):
-    """Answers everything from memory with act_prob 0.5 under policy 0; ingests and learns at once."""
+    """A client that answers from memory: act_prob 0.5 under policy 0, and every window ingested at once."""
 
     def __init__(self, people: list[Person]) -> None:
         super().__init__("http://127.0.0.1:9", "pretended", "app", "password")
-        self.known = {person.enrolment.user_id: Played(person) for person in people}
+        self.played = {person.enrolment.user_id: Played(person) for person in people}
         self.enrolled: set[str] = set()
         self.numbers = count(1)
 
@@ -25,7 +25,7 @@ class Pretended(Client):
         self.enrolled.add(enrolment.user_id)
 
     def actions(self, user_id: str, index: int, time: datetime, survey: Survey) -> Decision:
-        played = self.known[user_id]
+        played = self.played[user_id]
         if index not in played.decisions:
             played.surveys[index] = survey
             played.decisions[index] = self.decide(played, index, time)
@@ -37,7 +37,7 @@ class Pretended(Client):
         return Decision(next(self.numbers), 1, SEED, 0.5, 0, index, now, tuple(map(float, state)), "F0")
 
     def end_decision_window(self, user_id: str, index: int) -> EndedWindow:
-        jobs = self.known[user_id].jobs
+        jobs = self.played[user_id].jobs
         jobs.setdefault(index, next(self.numbers))
         return EndedWindow(index, jobs[index], f"/jobs/{jobs[index]}")
 
@@ -48,7 +48,7 @@ class Pretended(Client):
         return Job(job_id, "ingest", "done", 1, None, None)
 
     def study(self) -> StudyReport:
-        everybody = list(self.known.values())
+        everybody = list(self.played.values())
         rows = sum(played.rows() for played in everybody)
         return StudyReport(
             study="pretended",
@@ -70,5 +70,5 @@ class Pretended(Client):
 
 
 def refusal() -> ApiError:
-    """A refusal as the service words it."""
+    """Return a refusal as the service words it."""
     return ApiError("POST /actions", 409, 212, "no")

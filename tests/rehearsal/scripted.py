@@ -1,4 +1,4 @@
-"""A real HTTP server that gives the answers it was told to, in order, and remembers what it was asked."""
+"""A real HTTP server that gives a list of answers in order and remembers the requests."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer; `status` None closes the connection without a word."""
+    """An answer to give; with `status` None the connection is closed without one."""
 
     status: int | None
     body: Any = None
@@ -19,8 +19,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked."""
+class Request:
+    """A request that was received; `body` is its JSON."""
 
     method: str
     path: str
@@ -29,22 +29,22 @@ class Asked:
 
 
 class Script:
-    """The answers still to give, and the requests so far. The last answer is given for ever."""
+    """The answers still to give and the requests so far. The last answer is repeated for ever."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
         self.lock = threading.Lock()
 
-    def next(self, asked: Asked) -> Answer:
-        """The answer to the next request."""
+    def next(self, request: Request) -> Answer:
+        """Remember a request and return the answer to it."""
         with self.lock:
-            self.asked.append(asked)
+            self.requests.append(request)
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     @contextmanager
     def served(self) -> Iterator[str]:
-        """Serve while the block runs; gives the URL."""
+        """Serve while the `with` block runs, and yield the URL."""
         script = self
 
         class Handler(_Handler):
@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        answer = self.script.next(Asked(self.command, self.path, token, json.loads(raw) if raw else None))
+        answer = self.script.next(Request(self.command, self.path, token, json.loads(raw) if raw else None))
         if answer.status is None:
             self.close_connection = True
             return
@@ -86,4 +86,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep the test output clean."""
+        """Log nothing, to keep the test output clean."""

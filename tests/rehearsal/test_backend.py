@@ -1,4 +1,4 @@
-"""POST /ema_study over real HTTP."""
+"""The back end's POST /ema_study over real HTTP."""
 
 import contextlib
 import time
@@ -154,40 +154,48 @@ def test_other_routes_and_large_bodies_are_refused(url: str) -> None:
 
 
 class Recording(Backend):
-    """A back end that knows how each of its calls was to fail, in their order."""
+    """A back end that keeps the kind of failure of each of its calls, in their order."""
 
     def __init__(self, faults: Faults) -> None:
         super().__init__("secret", faults)
-        self.told: list[str | None] = []
+        self.issued: list[str | None] = []
 
     def next_fault(self) -> str | None:
-        self.told.append(super().next_fault())
-        return self.told[-1]
+        self.issued.append(super().next_fault())
+        return self.issued[-1]
 
 
-def ends(backend: Recording, calls: int) -> dict[str | None, Counter[str | tuple[int, str]]]:
-    """How so many calls, one after the other, came out, by the way in which they were to fail."""
+def outcomes_of(backend: Recording, calls: int) -> dict[str | None, Counter[str | tuple[int, str]]]:
+    """Make `calls` calls, one after the other, and count their outcomes by the kind of failure."""
     backend.enrol("p-1")
-    found: dict[str | None, Counter[str | tuple[int, str]]] = {}
+    outcomes: dict[str | None, Counter[str | tuple[int, str]]] = {}
     with EmaServer(backend, 0) as server:
         url = f"http://127.0.0.1:{server.server_port}/ema_study"
         for _ in range(calls):
             began = time.monotonic()
-            end = _end_of(url)
-            assert backend.told[-1] != "late" or time.monotonic() - began >= backend.faults.late
-            found.setdefault(backend.told[-1], Counter())[end] += 1
-    assert backend.calls == calls == len(backend.told)
-    return found
+            outcome: str | tuple[int, str]
+            try:
+                answer = requests.post(url, json=query(AT, AT), headers=TOKEN, timeout=60)
+                outcome = answer.status_code, answer.json()["status"]
+            except requests.JSONDecodeError:
+                outcome = "not JSON"
+            except requests.ConnectionError as error:
+                reset = "ConnectionResetError" in str(error)
+                outcome = "ConnectionResetError" if reset else "ConnectionError"
+            assert backend.issued[-1] != "late" or time.monotonic() - began >= backend.faults.late
+            outcomes.setdefault(backend.issued[-1], Counter())[outcome] += 1
+    assert backend.calls == calls == len(backend.issued)
+    return outcomes
 
 
 def test_a_settable_share_of_calls_fails_in_each_of_the_three_ways() -> None:
     backend = Recording(Faults(share=0.5, late=0.2, seed=3))
-    found = ends(backend, 60)
-    good = found[None].total()
+    outcomes = outcomes_of(backend, 60)
+    good = outcomes[None].total()
     assert 15 < good < 45
     assert backend.failed_on_purpose == 60 - good
-    assert set(found.pop("closed")) <= BROKEN_OFF
-    assert {fault: set(seen) for fault, seen in found.items()} == {
+    assert set(outcomes.pop("closed")) <= BROKEN_OFF
+    assert {fault: set(counts) for fault, counts in outcomes.items()} == {
         None: {(200, "success")},
         "late": {(200, "success")},
         "error": {(500, "fail")},
@@ -195,27 +203,17 @@ def test_a_settable_share_of_calls_fails_in_each_of_the_three_ways() -> None:
 
 
 def test_it_can_also_break_off_send_no_json_and_say_fail() -> None:
-    found = ends(Recording(Faults(share=1.0, late=0.0, seed=3, kinds=MORE_FAULTS)), 80)
-    closed, reset = found.pop("closed"), found.pop("reset")
+    outcomes = outcomes_of(Recording(Faults(share=1.0, late=0.0, seed=3, kinds=MORE_FAULTS)), 80)
+    closed, reset = outcomes.pop("closed"), outcomes.pop("reset")
     assert set(closed) | set(reset) <= BROKEN_OFF
     assert closed["ConnectionError"] > 0
     assert reset["ConnectionResetError"] > 0
-    assert {fault: set(seen) for fault, seen in found.items()} == {
+    assert {fault: set(counts) for fault, counts in outcomes.items()} == {
         "late": {(200, "success")},
         "error": {(500, "fail")},
         "fail": {(200, "fail")},
         "not JSON": {"not JSON"},
     }
-
-
-def _end_of(url: str) -> str | tuple[int, str]:
-    try:
-        answer = requests.post(url, json=query(AT, AT), headers=TOKEN, timeout=60)
-        return answer.status_code, answer.json()["status"]
-    except requests.JSONDecodeError:
-        return "not JSON"
-    except requests.ConnectionError as error:
-        return "ConnectionResetError" if "ConnectionResetError" in str(error) else "ConnectionError"
 
 
 def test_a_caller_that_hangs_up_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
@@ -230,4 +228,4 @@ def test_a_caller_that_hangs_up_is_no_error(capfd: pytest.CaptureFixture[str]) -
 
 
 def test_no_call_fails_unless_told_to() -> None:
-    assert ends(Recording(Faults()), 50) == {None: {(200, "success"): 50}}
+    assert outcomes_of(Recording(Faults()), 50) == {None: {(200, "success"): 50}}

@@ -1,4 +1,4 @@
-"""Every check must see what it is there to see: each is shown an answer that was tampered with."""
+"""Each check catches the fault that it is there for: it is shown an answer with that fault."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -22,17 +22,17 @@ HONEST = Decision(9, 0, HALF, 0.5, 4, 3, AT, (0.0, 0.0, 1.0), "F0")
 
 
 def played() -> Played:
-    found = Played(PERSON)
-    found.surveys = {1: NOTHING, 2: NOTHING, 3: USED}
-    found.decisions = {1: replace(HONEST, rid=7, policy_id=2), 2: replace(HONEST, rid=8, policy_id=4)}
-    return found
+    played = Played(PERSON)
+    played.surveys = {1: NOTHING, 2: NOTHING, 3: USED}
+    played.decisions = {1: replace(HONEST, rid=7, policy_id=2), 2: replace(HONEST, rid=8, policy_id=4)}
+    return played
 
 
 def failed(decision: Decision) -> set[str]:
     ledger, rids = Ledger(), Distinct()
     rids.new(8)
     check_decision(ledger, rids, played(), POINT, decision)
-    assert ledger.made.total() == 8
+    assert ledger.counts.total() == 8
     return set(ledger.failed)
 
 
@@ -88,23 +88,23 @@ def test_state(surveys: dict[int, Survey], evening: bool, state: tuple[int, ...]
 
 
 def test_rows_need_the_next_decision_and_a_state() -> None:
-    found = Played(PERSON)
-    found.decisions = dict.fromkeys((1, 2, 3, 6, 7), HONEST)
-    assert found.rows() == 3
-    found.decisions[6] = replace(HONEST, state=None)
-    assert found.rows() == 2
+    played = Played(PERSON)
+    played.decisions = dict.fromkeys((1, 2, 3, 6, 7), HONEST)
+    assert played.rows() == 3
+    played.decisions[6] = replace(HONEST, state=None)
+    assert played.rows() == 2
 
 
 def test_only_decisions_of_policy_0_are_held_against_it() -> None:
     prior = Policy(0, 0, {"001": 0.5, "000": 0.4})
-    for decision, held in [
+    for decision, passed in [
         (replace(HONEST, policy_id=0), True),
         (replace(HONEST, policy_id=0, act_prob=0.5001), False),
         (replace(HONEST, policy_id=1, act_prob=0.5001), True),
     ]:
         ledger = Ledger()
         check_prior(ledger, [decision], prior)
-        assert ledger.held is held
+        assert ledger.passed is passed
 
 
 def test_z_is_the_distance_in_standard_deviations() -> None:
@@ -118,6 +118,6 @@ def test_the_ledger_keeps_counts_and_the_first_examples() -> None:
     for number in range(5):
         ledger.equal("numbers", number, 0)
     ledger.check("others", True)
-    assert not ledger.held
-    assert (ledger.made["numbers"], ledger.failed["numbers"]) == (5, 4)
+    assert not ledger.passed
+    assert (ledger.counts["numbers"], ledger.failed["numbers"]) == (5, 4)
     assert ledger.examples == {"numbers": [f"{n} is reported, 0 is expected" for n in (1, 2, 3)]}

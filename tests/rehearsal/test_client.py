@@ -1,4 +1,4 @@
-"""The client against a server that misbehaves in the ways a service does while it is down or restarted."""
+"""The client at a server that misbehaves as a service does while it is down or restarted."""
 
 import base64
 import itertools
@@ -12,7 +12,7 @@ import pytest
 
 from rehearsal.client import ApiError, Client, Unreachable
 from rehearsal.contract import Survey
-from tests.rehearsal.scripted import Answer, Asked, Script
+from tests.rehearsal.scripted import Answer, Request, Script
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=timezone(timedelta(hours=1)))
 SURVEY = Survey(finished_ema=False, app_use_flag=True)
@@ -49,7 +49,7 @@ def test_a_decision_is_asked_for_with_its_index_and_read_with_its_types() -> Non
     script = Script(token("a"), DECIDED)
     with script.served() as url:
         decision = client(url).actions("p", 3, NOON, SURVEY)
-    assert script.asked[1].body == {
+    assert script.requests[1].body == {
         "user_id": "p",
         "decision_index": 3,
         "decision_time": "2026-03-02T12:00:00+01:00",
@@ -67,9 +67,9 @@ def test_a_call_is_sent_again_unchanged_while_the_service_is_away(trouble: Answe
     script = Script(token("a"), trouble, trouble, DECIDED)
     with script.served() as url:
         client(url).actions("p", 3, NOON, SURVEY)
-    first, *others = script.asked[1:]
-    assert len(others) == 2
-    assert all(other == first for other in others)
+    first, *repeats = script.requests[1:]
+    assert len(repeats) == 2
+    assert all(repeat == first for repeat in repeats)
 
 
 def test_the_wait_that_the_service_asks_for_is_kept() -> None:
@@ -99,28 +99,33 @@ def test_a_refusal_is_not_repeated(status: int, code: int) -> None:
     with script.served() as url, pytest.raises(ApiError) as caught:
         client(url).actions("p", 3, NOON, SURVEY)
     assert (caught.value.status, caught.value.code) == (status, code)
-    assert len(script.asked) == 2
+    assert len(script.requests) == 2
 
 
 def test_a_refused_token_is_renewed_once() -> None:
     script = Script(token("old"), refused(401, 2), token("new"), DECIDED)
     with script.served() as url:
         client(url).actions("p", 3, NOON, SURVEY)
-    assert [asked.path for asked in script.asked] == ["/auth/login", "/actions", "/auth/login", "/actions"]
-    assert script.asked[1].token.startswith("old.")
-    assert script.asked[3].token.startswith("new.")
+    assert [request.path for request in script.requests] == [
+        "/auth/login",
+        "/actions",
+        "/auth/login",
+        "/actions",
+    ]
+    assert script.requests[1].token.startswith("old.")
+    assert script.requests[3].token.startswith("new.")
 
 
 class SlowLogin(Script):
-    """A service that answers a login when it is told to."""
+    """A service that answers a login only after `may_answer` is set."""
 
     def __init__(self, *answers: Answer) -> None:
         super().__init__(*answers)
         self.may_answer = Event()
 
-    def next(self, asked: Asked) -> Answer:
-        answer = super().next(asked)
-        if asked.path == "/auth/login":
+    def next(self, request: Request) -> Answer:
+        answer = super().next(request)
+        if request.path == "/auth/login":
             self.may_answer.wait()
         return answer
 
@@ -129,22 +134,22 @@ def test_a_thread_waits_for_the_login_of_another_no_longer_than_its_patience() -
     script = SlowLogin(token("a"), DECIDED)
     with script.served() as url, ThreadPoolExecutor(6) as pool:
         calling = client(url, patience=0.2)
-        asked = [pool.submit(calling.actions, "p", 3, NOON, SURVEY) for _ in range(6)]
-        first = list(itertools.islice(as_completed(asked), 5))
+        calls = [pool.submit(calling.actions, "p", 3, NOON, SURVEY) for _ in range(6)]
+        first = list(itertools.islice(as_completed(calls), 5))
         script.may_answer.set()
-        assert all(isinstance(one.exception(), Unreachable) for one in first)
-        (last,) = set(asked) - set(first)
+        assert all(isinstance(call.exception(), Unreachable) for call in first)
+        (last,) = set(calls) - set(first)
         assert last.result().rid == 7
-    assert [asked.path for asked in script.asked] == ["/auth/login", "/actions"]
+    assert [request.path for request in script.requests] == ["/auth/login", "/actions"]
 
 
 def test_threads_without_a_token_log_in_once() -> None:
     script = Script(token("a"), DECIDED)
     with script.served() as url, ThreadPoolExecutor(6) as pool:
         calling = client(url)
-        for one in [pool.submit(calling.actions, "p", 3, NOON, SURVEY) for _ in range(6)]:
-            assert one.result().rid == 7
-    assert [asked.path for asked in script.asked].count("/auth/login") == 1
+        for call in [pool.submit(calling.actions, "p", 3, NOON, SURVEY) for _ in range(6)]:
+            assert call.result().rid == 7
+    assert [request.path for request in script.requests].count("/auth/login") == 1
 
 
 def test_a_registration_whose_answer_was_lost_logs_in() -> None:
@@ -153,7 +158,7 @@ def test_a_registration_whose_answer_was_lost_logs_in() -> None:
         calling = client(url)
         calling.register_client()
         calling.actions("p", 3, NOON, SURVEY)
-    assert [asked.path for asked in script.asked] == [
+    assert [request.path for request in script.requests] == [
         *["/auth/register"] * 2,
         "/auth/login",
         "/actions",
@@ -166,14 +171,14 @@ def test_the_name_of_somebody_else_is_taken_with_and_without_a_repeat() -> None:
         with script.served() as url, pytest.raises(ApiError) as caught:
             client(url).register_client()
         assert (caught.value.status, caught.value.code) == (409, 6)
-        assert len(script.asked) == 1 + 2 * len(before)
+        assert len(script.requests) == 1 + 2 * len(before)
 
 
 def test_a_second_refusal_of_the_token_is_an_error() -> None:
     script = Script(token("old"), refused(401, 2), token("new"), refused(401, 2), DECIDED)
     with script.served() as url, pytest.raises(ApiError, match="401"):
         client(url).actions("p", 3, NOON, SURVEY)
-    assert len(script.asked) == 4
+    assert len(script.requests) == 4
 
 
 def test_a_token_is_renewed_before_it_expires() -> None:
@@ -183,7 +188,12 @@ def test_a_token_is_renewed_before_it_expires() -> None:
         calling.actions("p", 3, NOON, SURVEY)
         time.sleep(0.5)
         calling.actions("p", 3, NOON, SURVEY)
-    assert [asked.path for asked in script.asked] == ["/auth/login", "/actions", "/auth/login", "/actions"]
+    assert [request.path for request in script.requests] == [
+        "/auth/login",
+        "/actions",
+        "/auth/login",
+        "/actions",
+    ]
 
 
 @pytest.mark.parametrize(

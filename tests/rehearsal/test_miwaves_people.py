@@ -1,4 +1,4 @@
-"""Made-up people."""
+"""The synthetic people of a MiWaves study."""
 
 from collections import Counter
 from datetime import timedelta

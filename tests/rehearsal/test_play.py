@@ -1,4 +1,4 @@
-"""The play against a pretended service: right as it is, and wrong in one way at a time."""
+"""The play against a pretended service: a correct one, and some that each make one mistake."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -21,20 +21,20 @@ REPEATED_END = "a repeat of /end_decision_window gets the same job"
 
 
 def play(service: Pretended, people: list[Person] = PEOPLE) -> Rehearsal:
-    """The whole play up to the report's checks."""
-    found = Rehearsal(service, Backend(None), people, threads=4, seed=1)
-    found.enrol()
-    found.walk(lambda _more: None)
-    check_report(found.ledger, found.settle(patience=0.1), found.expected())
-    return found
+    """Play the whole rehearsal up to the checks of the report."""
+    rehearsal = Rehearsal(service, Backend(None), people, threads=4, seed=1)
+    rehearsal.enrol()
+    rehearsal.walk(lambda _more: None)
+    check_report(rehearsal.ledger, rehearsal.settle(patience=0.1), rehearsal.expected())
+    return rehearsal
 
 
 def test_an_honest_service_passes_every_check() -> None:
-    found = play(Pretended(PEOPLE))
-    assert found.ledger.held
-    assert found.ledger.made[ANSWERED] == 8 * (1 + 2 * POINTS)
-    assert found.ledger.made["rid is new"] == 8 * POINTS
-    assert all(found.ledger.made[name] > 3 for name in (REPEATED_DECISION, REPEATED_END))
+    rehearsal = play(Pretended(PEOPLE))
+    assert rehearsal.ledger.passed
+    assert rehearsal.ledger.counts[ANSWERED] == 8 * (1 + 2 * POINTS)
+    assert rehearsal.ledger.counts["rid is new"] == 8 * POINTS
+    assert all(rehearsal.ledger.counts[name] > 3 for name in (REPEATED_DECISION, REPEATED_END))
 
 
 def test_expected_counts() -> None:
@@ -58,41 +58,41 @@ def test_a_time_of_day_that_the_index_denies_is_expected_as_a_discrepancy() -> N
 
 
 def test_the_back_end_has_what_was_played() -> None:
-    found = play(Pretended(PEOPLE))
-    for played in found.played:
+    rehearsal = play(Pretended(PEOPLE))
+    for played in rehearsal.played:
         span = {"start_time": "2020-01-01T00:00:00+00:00", "end_time": "2100-01-01T00:00:00+00:00"}
-        _, answer = found.backend.answer({"user_id": played.person.enrolment.user_id} | span)
+        _, answer = rehearsal.backend.answer({"user_id": played.person.enrolment.user_id} | span)
         rids = {item["rid"] for item in answer["ema_data"].values()}
         assert rids == {decision.rid for decision in played.decisions.values()}
 
 
 class DrawsAgain(Pretended):
-    """Randomises a repeat once more."""
+    """A service that randomises a repeat once more."""
 
     def actions(self, user_id: str, index: int, time: datetime, survey: Survey) -> Decision:
-        played = self.known[user_id]
+        played = self.played[user_id]
         played.surveys[index] = survey
         played.decisions[index] = self.decide(played, index, time)
         return played.decisions[index]
 
 
 class ForgetsJobs(Pretended):
-    """Makes a new job at each repeat."""
+    """A service that makes a new job at each repeat."""
 
     def end_decision_window(self, user_id: str, index: int) -> EndedWindow:
-        self.known[user_id].jobs.pop(index, None)
+        self.played[user_id].jobs.pop(index, None)
         return super().end_decision_window(user_id, index)
 
 
 class SameJob(Pretended):
-    """Gives all windows of a participant one job."""
+    """A service that gives all windows of a participant the same job."""
 
     def end_decision_window(self, user_id: str, index: int) -> EndedWindow:
         return replace(super().end_decision_window(user_id, index), job_id=5)
 
 
 class ForgetsState(Pretended):
-    """Takes every point for a morning without any survey."""
+    """A service that takes every point for a morning without any survey."""
 
     def decide(self, played: Played, index: int, time: datetime) -> Decision:
         return replace(super().decide(played, index, time), state=(0.0, 0.0, 0.0))
@@ -112,7 +112,7 @@ def test_a_dishonest_service_is_caught(service: type[Pretended], names: set[str]
 
 
 class Refuses(Pretended):
-    """Refuses point 5 of the third participant."""
+    """A service that refuses point 5 of the third participant."""
 
     def actions(self, user_id: str, index: int, time: datetime, survey: Survey) -> Decision:
         if (user_id, index) == ("synthetic-003", 5):
@@ -121,10 +121,10 @@ class Refuses(Pretended):
 
 
 def test_a_refusal_is_a_failed_check_and_the_others_go_on() -> None:
-    found = play(Refuses(PEOPLE))
-    assert set(found.ledger.failed) == {ANSWERED}
-    assert found.ledger.failed[ANSWERED] == 1
-    assert sorted({len(played.decisions) for played in found.played}) == [4, POINTS]
+    rehearsal = play(Refuses(PEOPLE))
+    assert set(rehearsal.ledger.failed) == {ANSWERED}
+    assert rehearsal.ledger.failed[ANSWERED] == 1
+    assert sorted({len(played.decisions) for played in rehearsal.played}) == [4, POINTS]
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_a_refusal_is_a_failed_check_and_the_others_go_on() -> None:
     ],
 )
 def test_a_wrong_count_in_the_report_is_caught(change: dict[str, Any], name: str) -> None:
-    found = play(Pretended(PEOPLE))
-    check_report(found.ledger, replace(found.client.study(), **change), found.expected())
-    assert name in found.ledger.failed
+    rehearsal = play(Pretended(PEOPLE))
+    check_report(rehearsal.ledger, replace(rehearsal.client.study(), **change), rehearsal.expected())
+    assert name in rehearsal.ledger.failed
 
 
 @pytest.mark.parametrize(
@@ -161,22 +161,22 @@ def test_a_wrong_count_in_the_report_is_caught(change: dict[str, Any], name: str
     ],
 )
 def test_nothing_is_settled_before_all_is_ingested_and_learnt(change: dict[str, Any]) -> None:
-    found = play(Pretended(PEOPLE))
-    report, expected = found.client.study(), found.expected()
+    rehearsal = play(Pretended(PEOPLE))
+    report, expected = rehearsal.client.study(), rehearsal.expected()
     assert is_settled(report, expected)
     assert not is_settled(replace(report, **change), expected)
 
 
 class LosesWindows(Pretended):
-    """Never ingests the windows of point 7."""
+    """A service that never ingests the windows of point 7."""
 
     def study(self) -> StudyReport:
-        lost = sum(7 in played.jobs for played in self.known.values())
+        lost = sum(7 in played.jobs for played in self.played.values())
         report = super().study()
         return replace(report, windows={"ingested": report.windows["ingested"] - lost, "ended": lost})
 
     def job(self, job_id: int) -> Job:
-        lost = any(played.jobs.get(7) == job_id for played in self.known.values())
+        lost = any(played.jobs.get(7) == job_id for played in self.played.values())
         return (
             replace(super().job(job_id), state="queued", reason="no answer") if lost else super().job(job_id)
         )
@@ -184,16 +184,16 @@ class LosesWindows(Pretended):
 
 def test_windows_that_are_never_ingested_are_named_after_the_patience() -> None:
     service = LosesWindows(PEOPLE)
-    found = play(service)
-    assert {"windows ingested", "windows waiting or failed"} == set(found.ledger.failed)
-    assert found.not_ingested() == [
-        f"synthetic-{n:03} window 7: job {service.known[f'synthetic-{n:03}'].jobs[7]} queued, no answer"
+    rehearsal = play(service)
+    assert {"windows ingested", "windows waiting or failed"} == set(rehearsal.ledger.failed)
+    assert rehearsal.not_ingested() == [
+        f"synthetic-{n:03} window 7: job {service.played[f'synthetic-{n:03}'].jobs[7]} queued, no answer"
         for n in range(1, 9)
     ]
 
 
 class Refits(Pretended):
-    """Has every job in the state that a test sets."""
+    """A service whose jobs are in the state that a test sets."""
 
     state = "done"
 
@@ -201,10 +201,10 @@ class Refits(Pretended):
         return replace(super().job(job_id), state=self.state)
 
 
-@pytest.mark.parametrize(("state", "held"), [("done", True), ("failed", False), ("running", False)])
-def test_a_refit_on_request_must_be_done_in_time(state: str, held: bool) -> None:
+@pytest.mark.parametrize(("state", "passed"), [("done", True), ("failed", False), ("running", False)])
+def test_a_refit_on_request_must_be_done_in_time(state: str, passed: bool) -> None:
     service = Refits(PEOPLE)
     service.state = state
-    found = Rehearsal(service, Backend(None), PEOPLE, threads=1, seed=1)
-    found.refit(patience=0.1)
-    assert found.ledger.held is held
+    rehearsal = Rehearsal(service, Backend(None), PEOPLE, threads=1, seed=1)
+    rehearsal.refit(patience=0.1)
+    assert rehearsal.ledger.passed is passed

@@ -1,4 +1,4 @@
-"""How far the rehearsal says it is."""
+"""The progress of the rehearsal, on a terminal and in a file."""
 
 import io
 import sys
@@ -9,7 +9,7 @@ from rehearsal.progress import progress
 
 
 class Terminal(io.StringIO):
-    """Takes itself for a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Real people out of a CSV."""
+"""Recorded people, read from a CSV file."""
 
 from datetime import datetime
 from pathlib import Path
@@ -15,14 +15,14 @@ MORNING = "b,{index},2026-03-0{day} 07:30:00,0,{seconds},{app},1\n"
 GOOD = "b,1,2026-03-02 07:30:00,0,130.0,1,1\n"
 
 
-def written(folder: Path, *lines: str, header: str = HEADER) -> Path:
+def write(folder: Path, *lines: str, header: str = HEADER) -> Path:
     file = folder / "people.csv"
     file.write_text(header + "".join(lines), encoding="utf-8")
     return file
 
 
 def played(folder: Path, *lines: str) -> list[Person]:
-    return recorded_people.people(written(folder, *lines))
+    return recorded_people.people(write(folder, *lines))
 
 
 def test_answers_at_the_next_point_are_those_of_the_row(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_answers_at_the_next_point_are_those_of_the_row(tmp_path: Path) -> None:
 
 
 def test_long_brushing_is_cut_at_three_minutes(tmp_path: Path) -> None:
-    (row,) = recorded_people.read(written(tmp_path, "b,1,2026-03-02,0,180.5,1,1\n"))
+    (row,) = recorded_people.read_rows(write(tmp_path, "b,1,2026-03-02,0,180.5,1,1\n"))
     assert row.brushing_seconds == 180
 
 
@@ -63,8 +63,8 @@ def test_nothing_is_known_before_a_late_start_and_after_a_gap(tmp_path: Path) ->
 def test_rows_are_sorted_by_person_and_index(tmp_path: Path) -> None:
     lines = ["b,2,2026-03-02,1,0,0,1\n", "a,10,2026-03-06,1,0,0,1\n", "a,9,2026-03-06,0,0,0,1\n", GOOD]
     people = played(tmp_path, *lines)
-    found = {p.enrolment.user_id: [point.decision_index for point in p.points] for p in people}
-    assert found == {"a": [9, 10], "b": [1, 2]}
+    indices = {p.enrolment.user_id: [point.decision_index for point in p.points] for p in people}
+    assert indices == {"a": [9, 10], "b": [1, 2]}
 
 
 def test_the_day_is_the_recorded_one_and_the_half_of_it_that_of_evening(tmp_path: Path) -> None:
@@ -102,12 +102,12 @@ def test_the_day_is_the_recorded_one_and_the_half_of_it_that_of_evening(tmp_path
 )
 def test_a_wrong_value_is_named_with_its_line(tmp_path: Path, line: str, named: str) -> None:
     with pytest.raises(recorded_people.FileError, match=rf"people\.csv, line 3: {named} cannot be"):
-        recorded_people.people(written(tmp_path, GOOD.replace("b,1", "a,1"), line))
+        recorded_people.people(write(tmp_path, GOOD.replace("b,1", "a,1"), line))
 
 
 @pytest.mark.parametrize("column", recorded_people.COLUMNS)
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
-    file = written(tmp_path, GOOD, header=HEADER.replace(column, "other"))
+    file = write(tmp_path, GOOD, header=HEADER.replace(column, "other"))
     with pytest.raises(recorded_people.FileError, match=f"lacks the column {column}"):
         recorded_people.people(file)
 

@@ -1,4 +1,4 @@
-"""The summary's figures."""
+"""The figures of the summary."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

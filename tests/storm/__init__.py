@@ -1,1 +1,1 @@
-"""The service while its processes are killed: nothing lost, nothing doubled."""
+"""The storms: the service under duplicated calls and killed processes loses nothing and doubles nothing."""

@@ -1,4 +1,4 @@
-"""Two runs against each other, and a policy against a serial fit of the stored decisions."""
+"""The comparison of two runs, and of a policy with a serial fit of the stored decisions."""
 
 import math
 from collections.abc import Iterator
@@ -19,52 +19,35 @@ COLUMNS = (
 )
 
 
-def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
-    """Where two nested values differ; numbers by more than 1e-9."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted(one.keys() | other.keys(), key=str):
-            yield from differences(one.get(key), other.get(key), f"{where} {key}")
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for place, (mine, yours) in enumerate(zip(one, other, strict=True)):
-            yield from differences(mine, yours, f"{where} [{place}]")
-    elif not _equal(one, other):
-        yield f"{where}: {one} and {other}"
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    return bool(one == other)
+def differences(left: Any, right: Any, path: str = "") -> Iterator[str]:
+    """Yield a line for each place at which two nested values differ; floats differ from 1e-9 on."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        for key in sorted(left.keys() | right.keys(), key=str):
+            yield from differences(left.get(key), right.get(key), f"{path} {key}")
+    elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        for place, (a, b) in enumerate(zip(left, right, strict=True)):
+            yield from differences(a, b, f"{path} [{place}]")
+    elif isinstance(left, float) and isinstance(right, float):
+        if not math.isclose(left, right, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            yield f"{path}: {left} and {right}"
+    elif left != right:
+        yield f"{path}: {left} and {right}"
 
 
 def numbers(value: Any) -> int:
-    """How many single values there are in a nested one."""
+    """Return the number of single values in a nested one."""
     if isinstance(value, dict):
         return sum(map(numbers, value.values()))
     return sum(map(numbers, value)) if isinstance(value, list) else 1
 
 
 def refitted(database_url: str, study: str) -> dict[str, Any]:
-    """The policy and the blocks that one serial fit makes of the stored decisions, as tables have them."""
-    (found,) = stored.read(database_url, stored.STUDY, study)
-    made = protocol.load(found["document"])
+    """Fit the stored decisions serially and return the policy and blocks in the form of their tables."""
+    (row_of_study,) = stored.read(database_url, stored.STUDY, study)
+    study_protocol = protocol.load(row_of_study["document"])
     decisions = stored.read(database_url, stored.DECISIONS, study)
-    points, members = _points(decisions, len(made.design.state_names))
-    fitted = learner.fit(made, join(points, made.schedule.outcome_lag), len(members))
-    return _as_stored(fitted, members)
-
-
-def serving(database_url: str, study: str) -> dict[str, Any]:
-    """The policy that serves, in the same form."""
-    (policy,) = (row for row in stored.read(database_url, stored.POLICIES, study) if row["serves"])
-    blocks = stored.read(database_url, stored.BLOCKS, study)
-    found = {name: policy[name] for name in COLUMNS}
-    return found | {"blocks": {row["participant_id"]: [row["mean"], row["covariance"]] for row in blocks}}
-
-
-def _points(decisions: list[stored.Row], variables: int) -> tuple[Points, list[int]]:
     ids, codes = np.unique([row["participant_id"] for row in decisions], return_inverse=True)
-    unknown = [math.nan] * variables
+    unknown = [math.nan] * len(study_protocol.design.state_names)
     points = Points(
         codes.astype(np.int64),
         np.array([row["decision_index"] for row in decisions]),
@@ -72,12 +55,24 @@ def _points(decisions: list[stored.Row], variables: int) -> tuple[Points, list[i
         np.array([row["act_prob"] for row in decisions]),
         np.array([row["action"] for row in decisions]),
         np.array([math.nan if row["reward"] is None else row["reward"] for row in decisions]),
+        # F4 draws without a policy: such a decision is no learning row
         np.array([row["state"] is not None and row["fallback_level"] != "F4" for row in decisions]),
     )
-    return points, ids.tolist()
+    members = ids.tolist()
+    rows = join(points, study_protocol.schedule.outcome_lag)
+    return _as_stored(learner.fit(study_protocol, rows, len(members)), members)
+
+
+def serving(database_url: str, study: str) -> dict[str, Any]:
+    """Return the policy that serves and its blocks, in the form of their tables."""
+    (policy,) = (row for row in stored.read(database_url, stored.POLICIES, study) if row["serves"])
+    blocks = stored.read(database_url, stored.BLOCKS, study)
+    values = {name: policy[name] for name in COLUMNS}
+    return values | {"blocks": {row["participant_id"]: [row["mean"], row["covariance"]] for row in blocks}}
 
 
 def _as_stored(fitted: Fit, members: list[int]) -> dict[str, Any]:
+    """Return a fit in the form of the tables; `members` are the participants' ids."""
     values = (
         [member for member, count in zip(members, fitted.counts, strict=True) if count],
         fitted.rows,

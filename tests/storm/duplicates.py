@@ -1,9 +1,9 @@
-"""A storm of duplicates: every call several times at once and again later, some of them given up half-way.
+"""A storm of duplicates: every call is sent several times at once and again later, and some are abandoned.
 
     python -m tests.storm.duplicates --calls 100000
 
 plays it against a stack of its own and exits with 1 where anything was decided twice, answered differently or
-lost. Each participant passes their points in order; what belongs to one point is sent at once.
+lost. Each participant passes their points in order; the calls about a point are sent at once.
 """
 
 import argparse
@@ -18,10 +18,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
@@ -29,29 +27,28 @@ from local.embedded import Embedded
 from local.ports import free_port
 from local.stack import Stack, environment
 from rehearsal.backend import Backend, EmaServer
-from tests.storm.duplicate_calls import POINTS, Call, Person
+from tests.storm.duplicate_calls import POINTS, TRIES, Call, Person, Wire
 from tests.support import remote
 
-CALLS_OF_A_POINT = 16  # about
-LOST = 0.1  # of the calls that may be repeated at any time are given up before their answer
-TRIES = 200
-SECONDS = 30.0
-PASSING = {(503, 907), (404, 203), (404, 300), (409, 301), (409, 302)}  # away, or not enrolled or decided yet
+CALLS_OF_A_POINT = 16  # on average
+LOST = 0.1  # share of the calls that may be repeated at any time and are abandoned before their answer
+# Refusals that pass: the service is away, or the participant is not enrolled or the point not decided yet.
+PASSING = {(503, 907), (404, 203), (404, 300), (409, 301), (409, 302)}
 
 
 @dataclass
 class Findings:
-    """What the storm saw."""
+    """The counts of a storm: calls by status and error code, (0, 0) for abandoned ones, and its faults."""
 
     calls: int = 0
-    given_up: int = 0
+    abandoned: int = 0
     statuses: Counter[tuple[int, int]] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Played:
-    """A storm that is over: how many points it had, what it saw, and what is wrong."""
+    """A storm that is over: its number of points, its counts, and a sentence for each fault."""
 
     points: int
     findings: Findings
@@ -59,55 +56,12 @@ class Played:
     seconds: float
 
 
-class Wire:
-    """A connection for each thread, kept between calls."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self._address = urlsplit(url).netloc
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        self._thread = threading.local()
-
-    def send(self, call: Call) -> tuple[int, str]:
-        """Status and body. A connection that the server has closed is replaced.
-
-        A call that waits in vain is repeated too where it names its point: else it might mean the next one.
-        """
-        for _ in range(TRIES):
-            connection = self._connection()
-            try:
-                self._begin(connection, call)
-                response = connection.getresponse()
-                return response.status, response.read().decode()
-            except (HTTPException, OSError) as error:
-                connection.close()
-                if isinstance(error, TimeoutError) and not call.may_be_lost:
-                    raise
-                time.sleep(0.05)
-        raise TimeoutError(f"no answer to {call.path}")
-
-    def give_up(self, call: Call, after: float) -> None:
-        """Send a call and hang up before its answer."""
-        connection = self._connection()
-        try:
-            self._begin(connection, call)
-            time.sleep(after)
-        except (HTTPException, OSError):
-            pass
-        connection.close()
-
-    def _begin(self, connection: HTTPConnection, call: Call) -> None:
-        key = {"Idempotency-Key": call.key} if call.key else {}
-        connection.request("POST", call.path, json.dumps(call.body), self._headers | key)
-
-    def _connection(self) -> HTTPConnection:
-        if not hasattr(self._thread, "connection"):
-            self._thread.connection = HTTPConnection(self._address, timeout=SECONDS)
-        connection: HTTPConnection = self._thread.connection
-        return connection
-
-
 class Storm:
-    """`calls` calls, about, over `threads` threads. `step(n)` is told of every n calls made."""
+    """About `calls` calls over `threads` threads; `step(n)` is called after every n calls.
+
+    answers: the first answer to each subject. corrected: whether answers that differ were stored as a
+    correction, by subject and survey answer.
+    """
 
     def __init__(
         self, wire: Wire, calls: int, threads: int, seed: int, step: Callable[[int], object]
@@ -120,12 +74,13 @@ class Storm:
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        """Let everybody live, a few at a time."""
-        with ThreadPoolExecutor(self._threads) as senders, ThreadPoolExecutor(self._threads // 4) as lives:
-            for life in [lives.submit(self._life, senders, n) for n in range(self.participants)]:
-                life.result()
+        """Send the calls of all participants, a few participants at a time."""
+        with ThreadPoolExecutor(self._threads) as senders, ThreadPoolExecutor(self._threads // 4) as people:
+            for person in [people.submit(self._play, senders, n) for n in range(self.participants)]:
+                person.result()
 
-    def _life(self, senders: ThreadPoolExecutor, number: int) -> None:
+    def _play(self, senders: ThreadPoolExecutor, number: int) -> None:
+        """Send the bursts of participant `number`, each when the one before is answered."""
         chance = random.Random(f"{self._seed} {number}")
         person = Person(f"storm-{self._seed}-{number}", chance)
         for calls in person.bursts():
@@ -134,7 +89,7 @@ class Storm:
     def _settle(self, call: Call, luck: float) -> None:
         """Repeat a call until it is answered, and compare the answer with those of its kind before."""
         if call.may_be_lost and luck < LOST:
-            self._wire.give_up(call, luck / 5)
+            self._wire.abandon(call, luck / 5)
             self._count((0, 0))
         for _ in range(TRIES):
             status, text = self._wire.send(call)
@@ -151,31 +106,34 @@ class Storm:
     def _count(self, outcome: tuple[int, int]) -> None:
         with self._lock:
             self.findings.calls += 1
-            self.findings.given_up += outcome == (0, 0)
+            self.findings.abandoned += outcome == (0, 0)
             self.findings.statuses[outcome] += 1
             self._step(1)
 
-    def _compare(self, call: Call, told: dict[str, Any]) -> None:
-        """With the first answer; of other survey answers, all must hear that they are a correction, or that
-        the decision was made with them."""
-        differs = told.pop("correction_stored", False)
-        given = call.about, call.body.get("app_use_flag", False)
-        with self._lock:
-            first = self.answers.setdefault(call.about, told)
-            differed = self.corrected.setdefault(given, differs)
-        if (told, differs) != (first, differed):
-            self._note(f"{given}: {told}, {differs} after {first}, {differed}")
+    def _compare(self, call: Call, answer: dict[str, Any]) -> None:
+        """Compare an answer with the first one about the same subject.
 
-    def _note(self, what: str) -> None:
+        All calls with the same survey answers must hear the same: either that these are a correction, or that
+        the decision was made with them.
+        """
+        is_correction = answer.pop("correction_stored", False)
+        variant = call.about, call.body.get("app_use_flag", False)
         with self._lock:
-            self.findings.wrong.append(what)
+            first = self.answers.setdefault(call.about, answer)
+            was_correction = self.corrected.setdefault(variant, is_correction)
+        if (answer, is_correction) != (first, was_correction):
+            self._note(f"{variant}: {answer}, {is_correction} after {first}, {was_correction}")
+
+    def _note(self, fault: str) -> None:
+        with self._lock:
+            self.findings.wrong.append(fault)
 
 
 def check(storm: Storm, get: Callable[[str], Any]) -> list[str]:
-    """What is wrong with a storm that is over. `get` reads a path of the service as JSON."""
+    """Return a sentence for each fault of a storm that is over. `get` reads a path of the service as JSON."""
     wrong = list(storm.findings.wrong)
     study, points = get("/study"), storm.participants * POINTS
-    told = {
+    counts = {
         "participants": (study["participants"], storm.participants),
         "decisions": (study["decisions"], points),
         "windows": (sum(study["windows"].values()), points),
@@ -183,32 +141,38 @@ def check(storm: Storm, get: Callable[[str], Any]) -> list[str]:
         "discrepancies": (study["discrepancies"], 0),
     }
     wrong += [
-        f"{name}: {found}, not {expected}" for name, (found, expected) in told.items() if found != expected
+        f"{name}: {number}, not {expected}"
+        for name, (number, expected) in counts.items()
+        if number != expected
     ]
-    answered, jobs = _answers(storm, "/actions"), _answers(storm, "/end_decision_window")
-    stored = {one["rid"]: one for one in _pages(get, "/decisions", "rid")}
-    wrong += [f"no decision {one['rid']} is stored" for one in answered if one["rid"] not in stored]
-    corrections = sum(differs for (about, _), differs in storm.corrected.items())
-    noted = sum(act["act"] == "correct" for act in _pages(get, "/audit", "seq"))
-    if noted != corrections:
-        wrong.append(f"{noted} corrections are in the audit, not {corrections}")
-    wrong += [f"decision {rid} was drawn wrongly" for rid, one in stored.items() if not _drawn(one)]
-    if len({(one["participant_id"], one["decision_index"]) for one in stored.values()}) != points:
+    answers, jobs = _answers(storm, "/actions"), _answers(storm, "/end_decision_window")
+    decisions = {decision["rid"]: decision for decision in _pages(get, "/decisions", "rid")}
+    wrong += [
+        f"no decision {answer['rid']} is stored" for answer in answers if answer["rid"] not in decisions
+    ]
+    corrections = sum(storm.corrected.values())
+    acts = sum(act["act"] == "correct" for act in _pages(get, "/audit", "seq"))
+    if acts != corrections:
+        wrong.append(f"{acts} corrections are in the audit, not {corrections}")
+    for rid, decision in decisions.items():
+        if decision["action"] != int(decision["seed"] / 2**53 < decision["act_prob"]):
+            wrong.append(f"decision {rid} was drawn wrongly")
+    if (
+        len({(decision["participant_id"], decision["decision_index"]) for decision in decisions.values()})
+        != points
+    ):
         wrong.append("the stored decisions are not one for each decision point")
-    if len({one["job_id"] for one in jobs}) != points:
+    if len({job["job_id"] for job in jobs}) != points:
         wrong.append("the windows have not one job each")
     return wrong
 
 
 def _answers(storm: Storm, path: str) -> list[dict[str, Any]]:
-    return [told for about, told in storm.answers.items() if about[0] == path]
-
-
-def _drawn(decision: dict[str, Any]) -> bool:
-    return bool(decision["action"] == int(decision["seed"] / 2**53 < decision["act_prob"]))
+    return [answer for about, answer in storm.answers.items() if about[0] == path]
 
 
 def _pages(get: Callable[[str], Any], path: str, name: str) -> Iterator[dict[str, Any]]:
+    """Yield all items of a paged list; `name` is the number that a page goes on after."""
     last = 0
     while page := get(f"{path}?limit=1000&after={last}")[path.strip("/")]:
         yield from page
@@ -216,11 +180,12 @@ def _pages(get: Callable[[str], Any], path: str, name: str) -> Iterator[dict[str
 
 
 @contextmanager
-def brewing(
+def prepared_storm(
     env: dict[str, str], url: str, calls: int, threads: int, seed: int, step: Callable[[int], object]
 ) -> Iterator[tuple[Storm, remote.Remote]]:
-    """A storm that has not begun, in a study of its own at the API under `url`, and who may look at it."""
-    with EmaServer(Backend(token=None), port=0) as app:  # it knows nobody, and says so at once
+    """Yield a storm that has not begun, in a study of its own at the API under `url`, and its admin."""
+    # the back end has no participants and says so at once, so the windows take no time
+    with EmaServer(Backend(token=None), port=0) as app:
         ema_url = f"http://127.0.0.1:{app.server_port}/ema_study"
         client = remote.begin(env, url, f"schedule.study_length={POINTS}", ema_url=ema_url, role="admin")
         yield Storm(Wire(url, client.token), calls, threads, seed, step), client
@@ -229,8 +194,8 @@ def brewing(
 def play(
     env: dict[str, str], url: str, calls: int, threads: int, seed: int, step: Callable[[int], object]
 ) -> tuple[Storm, list[str]]:
-    """A whole storm while nothing is away, and what is wrong with it."""
-    with brewing(env, url, calls, threads, seed, step) as (storm, client):
+    """Play a whole storm while the service is up; return it and a sentence for each fault."""
+    with prepared_storm(env, url, calls, threads, seed, step) as (storm, client):
         storm.run()
         sent_away = [
             f"{outcome}: {number} calls"
@@ -241,54 +206,50 @@ def play(
 
 
 @contextmanager
-def stack() -> Iterator[Stack]:
-    """A stack that lives as long as the block."""
+def running_stack() -> Iterator[Stack]:
+    """Run a stack during the `with` block."""
     with tempfile.TemporaryDirectory(prefix="kairos-storm-", dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         with Embedded(Path(folder) / "state") as servers:
             servers.postgres.create_database("storm")
             urls = servers.database_url("storm"), servers.broker_url()
-            started = Stack(servers.state, servers.supervisor, environment(servers.state, *urls, free_port()))
-            started.start()
-            yield started
+            stack = Stack(servers.state, servers.supervisor, environment(servers.state, *urls, free_port()))
+            stack.start()
+            yield stack
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The choice of sizes."""
+    """Add the options for the storm's size."""
     parser.add_argument("--calls", type=int, default=100_000, help="about how many calls are made")
     parser.add_argument("--threads", type=int, default=64)
 
 
 def main() -> int:
-    """The program; 1 where something was wrong."""
+    """Play the storm that the command line describes; return 1 where something was wrong, else 0."""
     parser = argparse.ArgumentParser(description="A storm of duplicates against a stack of its own.")
     arguments(parser)
     parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args()
-    return 1 if play_and_tell(chosen, chosen.seed).wrong else 0
+    options = parser.parse_args()
+    return 1 if play_and_print(options, options.seed).wrong else 0
 
 
-def play_and_tell(given: argparse.Namespace, seed: int) -> Played:
-    """Play with these choices, and print what happened."""
-    with stack() as started, tqdm(total=given.calls, unit="call", smoothing=0.1) as bar:
+def play_and_print(options: argparse.Namespace, seed: int) -> Played:
+    """Play a storm of this size, print its counts and faults, and return them."""
+    with running_stack() as stack, tqdm(total=options.calls, unit="call", smoothing=0.1) as bar:
         began = time.monotonic()
-        storm, wrong = play(started.env, started.api_url, given.calls, given.threads, seed, bar.update)
+        storm, wrong = play(stack.env, stack.api_url, options.calls, options.threads, seed, bar.update)
         played = Played(storm.participants * POINTS, storm.findings, wrong, time.monotonic() - began)
-    _tell(played)
-    return played
-
-
-def _tell(played: Played) -> None:
-    found = played.findings
-    print(f"{found.calls} calls in {played.seconds:.0f} s for {played.points} decision points")
-    print(f"{found.given_up} of them given up before their answer and repeated")
-    for (status, code), number in sorted(found.statuses.items()):
+    findings = played.findings
+    print(f"{findings.calls} calls in {played.seconds:.0f} s for {played.points} decision points")
+    print(f"{findings.abandoned} of them given up before their answer and repeated")
+    for (status, code), number in sorted(findings.statuses.items()):
         if status:
             print(f"  {status}{f' ({code})' if code else ''}: {number}")
-    for sentence in played.wrong[:20]:
+    for sentence in wrong[:20]:
         print(f"WRONG: {sentence}", file=sys.stderr)
     right = "every call of a decision point got its one decision"
-    print(f"{len(played.wrong)} things are wrong" if played.wrong else right)
+    print(f"{len(wrong)} things are wrong" if wrong else right)
+    return played
 
 
 if __name__ == "__main__":

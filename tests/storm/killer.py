@@ -1,5 +1,6 @@
-"""SIGKILL for one process after the other, and how long it takes until each is back."""
+"""The killer: it sends SIGKILL to one process after the other and times how long each takes to come back."""
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +16,16 @@ from tests.storm import stored
 from tests.storm.trial import Deployment
 
 LONGEST_ABSENCE = 180.0
-LONGEST_GRACE = 2.0  # the work may wait for this kill
+LONGEST_GRACE = 2.0  # an idle process is killed after this time all the same, since the work may wait for it
 OF_THE_DATABASE = ("PostgreSQL", "PostgreSQL's child")
 
 
 class Target(NamedTuple):
-    """A kind of process: which of them run now, whether what they do is being done, and whether they are in
-    the midst of something that a kill would interrupt."""
+    """A kind of process.
+
+    running: the ids of those that run now. works: whether they answer. is_busy: whether they are doing
+    something that a kill would interrupt.
+    """
 
     kind: str
     running: Callable[[], list[int]]
@@ -31,14 +35,14 @@ class Target(NamedTuple):
 
 @dataclass
 class Kill:
-    """One SIGKILL; `seconds` until as many processes run as before, and answer (None: never seen)."""
+    """A SIGKILL, with the seconds until as many processes ran as before and answered (None: never)."""
 
     kind: str
     seconds: float | None = None
 
 
 def targets(deployment: Deployment) -> list[Target]:
-    """Every kind of process that the trial stands on."""
+    """Return every kind of process that the trial depends on."""
     stack, servers = deployment.stack, deployment.servers
     api = lambda: answers(f"{stack.api_url}/running")  # noqa: E731
     worker = lambda: worker_answers(stack.env["BROKER_URL"])  # noqa: E731
@@ -68,9 +72,9 @@ def _lives(process: Any) -> bool:
 
 @dataclass
 class Killer:
-    """Kills each of the targets `rounds` times, in random order, about every `pause` seconds.
+    """The killer of each target `rounds` times, in random order, about every `pause` seconds.
 
-    A walk that is faster than that must wait for it (`keep_up`), or most kills would come after its end.
+    Work that is faster must wait for it (`keep_up`), or most kills would come after the work's end.
     """
 
     targets: list[Target]
@@ -82,23 +86,23 @@ class Killer:
     _over: Event = field(default_factory=Event)
 
     def during(self, work: Callable[[], object]) -> None:
-        """Kill while `work` is done, and return when all kills are made and everything killed is back."""
+        """Kill while `work` runs, and return when all kills are made and every killed process is back."""
         with ThreadPoolExecutor(1) as pool:
-            raging = pool.submit(self._rage)
+            killing = pool.submit(self._kill_all)
             try:
                 work()
             except BaseException:
                 self._over.set()
                 raise
             finally:
-                raging.result()
+                killing.result()
 
     def keep_up(self, share: float) -> None:
-        """Wait until this share of the kills was tried, as much as the work has of its way behind it."""
+        """Wait until `share` of the kills were tried: the share of the work that is done."""
         while self._turns < share * self.rounds * len(self.targets) and not self._over.wait(0.05):
             pass
 
-    def _rage(self) -> None:
+    def _kill_all(self) -> None:
         returns: list[Future[None]] = []
         try:
             with ThreadPoolExecutor(len(self.targets)) as watchers:
@@ -106,11 +110,12 @@ class Killer:
                     returns += self._strike(target, watchers)
                     self._turns += 1
         finally:
-            self._over.set()  # nobody waits for kills that will not come
-        for one in returns:
-            one.result()
+            self._over.set()  # so that nobody waits for kills that will not come
+        for watcher in returns:
+            watcher.result()
 
     def _turn(self) -> Iterator[Target]:
+        """Yield the targets in random order, round after round, with pauses between them."""
         for _ in range(self.rounds):
             for target in self.chance.sample(self.targets, len(self.targets)):
                 if self._over.wait(self.pause * self.chance.uniform(0.5, 1.5)):
@@ -118,34 +123,31 @@ class Killer:
                 yield target
 
     def _strike(self, target: Target, watchers: ThreadPoolExecutor) -> list["Future[None]"]:
-        """One that was killed with its parent, or that ends by itself, must be back first. One that is idle
-        is let off for a moment, in which it may begin something."""
+        """Kill a process of this kind; return the watcher of its return, or none where no process ran.
+
+        A process that was killed with its parent, or that ended by itself, must be back first. An idle one is
+        spared for a moment, in which it may begin something.
+        """
         began = time.monotonic()
         while (waited := time.monotonic() - began) < LONGEST_ABSENCE:
             before = target.running()
             is_time = waited > LONGEST_GRACE or target.is_busy()
-            if before and is_time and _end(self.chance.choice(before)):
-                kill = Kill(target.kind)
-                self.kills.append(kill)
-                return [watchers.submit(_wait, kill, target, before, time.monotonic())]
+            if before and is_time:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(self.chance.choice(before))
+                    lived = _lives(process)
+                    process.kill()
+                    if lived:
+                        kill = Kill(target.kind)
+                        self.kills.append(kill)
+                        return [watchers.submit(_watch, kill, target, before, time.monotonic())]
             if self._over.wait(0.05):
                 break
         return []
 
 
-def _end(pid: int) -> bool:
-    """Whether there was a process to kill."""
-    try:
-        process = psutil.Process(pid)
-        lived = _lives(process)
-        process.kill()
-    except psutil.NoSuchProcess:
-        return False
-    return lived
-
-
-def _wait(kill: Kill, target: Target, before: list[int], since: float) -> None:
-    """Note when there are as many as before, not only the same ones, and they answer."""
+def _watch(kill: Kill, target: Target, before: list[int], since: float) -> None:
+    """Note the seconds until as many processes run as before, among them a new one, and they answer."""
     while kill.seconds is None:
         now = target.running()
         if len(now) >= min(len(before), 2) and set(now) - set(before) and target.works():

@@ -1,15 +1,15 @@
-"""A trial whose service is killed piece by piece, on stacks of its own.
+"""A storm of kills: a trial whose service is killed process by process, on stacks of its own.
 
     python -m tests.storm.kills --participants 40 --points 30 --kills 6
 
-plays one study undisturbed, the same study in lockstep under fire, and another one free-running under fire
+plays a study undisturbed, the same study in lockstep under fire, and another one free-running under fire
 beside a task that kills its worker each time. It exits with 1 where anything was lost, doubled or different,
-and where it was no storm: a kind of process was not killed so often, or the back end did not fail its share.
+and where it was no storm: a kind of process was not killed as often as planned, or the back end did not fail
+its share of calls.
 """
 
 import argparse
 import io
-import json
 import random
 import shutil
 import sys
@@ -39,12 +39,14 @@ from tests.storm.poison import Poisoning
 from tests.storm.trial import FREE, LOCKSTEP, Deployment, Seed, deployed, sow
 
 Step = Callable[[int], object]
-PUT_BACK = '"event":"claims put back"'
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes. kills: of each kind of process in each of both modes, about every `pauses` seconds."""
+    """The sizes of a storm.
+
+    kills: of each kind of process in each of both modes. pauses: seconds between kills in lockstep and free.
+    """
 
     participants: int
     points: int
@@ -55,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One play under fire: what is wrong, how many values were compared, what it met on the way."""
+    """The result of a play under fire: its faults, the number of values compared, and its counts."""
 
     mode: str
     wrong: list[str]
@@ -63,23 +65,25 @@ class Outcome:
     decisions: int
     kinds: list[str]  # of processes that were to be killed
     kills: list[Kill]
-    met: Counter[str]
-    asked: int
-    failed: Counter[str]
-    late: int
-    tries: dict[str, tuple[int, int]]  # by kind of job: how many there were, and how often one was claimed
+    call_results: Counter[str]  # by status or network error, one for each try of a call
+    back_end_calls: int
+    failed: Counter[str]  # calls that the back end failed on purpose, by kind
+    late: int  # calls that the back end answered late on purpose
+    tries: dict[str, tuple[int, int]]  # by kind of job: the number of jobs, and of claims
     put_back: int  # claims whose worker had died
     seconds: float
 
     @property
     def repeated(self) -> Counter[str]:
-        """What the calls met that had to be repeated."""
-        return Counter({told: count for told, count in self.met.items() if not told.startswith("HTTP 2")})
+        """The results of the tries that had to be repeated."""
+        return Counter(
+            {result: n for result, n in self.call_results.items() if not result.startswith("HTTP 2")}
+        )
 
 
 @dataclass(frozen=True)
 class Storm:
-    """Everything that was played."""
+    """The results of all plays of a storm."""
 
     plan: Plan
     outcomes: list[Outcome]
@@ -88,12 +92,12 @@ class Storm:
 
     @property
     def wrong(self) -> list[str]:
-        """What is wrong, one sentence each."""
+        """A sentence for each fault."""
         return [
             *(
-                f"{one.mode}: {sentence}"
-                for one in self.outcomes
-                for sentence in [*one.wrong, *premise.wrong(one, self.plan)]
+                f"{outcome.mode}: {sentence}"
+                for outcome in self.outcomes
+                for sentence in [*outcome.wrong, *premise.wrong(outcome, self.plan)]
             ),
             *premise.spared(self.outcomes, self.plan),
             *poison.wrong(self.poisoning, self.crashes),
@@ -101,36 +105,42 @@ class Storm:
 
     @property
     def crashes(self) -> int:
-        """How often the database died while the poisoned task was there."""
+        """The number of the database's deaths while the poisoned task was there."""
         return sum(kill.kind in OF_THE_DATABASE for kill in self.outcomes[-1].kills)
 
 
-def sown(servers: Embedded, migrated: str, plan: Plan) -> Seed:
-    """The seed that a storm of this plan begins with."""
+def make_seed(servers: Embedded, migrated: str, plan: Plan) -> Seed:
+    """Make the database that a storm of this plan begins with, as a copy of the database `migrated`."""
     people = miwaves_people.people(plan.participants, plan.points, plan.seed)
     return sow(servers, migrated, people, plan.points)
 
 
-def rage(servers: Embedded, seed: Seed, folder: Path, plan: Plan, step: Step) -> Storm:
-    """All of it, with the stacks' state in `folder`; `step(n)` is told of every n decision points."""
+def play_all(servers: Embedded, seed: Seed, folder: Path, plan: Plan, step: Step) -> Storm:
+    """Play all three plays, with the stacks' state in `folder`; `step(n)` is called after n decision points.
+
+    1. In lockstep, undisturbed. 2. The same under fire, compared with the first. 3. Free-running under fire,
+    beside the poisoned task, compared with a serial fit.
+    """
     began = time.monotonic()
+
+    def undisturbed() -> dict[str, Any]:
+        with play.playing(deployment, seed, LOCKSTEP, 0.0, 0) as played:
+            play.in_lockstep(played, step)
+        return stored.comparable(deployment.database_url, LOCKSTEP)
+
     with deployed(servers, seed, folder / "undisturbed", 2) as deployment:
-        expected = deployment.tend(lambda: _undisturbed(deployment, seed, step))
+        expected = deployment.tend(undisturbed)
     with deployed(servers, seed, folder / "disturbed", 3) as deployment:
         first = deployment.tend(lambda: _lockstep(deployment, seed, plan, expected, step))
         second, poisoning = deployment.tend(lambda: _free(deployment, seed, plan, step))
     return Storm(plan, [first, second], poisoning, time.monotonic() - began)
 
 
-def _undisturbed(deployment: Deployment, seed: Seed, step: Step) -> dict[str, Any]:
-    with play.playing(deployment, seed, LOCKSTEP, 0.0, 0) as played:
-        play.in_lockstep(played, step)
-    return stored.comparable(deployment.database_url, LOCKSTEP)
-
-
 def _lockstep(
     deployment: Deployment, seed: Seed, plan: Plan, expected: dict[str, Any], step: Step
 ) -> Outcome:
+    """Play the lockstep study under fire and compare its data with the `expected` ones."""
+
     def compare() -> tuple[Any, Any]:
         return stored.comparable(deployment.database_url, LOCKSTEP), expected
 
@@ -147,6 +157,8 @@ def _lockstep(
 
 
 def _free(deployment: Deployment, seed: Seed, plan: Plan, step: Step) -> tuple[Outcome, Poisoning]:
+    """Play the free-running study under fire beside the poisoned task, and compare its policy."""
+
     def compare() -> tuple[Any, Any]:
         url = deployment.database_url
         return comparison.serving(url, FREE), comparison.refitted(url, FREE)
@@ -174,7 +186,7 @@ def _killer(deployment: Deployment, plan: Plan, mode: int) -> Killer:
 
 
 def _paced(killer: Killer, plan: Plan, step: Step) -> Callable[[int], None]:
-    """`step`, and no point before the share of kills that belongs to those before it."""
+    """Return `step` with a wait for the killer, so that the kills spread over the whole play."""
     played = 0
 
     def paced(points: int) -> None:
@@ -194,17 +206,20 @@ def _under_fire(
     walk: Callable[[], None],
     compare: Callable[[], tuple[Any, Any]],
 ) -> Outcome:
+    """Walk while the killer kills, wait for the service to finish, and check and compare the tables."""
     began, wrong, compared = time.monotonic(), [], 0
     try:
         killer.during(walk)
         play.settle(played)
     except NotQuiet as late:
         wrong.append(f"it did not come to an end: {late}")
-    wrong += afterwards.wrong(deployment.database_url, study, played)
+    url = deployment.database_url
+    wrong += afterwards.wrong(url, study, played)
     if not wrong:
-        one, other = compare()
-        compared = comparison.numbers(other)
-        wrong += comparison.differences(one, other)
+        values, expected = compare()
+        compared = comparison.numbers(expected)
+        wrong += comparison.differences(values, expected)
+    job_ids = {job["id"] for job in stored.read(url, stored.JOBS, study)}
     assert isinstance(played.client, CountingClient)
     assert isinstance(played.backend, FaultyBackend)
     return Outcome(
@@ -214,34 +229,19 @@ def _under_fire(
         len(played.decisions()),
         [target.kind for target in killer.targets],
         killer.kills,
-        played.client.met,
+        played.client.results,
         played.backend.calls,
         played.backend.failed,
         played.backend.late,
-        _tries(deployment, study),
-        _put_back(deployment, study),
+        {row["kind"]: (row["jobs"], row["claims"]) for row in stored.read(url, stored.CLAIMS, study)},
+        sum(job_id in job_ids for job_id in deployment.jobs_put_back()),
         time.monotonic() - began,
     )
 
 
-def _tries(deployment: Deployment, study: str) -> dict[str, tuple[int, int]]:
-    jobs = stored.read(deployment.database_url, stored.JOBS, study)
-    kinds = sorted({job["kind"] for job in jobs})
-    attempts = {kind: [job["attempts"] for job in jobs if job["kind"] == kind] for kind in kinds}
-    return {kind: (len(own), sum(own)) for kind, own in attempts.items()}
-
-
-def _put_back(deployment: Deployment, study: str) -> int:
-    """How often a job of the study was taken from a worker that had died, as the worker's log has it."""
-    own = {job["id"] for job in stored.read(deployment.database_url, stored.JOBS, study)}
-    lines = deployment.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    told = [json.loads(line)["jobs"] for line in lines if PUT_BACK in line and line.endswith("}")]
-    return sum(job_id in own for jobs in told for job_id in jobs)
-
-
 @contextmanager
-def ground(keep: bool) -> Iterator[tuple[Embedded, str, Path]]:
-    """Servers, a migrated database and a folder, while the block lasts; `keep` leaves the folder there."""
+def servers_in_a_folder(keep: bool) -> Iterator[tuple[Embedded, str, Path]]:
+    """Yield servers, a migrated database's name and a folder, which stays there where `keep` is True."""
     folder = Path(tempfile.mkdtemp(prefix="kairos-faults-", dir="/tmp"))
     folder.chmod(0o755)
     try:
@@ -257,30 +257,30 @@ def ground(keep: bool) -> Iterator[tuple[Embedded, str, Path]]:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The choices of sizes."""
+    """Add the options for the storm's size."""
     parser.add_argument("--participants", type=int, default=40, help="in each study under fire")
     parser.add_argument("--points", type=int, default=30, help="decision points of each participant")
     parser.add_argument("--kills", type=int, default=6, help="of each kind of process, in each of both modes")
     parser.add_argument("--keep-logs", action="store_true", help="leave logs and data in /tmp")
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """The program; 1 where something was wrong."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Play the storm that `words`, or the command line, describe; return 1 where it found a fault."""
     parser = argparse.ArgumentParser(description="A trial whose service is killed piece by piece.")
     arguments(parser)
     parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args(given)
-    return 1 if play_and_tell(chosen, chosen.seed).wrong else 0
+    options = parser.parse_args(words)
+    return 1 if play_and_print(options, options.seed).wrong else 0
 
 
-def play_and_tell(given: argparse.Namespace, number: int) -> Storm:
-    """Play with these choices, and print what happened."""
-    plan = Plan(given.participants, given.points, given.kills, (4.0, 1.0), number)
+def play_and_print(options: argparse.Namespace, number: int) -> Storm:
+    """Play a storm of this size with seed `number`, print its results and faults, and return it."""
+    plan = Plan(options.participants, options.points, options.kills, (4.0, 1.0), number)
     bar = tqdm(total=3 * plan.participants * plan.points, unit="point", smoothing=0.1)
-    with ground(given.keep_logs) as (servers, migrated, folder), bar:
+    with servers_in_a_folder(options.keep_logs) as (servers, migrated, folder), bar:
         with redirect_stderr(io.StringIO()):  # the service in this process logs every enrolment
-            seed = sown(servers, migrated, plan)
-        storm = rage(servers, seed, folder, plan, bar.update)
+            seed = make_seed(servers, migrated, plan)
+        storm = play_all(servers, seed, folder, plan, bar.update)
     print("\n".join(kills_report.details(storm)))
     for sentence in storm.wrong[:20]:
         print(f"WRONG: {sentence}", file=sys.stderr)

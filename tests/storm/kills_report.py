@@ -1,4 +1,4 @@
-"""What happened in one storm of kills, as Markdown."""
+"""The report of a storm of kills, as Markdown."""
 
 from __future__ import annotations
 
@@ -22,11 +22,18 @@ COMPARED = {
 
 
 def details(storm: Storm) -> Iterator[str]:
-    """The lines of one storm."""
+    """Yield the lines of a storm: its kills, its plays, the poisoned task and its faults."""
     yield from _kills(storm)
     for outcome in storm.outcomes:
         yield from _outcome(outcome)
-    yield from _poison(storm)
+    job, poisoning = storm.poisoning.job, storm.poisoning
+    yield from ("", "## A task that kills its worker each time", "")
+    yield (
+        f"Meanwhile the ingest of another study's window killed its worker {len(poisoning.deaths)} times."
+        f" After {job.attempts} tries and {poisoning.seconds:.0f} s its job was {job.state} ({job.reason})"
+        f" and its window {poisoning.window}. Between the first of these deaths and the last,"
+        f" {poisoning.meanwhile} jobs of the free-running study were done."
+    )
     if storm.wrong:
         yield from ("", "## Wrong", "", *(f"- {sentence}" for sentence in storm.wrong[:20]))
 
@@ -41,8 +48,8 @@ def _kills(storm: Storm) -> Iterator[str]:
         "|---|---|---|---|",
     )
     for kind, count in sorted(Counter(kill.kind for kill in kills).items()):
-        seen = [kill.seconds for kill in kills if kill.kind == kind and kill.seconds is not None]
-        middle, longest = (f"{f(seen):.1f} s" if seen else "not seen" for f in (statistics.median, max))
+        seconds = [kill.seconds for kill in kills if kill.kind == kind and kill.seconds is not None]
+        middle, longest = (f"{f(seconds):.1f} s" if seconds else "not seen" for f in (statistics.median, max))
         yield f"| {kind} | {count} | {middle} | {longest} |"
     yield f"| all | {len(kills)} | | |"
 
@@ -54,29 +61,18 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
         f" {COMPARED[outcome.mode]}, to 1e-9: {'all equal' if not outcome.wrong else 'see below'}."
     )
     yield ""
-    answered = sum(count for told, count in outcome.met.items() if told.startswith("HTTP 2"))
+    tries = outcome.call_results.total()
     yield from ("| what | number |", "|---|---|")
-    yield f"| calls of the app, by tries | {sum(outcome.met.values())} |"
-    yield f"| of these answered | {answered} |"
+    yield f"| calls of the app, by tries | {tries} |"
+    yield f"| of these answered | {tries - outcome.repeated.total()} |"
     yield from (
-        f"| met by a try and repeated: {told} | {n} |" for told, n in sorted(outcome.repeated.items())
+        f"| met by a try and repeated: {result} | {n} |" for result, n in sorted(outcome.repeated.items())
     )
-    yield f"| calls to the app's back end | {outcome.asked} |"
+    yield f"| calls to the app's back end | {outcome.back_end_calls} |"
     failed = sum(outcome.failed.values())
-    yield f"| of these failed on purpose | {failed} ({failed / max(outcome.asked, 1):.0%}) |"
+    yield f"| of these failed on purpose | {failed} ({failed / max(outcome.back_end_calls, 1):.0%}) |"
     yield from (f"| ... in this way: {kind} | {n} |" for kind, n in sorted(outcome.failed.items()))
     yield f"| of these answered late on purpose | {outcome.late} |"
-    for kind, (jobs, tries) in outcome.tries.items():
-        yield f"| {kind} jobs, and tries of them | {jobs}, {tries} |"
+    for kind, (jobs, claims) in outcome.tries.items():
+        yield f"| {kind} jobs, and tries of them | {jobs}, {claims} |"
     yield f"| claims put back, their worker being dead | {outcome.put_back} |"
-
-
-def _poison(storm: Storm) -> Iterator[str]:
-    job, poisoning = storm.poisoning.job, storm.poisoning
-    yield from ("", "## A task that kills its worker each time", "")
-    yield (
-        f"Meanwhile the ingest of another study's window killed its worker {len(poisoning.deaths)} times."
-        f" After {job.attempts} tries and {poisoning.seconds:.0f} s its job was {job.state} ({job.reason})"
-        f" and its window {poisoning.window}. Between the first of these deaths and the last,"
-        f" {poisoning.meanwhile} jobs of the free-running study were done."
-    )

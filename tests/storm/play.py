@@ -1,4 +1,4 @@
-"""The rehearsal as the trial's client: in lockstep with the service, or free of it."""
+"""The rehearsal as the trial's client, in lockstep with the service or free-running."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,37 +15,35 @@ from tests.storm.trial import Account, Deployment, Seed
 
 THREADS = 8
 PATIENCE = 150.0  # longer than the two minutes that a circuit waits for a killed probe
-LATE = "late"  # is no failure: the answer comes, well within what the service waits for one
+LATE = "late"  # no failure: the answer comes, well within the time that the service waits for one
 LATE_SECONDS = 0.4
-SHARE = 1 / 3  # of the back end's calls fail
-DISTURBED = (
-    SHARE * len(MORE_FAULTS) / (len(MORE_FAULTS) - 1)
-)  # are not answered at once: they fail, or are late
+SHARE = 1 / 3  # share of the back end's calls that fail
+DISTURBED = SHARE * len(MORE_FAULTS) / (len(MORE_FAULTS) - 1)  # share of its calls that fail or are late
 
 
 class NotQuiet(AssertionError):
-    """The service did not come to an end with its work."""
+    """The failure of the service to finish its work."""
 
 
 class CountingClient(Client):
-    """A client that counts what each of its tries met: a status or a network error."""
+    """A client that counts the results of its tries: statuses and network errors."""
 
     def __init__(self, url: str, account: Account) -> None:
         super().__init__(url, account.study, account.name, account.password, PATIENCE)
-        self.met: Counter[str] = Counter()
+        self.results: Counter[str] = Counter()
         self._counting = Lock()
 
     def _try(
         self, method: str, path: str, body: Mapping[str, Any] | None, token: str | None
     ) -> tuple[requests.Response | None, str]:
-        response, told = super()._try(method, path, body, token)
+        response, result = super()._try(method, path, body, token)
         with self._counting:
-            self.met[told] += 1
-        return response, told
+            self.results[result] += 1
+        return response, result
 
 
 class FaultyBackend(Backend):
-    """A back end that counts how it failed on purpose, and how often it was only late."""
+    """A back end that counts its failures on purpose by kind, and its late answers."""
 
     def __init__(self, share: float, seed: int) -> None:
         super().__init__(None, Faults(share, LATE_SECONDS, seed, MORE_FAULTS))
@@ -63,7 +61,10 @@ class FaultyBackend(Backend):
 
 @contextmanager
 def playing(deployment: Deployment, seed: Seed, study: str, share: float, number: int) -> Iterator[Rehearsal]:
-    """A rehearsal of a study in which everybody is enrolled; the back end disturbs `share` of its calls."""
+    """Yield a rehearsal of a study in which everybody is enrolled.
+
+    The back end fails `share` of its calls or answers them late.
+    """
     account, backend = seed.accounts[study], FaultyBackend(share, number)
     for person in seed.people:
         backend.enrol(person.enrolment.user_id)
@@ -73,7 +74,7 @@ def playing(deployment: Deployment, seed: Seed, study: str, share: float, number
 
 
 def in_lockstep(play: Rehearsal, step: Callable[[int], object]) -> None:
-    """Nobody starts a point before every earlier window is ingested and learnt from. Raises NotQuiet."""
+    """Walk with a wait after each round until every window is ingested and learnt from. Raises NotQuiet."""
 
     def wait(points: int) -> None:
         settle(play)
@@ -83,7 +84,7 @@ def in_lockstep(play: Rehearsal, step: Callable[[int], object]) -> None:
 
 
 def settle(play: Rehearsal) -> None:
-    """Wait until all is ingested and learnt from. Raises NotQuiet where nothing moves any more."""
+    """Wait until all is ingested and learnt from. Raises NotQuiet where nothing changes any more."""
     report, expected = play.settle(PATIENCE), play.expected()
     if not is_settled(report, expected):
         raise NotQuiet(f"{report} is not {expected}: {play.not_ingested()}")

@@ -1,4 +1,4 @@
-"""A task that kills its worker each time: the back end it asks ends whoever asks."""
+"""A task that kills its worker each time: the back end that it calls kills the calling process."""
 
 import time
 from contextlib import suppress
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
@@ -23,10 +23,10 @@ SECONDS = 600.0  # its messages wait in the queue behind those of the study unde
 
 @dataclass
 class Poisoning:
-    """How it went: the job and the window at their end, when it killed a worker, and the seconds it took.
+    """The course of a poisoned task: its job and its window's state at the end, and its workers' deaths.
 
-    meanwhile: how many jobs of the free-running study were done between the first of these deaths and the
-    last.
+    seconds: the time it took. meanwhile: the number of jobs of the free-running study that were done between
+    the first of these deaths and the last.
     """
 
     job: Job
@@ -38,9 +38,9 @@ class Poisoning:
 
 @dataclass
 class Poison:
-    """A back end on `port` that kills whichever process asks it, also one whose parent was killed.
+    """A back end on `port` that kills each process that calls it.
 
-    Whoever got away would take it for a back end that breaks off.
+    A caller that escaped would take it for a back end that breaks off its connections.
     """
 
     port: int
@@ -68,16 +68,13 @@ class Poison:
 
     def kill(self, port: int) -> None:
         """Kill the process at the other end of the connection from `port`."""
+        # all processes, not the worker's children: the caller's parent may have been killed by now
         for process in psutil.process_iter():
-            with suppress(psutil.Error):  # it has ended, or is not ours
-                if (port, self.port) in _links(process):
+            with suppress(psutil.Error):  # the process has ended, or is not ours
+                links = [link for link in process.net_connections("tcp") if link.raddr]
+                if any((link.laddr.port, link.raddr.port) == (port, self.port) for link in links):
                     process.kill()
                     self.deaths.append(datetime.now(UTC))
-
-
-def _links(process: Any) -> set[tuple[int, int]]:
-    """The ports of its connections, its own and the other end's."""
-    return {(link.laddr.port, link.raddr.port) for link in process.net_connections("tcp") if link.raddr}
 
 
 def take(deployment: Deployment, seed: Seed) -> Poisoning:
@@ -98,29 +95,30 @@ def take(deployment: Deployment, seed: Seed) -> Poisoning:
 
 
 def beside(deployment: Deployment, poisoning: Poisoning) -> Poisoning:
-    """The same, with what was done meanwhile; to be asked when the database is left in peace."""
+    """Return the poisoning with `meanwhile` filled in; the database must be up."""
     if not poisoning.deaths:
         return poisoning
     jobs = stored.read(deployment.database_url, stored.JOBS, FREE)
     first, last = poisoning.deaths[0], poisoning.deaths[-1]
-    done = [job for job in jobs if job["state"] == "done" and first < job["finished_at"] < last]
-    return replace(poisoning, meanwhile=len(done))
+    jobs_between = [job for job in jobs if job["state"] == "done" and first < job["finished_at"] < last]
+    return replace(poisoning, meanwhile=len(jobs_between))
 
 
 def wrong(poisoning: Poisoning, crashes: int) -> list[str]:
-    """What is wrong with how it ended: the job must fail, with a reason, and after the deaths allowed.
+    """Return a sentence for each fault: the job must fail with a reason, after the deaths that are allowed.
 
-    One more for each of the database's `crashes`: a claim is not waited for on its way to the disk, and one
-    that is lost there is not counted. Claims may be more than deaths, since some are given back.
+    crashes: the number of the database's deaths.
     """
-    job, found = poisoning.job, []
+    job, faults = poisoning.job, []
     if job.state != "failed" or not job.reason:
-        found.append(f"the poisoned job is {job.state}, reason {job.reason}")
+        faults.append(f"the poisoned job is {job.state}, reason {job.reason}")
     killed = len(poisoning.deaths)
+    # Claims do not wait for the disk, so a crash of the database may lose one, which is then not counted.
+    # There may be more claims than deaths, since some are put back.
     if not 1 < killed <= LADDERS["job"].tries + crashes:
-        found.append(f"the poisoned job killed {killed} workers, the database died {crashes} times")
+        faults.append(f"the poisoned job killed {killed} workers, the database died {crashes} times")
     if not poisoning.meanwhile:
-        found.append("no other job was done while the poisoned one killed its workers")
+        faults.append("no other job was done while the poisoned one killed its workers")
     if poisoning.window != "failed":
-        found.append(f"the poisoned window is {poisoning.window}")
-    return found
+        faults.append(f"the poisoned window is {poisoning.window}")
+    return faults

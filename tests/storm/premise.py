@@ -1,5 +1,5 @@
-"""Whether it was a storm: all was killed as often as planned, in the midst of work, and came back, and the
-back end failed."""
+"""The premises of a storm: everything was killed as often as planned, during work, and came back, and the
+back end failed its share of calls."""
 
 from __future__ import annotations
 
@@ -10,21 +10,35 @@ from typing import TYPE_CHECKING
 from tests.storm.play import SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.storm.kills import Outcome, Plan
 
-ENOUGH = 5  # kills of each kind: with fewer of them chance may have it that each met somebody idle
-DEVIATIONS = 4  # standard ones, that the share of failed calls may be off: one play in 16,000 is so by chance
+ENOUGH = 5  # kills of each kind; with fewer, each may have met an idle process by chance
+DEVIATIONS = (
+    4  # standard deviations of the share of failed calls; one play in 16,000 is farther off by chance
+)
 
 
 def wrong(outcome: Outcome, plan: Plan) -> list[str]:
-    """What was not as planned, one sentence each."""
-    return [*_kills(outcome, plan), *_share(outcome)]
+    """Return a sentence for everything that was not as planned."""
+    counts = Counter(kill.kind for kill in outcome.kills)
+    faults = [
+        f"{kind} was killed {counts[kind]} times, not {plan.kills}"
+        for kind in outcome.kinds
+        if counts[kind] != plan.kills
+    ]
+    if not outcome.kills:
+        faults.append("nothing was killed")
+    faults += [
+        f"{kill.kind} was killed and never came back" for kill in outcome.kills if kill.seconds is None
+    ]
+    failed, expected = sum(outcome.failed.values()), SHARE * outcome.back_end_calls
+    if abs(failed - expected) > DEVIATIONS * math.sqrt(expected * (1 - SHARE)) or not failed:
+        faults.append(f"the back end failed {failed} of {outcome.back_end_calls} calls")
+    return faults
 
 
 def spared(outcomes: list[Outcome], plan: Plan) -> list[str]:
-    """What is wrong where all those kills interrupted no work."""
+    """Return a sentence where none of all those kills interrupted any work."""
     if plan.kills < ENOUGH:
         return []
     unmoved = {
@@ -32,20 +46,3 @@ def spared(outcomes: list[Outcome], plan: Plan) -> list[str]:
         "no call of the app had to be repeated": not all(outcome.repeated for outcome in outcomes),
     }
     return [sentence for sentence, is_so in unmoved.items() if is_so]
-
-
-def _kills(outcome: Outcome, plan: Plan) -> Iterator[str]:
-    counts = Counter(kill.kind for kill in outcome.kills)
-    for kind in outcome.kinds:
-        if counts[kind] != plan.kills:
-            yield f"{kind} was killed {counts[kind]} times, not {plan.kills}"
-    if not outcome.kills:
-        yield "nothing was killed"
-    gone = (kill.kind for kill in outcome.kills if kill.seconds is None)
-    yield from (f"{kind} was killed and never came back" for kind in gone)
-
-
-def _share(outcome: Outcome) -> Iterator[str]:
-    failed, expected = sum(outcome.failed.values()), SHARE * outcome.asked
-    if abs(failed - expected) > DEVIATIONS * math.sqrt(expected * (1 - SHARE)) or not failed:
-        yield f"the back end failed {failed} of {outcome.asked} calls"

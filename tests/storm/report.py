@@ -1,4 +1,4 @@
-"""The page that tells of several storms: a line for each run, and the details of the last."""
+"""The report of several storms: a page with a line for each run and the details of the last."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ of a serial fit, to 1e-9.
 
 
 class Run(NamedTuple):
-    """Both halves with one seed; None where a half was left out."""
+    """Both storms with the same seed, None where one was left out."""
 
     seed: int
     duplicates: Played | None
@@ -31,55 +31,54 @@ class Run(NamedTuple):
 
     @property
     def wrong(self) -> list[str]:
-        """What is wrong in either, one sentence each."""
+        """A sentence for each fault of both storms."""
         return [sentence for half in (self.duplicates, self.kills) if half for sentence in half.wrong]
 
 
 def page(runs: Sequence[Run]) -> str:
-    """The whole page."""
-    return "\n".join(_lines(runs)) + "\n"
-
-
-def _lines(runs: Sequence[Run]) -> Iterator[str]:
+    """Return the whole page as Markdown."""
     *before, last = (str(run.seed) for run in runs)
     seeds = f"seeds {', '.join(before)} and {last}" if before else f"seed {last}"
     wrong = [f"seed {run.seed}: {sentence}" for run in runs for sentence in run.wrong]
-    found = f"{len(wrong)} things wrong" if wrong else "nothing wrong"
-    yield from ("# The service under fire", "")
-    yield f"`make storm` against real processes, with {seeds}, found {found}."
-    yield from ("", *(f"- {sentence}" for sentence in wrong[:20])) if wrong else ()
-    yield from _duplicates([(run.seed, run.duplicates) for run in runs if run.duplicates])
-    yield from _kills([(run.seed, run.kills) for run in runs if run.kills])
+    verdict = f"{len(wrong)} things wrong" if wrong else "nothing wrong"
+    lines = ["# The service under fire", ""]
+    lines.append(f"`make storm` against real processes, with {seeds}, found {verdict}.")
+    lines += ["", *(f"- {sentence}" for sentence in wrong[:20])] if wrong else []
+    lines += _duplicates([(run.seed, run.duplicates) for run in runs if run.duplicates])
+    lines += _kills([(run.seed, run.kills) for run in runs if run.kills])
+    return "\n".join(lines) + "\n"
 
 
-def _duplicates(halves: Sequence[tuple[int, Played]]) -> Iterator[str]:
-    if not halves:
+def _duplicates(storms: Sequence[tuple[int, Played]]) -> Iterator[str]:
+    """Yield the table of the storms of duplicates, by seed."""
+    if not storms:
         return
-    by_status = {seed: _by_status(played) for seed, played in halves}
-    statuses = sorted({status for counted in by_status.values() for status in counted})
+    by_status: dict[int, Counter[int]] = {seed: Counter() for seed, _ in storms}
+    for seed, played in storms:
+        for (status, _), number in played.findings.statuses.items():
+            if status:  # an abandoned call has none
+                by_status[seed][status] += number
+    statuses = sorted({status for counts in by_status.values() for status in counts})
     yield from ("", "## Duplicates", "")
     yield DUPLICATES
     yield _row("seed", "calls", "decision points", "given up", *map(str, statuses), "seconds", "wrong")
     yield "|" + "---|" * (len(statuses) + 6)
-    for seed, played in halves:
-        found, counted = played.findings, by_status[seed]
-        numbers = (found.calls, played.points, found.given_up, *(counted[status] for status in statuses))
+    for seed, played in storms:
+        findings, counts = played.findings, by_status[seed]
+        numbers = (
+            findings.calls,
+            played.points,
+            findings.abandoned,
+            *(counts[status] for status in statuses),
+        )
         yield _row(str(seed), *(f"{n:,}" for n in numbers), f"{played.seconds:.0f}", str(len(played.wrong)))
 
 
-def _by_status(played: Played) -> Counter[int]:
-    """How many calls had which HTTP status; those that were given up had none."""
-    found: Counter[int] = Counter()
-    for (status, _), number in played.findings.statuses.items():
-        if status:
-            found[status] += number
-    return found
-
-
-def _kills(halves: Sequence[tuple[int, Storm]]) -> Iterator[str]:
-    if not halves:
+def _kills(storms: Sequence[tuple[int, Storm]]) -> Iterator[str]:
+    """Yield the table of the storms of kills, by seed, and the details of the last one."""
+    if not storms:
         return
-    last_seed, last = halves[-1]
+    last_seed, last = storms[-1]
     yield from ("", "## Killed processes", "")
     yield KILLS.format(plan=last.plan)
     yield _row(
@@ -87,23 +86,20 @@ def _kills(halves: Sequence[tuple[int, Storm]]) -> Iterator[str]:
         *("values equal in lockstep", "values equal free-running", "the poisoned task", "wrong"),
     )
     yield "|" + "---|" * 9
-    yield from (_line(seed, storm) for seed, storm in halves)
+    for seed, storm in storms:
+        outcomes, job = storm.outcomes, storm.poisoning.job
+        yield _row(
+            str(seed),
+            f"{storm.seconds:.0f}",
+            str(sum(len(outcome.kills) for outcome in outcomes)),
+            str(sum(outcome.put_back for outcome in outcomes)),
+            str(sum(outcome.repeated.total() for outcome in outcomes)),
+            *("differ" if outcome.wrong else f"{outcome.compared:,}" for outcome in outcomes),
+            f"{job.state} after {job.attempts} tries",
+            str(len(storm.wrong)),
+        )
     yield from ("", f"What follows is of seed {last_seed}.")
     yield from kills_report.details(last)
-
-
-def _line(seed: int, storm: Storm) -> str:
-    outcomes, job = storm.outcomes, storm.poisoning.job
-    return _row(
-        str(seed),
-        f"{storm.seconds:.0f}",
-        str(sum(len(one.kills) for one in outcomes)),
-        str(sum(one.put_back for one in outcomes)),
-        str(sum(one.repeated.total() for one in outcomes)),
-        *("differ" if one.wrong else f"{one.compared:,}" for one in outcomes),
-        f"{job.state} after {job.attempts} tries",
-        str(len(storm.wrong)),
-    )
 
 
 def _row(*cells: str) -> str:

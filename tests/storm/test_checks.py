@@ -1,4 +1,4 @@
-"""The checks of the storm see what they are there for."""
+"""The checks of the storms catch the faults that they are there for."""
 
 import random
 import subprocess
@@ -30,7 +30,7 @@ from workers.core.sweep import DIED
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NAME = "synthetic-001"
-TOLD = Decision(7, 1, 5, 0.5, 0, 1, NOW, (1.0, 0.0, 1.0), "F0")
+DECISION = Decision(7, 1, 5, 0.5, 0, 1, NOW, (1.0, 0.0, 1.0), "F0")
 SURVEY = Survey(finished_ema=True, app_use_flag=True, activity_question_response=True, cannabis_use=(1.0,))
 KEY = f"{NAME} 0001"
 
@@ -38,8 +38,8 @@ KEY = f"{NAME} 0001"
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
     """The tables after one point of one participant; a test changes them."""
-    found: dict[str, list[dict[str, Any]]] = {
-        stored.DECISIONS: [{"key": KEY, "id": 7, **vars(TOLD), "state": [1.0, 0.0, 1.0]}],
+    tables: dict[str, list[dict[str, Any]]] = {
+        stored.DECISIONS: [{"key": KEY, "id": 7, **vars(DECISION), "state": [1.0, 0.0, 1.0]}],
         stored.WINDOWS: [
             {"key": KEY, "kind": "ended", "state": "ingested", "code": None, "job_id": 3, "job_state": "done"}
         ],
@@ -47,24 +47,24 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
         stored.JOBS: [{"id": 3, "kind": "ingest", "state": "done", "code": None, "reason": None}],
         stored.DISCREPANCIES: [],
     }
-    monkeypatch.setattr(stored, "read", lambda _url, query, _study: found[query])
-    return found
+    monkeypatch.setattr(stored, "read", lambda _url, query, _study: tables[query])
+    return tables
 
 
 def wrong() -> list[str]:
-    """What the checks say of the tables after that point."""
-    played = Played(miwaves_people.people(1, 1, 1)[0], {1: SURVEY}, {1: TOLD}, {1: 3})
+    """Return the faults that the checks name in the tables after that point."""
+    played = Played(miwaves_people.people(1, 1, 1)[0], {1: SURVEY}, {1: DECISION}, {1: 3})
     play = Rehearsal(Client("http://nowhere", "s", "a", "b"), Backend(None), [], 1, 1)
     play.played = [played]
     return afterwards.wrong("", "", play)
 
 
-def test_what_was_told_and_is_stored_once_is_right(tables: dict[str, Any]) -> None:
+def test_tables_with_every_acknowledged_thing_once_are_right(tables: dict[str, Any]) -> None:
     assert wrong() == []
 
 
 @pytest.mark.parametrize("table", [stored.DECISIONS, stored.WINDOWS, stored.ANSWERS])
-def test_what_is_lost_or_doubled_is_found(tables: dict[str, Any], table: str) -> None:
+def test_a_lost_or_doubled_row_is_named(tables: dict[str, Any], table: str) -> None:
     (row,) = tables[table]
     for rows in ([], [row, row]):
         tables[table] = rows
@@ -89,7 +89,7 @@ def test_what_is_lost_or_doubled_is_found(tables: dict[str, Any], table: str) ->
         (stored.DISCREPANCIES, "code", 306),
     ],
 )
-def test_what_differs_or_is_unfinished_is_found(
+def test_a_different_or_unfinished_row_is_named(
     tables: dict[str, Any], table: str, column: str, value: object
 ) -> None:
     tables[table] = [{**row, column: value} for row in tables[table] or [{}]]
@@ -123,18 +123,18 @@ def test_a_job_may_fail_for_a_kill_and_not_for_a_fault_of_the_service(
 
 
 def test_nested_values_are_compared_to_a_billionth() -> None:
-    one = {"a": [{"x": [1.0, 2.0], "n": 3}], "b": None}
-    assert list(differences(one, {"a": [{"x": [1.0 + 1e-12, 2.0], "n": 3}], "b": None})) == []
-    assert len(list(differences(one, {"a": [{"x": [1.0 + 1e-8, 2.0], "n": 4}]}))) == 2
-    assert len(list(differences(one, {"a": [{"x": [1.0], "n": 3}], "b": 0}))) == 2
-    assert numbers(one) == 4
+    value = {"a": [{"x": [1.0, 2.0], "n": 3}], "b": None}
+    assert list(differences(value, {"a": [{"x": [1.0 + 1e-12, 2.0], "n": 3}], "b": None})) == []
+    assert len(list(differences(value, {"a": [{"x": [1.0 + 1e-8, 2.0], "n": 4}]}))) == 2
+    assert len(list(differences(value, {"a": [{"x": [1.0], "n": 3}], "b": 0}))) == 2
+    assert numbers(value) == 4
 
 
 PLAN = Plan(participants=8, points=5, kills=2, pauses=(1.0, 1.0), seed=1)
 KILLS = [Kill(kind, 1.0) for kind in ("beat", "PostgreSQL") for _ in range(2)]
 FAILED = Counter({"error": 20, "reset": 10})
-MET = Counter({"HTTP 200": 80, "ConnectionError": 2})
-PLAYED = Outcome("free", [], 1, 40, ["beat", "PostgreSQL"], KILLS, MET, 90, FAILED, 6, {}, 3, 1.0)
+CALL_RESULTS = Counter({"HTTP 200": 80, "ConnectionError": 2})
+PLAYED = Outcome("free", [], 1, 40, ["beat", "PostgreSQL"], KILLS, CALL_RESULTS, 90, FAILED, 6, {}, 3, 1.0)
 DEATHS = [NOW + timedelta(seconds=number) for number in range(LADDERS["job"].tries)]
 POISONED = Poisoning(Job(1, "ingest", "failed", LADDERS["job"].tries, 321, DIED), "failed", DEATHS, 1.0, 5)
 
@@ -152,7 +152,7 @@ def test_a_storm_as_planned_is_right() -> None:
         {"failed": Counter()},
         {"failed": Counter(error=10)},
         {"failed": Counter(error=60)},
-        {"asked": 0, "failed": Counter()},
+        {"back_end_calls": 0, "failed": Counter()},
     ],
 )
 def test_a_storm_that_was_none_is_wrong(changed: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ def test_a_storm_without_kills_is_none() -> None:
 
 
 def test_kills_that_interrupted_nothing_were_no_storm_where_there_were_many() -> None:
-    idle, unheard = replace(PLAYED, put_back=0), replace(PLAYED, met=Counter({"HTTP 200": 80}))
+    idle, unheard = replace(PLAYED, put_back=0), replace(PLAYED, call_results=Counter({"HTTP 200": 80}))
     many, few = replace(PLAN, kills=premise.ENOUGH), replace(PLAN, kills=premise.ENOUGH - 1)
     assert len(premise.spared([idle, idle], many)) == 1
     assert len(premise.spared([unheard, PLAYED], many)) == 1
@@ -181,9 +181,9 @@ def test_a_poison_may_kill_once_more_for_each_death_of_the_database() -> None:
 def test_what_was_done_beside_a_poison_is_what_was_done_between_its_deaths(
     tables: dict[str, Any],
 ) -> None:
-    done = {"state": "done", "finished_at": DEATHS[1]}
-    others = ({"finished_at": NOW - timedelta(1)}, {"finished_at": NOW + timedelta(1)}, {"state": "failed"})
-    tables[stored.JOBS] = [done, *({**done, **other} for other in others)]
+    job = {"state": "done", "finished_at": DEATHS[1]}
+    changes = ({"finished_at": NOW - timedelta(1)}, {"finished_at": NOW + timedelta(1)}, {"state": "failed"})
+    tables[stored.JOBS] = [job, *({**job, **change} for change in changes)]
     deployment: Any = SimpleNamespace(database_url="")
     assert poison.beside(deployment, replace(POISONED, meanwhile=0)).meanwhile == 1
     assert len(poison.wrong(replace(POISONED, meanwhile=0), 0)) == 1
@@ -194,7 +194,7 @@ def test_an_answer_that_is_only_late_is_no_failure_and_a_third_fail() -> None:
     faults = Counter(backend.next_fault() for _ in range(calls))
     assert backend.late == faults["late"] > 0
     assert backend.failed == {kind: n for kind, n in faults.items() if kind not in {None, "late"}}
-    outcome = replace(PLAYED, asked=calls, failed=backend.failed)
+    outcome = replace(PLAYED, back_end_calls=calls, failed=backend.failed)
     assert premise.wrong(outcome, PLAN) == []
     late_too = backend.failed + Counter(late=backend.late)
     assert len(premise.wrong(replace(outcome, failed=late_too), PLAN)) == 1
@@ -202,18 +202,18 @@ def test_an_answer_that_is_only_late_is_no_failure_and_a_third_fail() -> None:
 
 @pytest.fixture
 def sleeper() -> Iterator[Callable[[], list[int]]]:
-    """A process that is started again whenever somebody looks for it."""
+    """A function that returns a process's id and starts it again where it was killed."""
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    started = [subprocess.Popen(command)]
+    processes = [subprocess.Popen(command)]
 
     def running() -> list[int]:
-        if started[-1].poll() is not None:
-            started.append(subprocess.Popen(command))
-        return [started[-1].pid]
+        if processes[-1].poll() is not None:
+            processes.append(subprocess.Popen(command))
+        return [processes[-1].pid]
 
     yield running
-    started[-1].kill()
-    started[-1].wait()
+    processes[-1].kill()
+    processes[-1].wait()
 
 
 def test_every_target_is_killed_as_often_as_planned_however_soon_the_work_ends(

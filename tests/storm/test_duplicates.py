@@ -1,4 +1,4 @@
-"""Exactly once, over several processes of the API and by the thousand."""
+"""Every call takes effect exactly once, over several processes of the API and thousands of duplicates."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +26,7 @@ def client(stack: Stack) -> Remote:
 
 
 def at_once(client: Remote, path: str, body: dict[str, object]) -> list[requests.Response]:
-    """The answers to 64 equal calls which leave together."""
+    """Send 64 equal calls together and return their answers."""
     barrier = Barrier(THREADS)
 
     def call(_: int) -> requests.Response:
@@ -55,19 +55,20 @@ def test_no_name_and_no_token_reaches_the_log(client: Remote, passable: Path) ->
     name = "somebody-whose-name-is-private"
     client.enrol(name)
     client.actions(name, decision_index=61)
-    found = client.get(f"/participants?user_id={name}")["participants"]
-    assert client.get(f"/participants/{found[0]['participant_id']}")["participant"]["phase"] == "REGISTERED"
+    participants = client.get(f"/participants?user_id={name}")["participants"]
+    path = f"/participants/{participants[0]['participant_id']}"
+    assert client.get(path)["participant"]["phase"] == "REGISTERED"
     (log,) = (passable / "stack").rglob("api.log")
-    written = log.read_text()
-    assert '"route":"/participants/<int:participant_id>"' in written
-    assert name not in written
-    assert client.token not in written
+    text = log.read_text()
+    assert '"route":"/participants/<int:participant_id>"' in text
+    assert name not in text
+    assert client.token not in text
 
 
 def test_thousands_of_duplicates_leave_one_decision_for_each_point(stack: Stack) -> None:
-    played, wrong = duplicates.play(
+    storm, wrong = duplicates.play(
         stack.env, stack.api_url, CALLS, THREADS, seed=20261121, step=lambda _: None
     )
     assert wrong == []
-    assert played.findings.calls >= CALLS
-    assert played.findings.given_up > 100
+    assert storm.findings.calls >= CALLS
+    assert storm.findings.abandoned > 100

@@ -1,4 +1,4 @@
-"""The fault storm in a reduced form: `make storm` plays the long one."""
+"""A storm of kills in a reduced form; `make storm` plays the long one."""
 
 from collections import Counter
 
@@ -13,9 +13,10 @@ REDUCED = Plan(participants=8, points=5, kills=1, pauses=(1.5, 0.8), seed=202611
 
 @pytest.fixture(scope="module")
 def played(embedded: Embedded, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Storm:
-    """The storm, once for all tests of this file."""
+    """The storm, played once for all tests of this file."""
     folder = tmp_path_factory.mktemp("faults")
-    return kills.rage(embedded, kills.sown(embedded, migrated, REDUCED), folder, REDUCED, lambda _: None)
+    seed = kills.make_seed(embedded, migrated, REDUCED)
+    return kills.play_all(embedded, seed, folder, REDUCED, lambda _: None)
 
 
 def test_in_lockstep_a_killed_service_stores_and_learns_what_an_undisturbed_one_does(played: Storm) -> None:

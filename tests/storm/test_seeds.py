@@ -1,4 +1,4 @@
-"""`make storm` over several seeds: when it stops, and what its page tells."""
+"""`make storm` over several seeds: the run it stops at, and the page it writes."""
 
 from collections import Counter
 from dataclasses import replace
@@ -19,21 +19,21 @@ POISONED_BADLY = replace(POISONED, window="ended")
 
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Which halves were played with which seed, in their order; with seed 13 something is wrong."""
-    found: list[tuple[str, int]] = []
+    """The storms that were played and their seeds, in their order; with seed 13 something is wrong."""
+    storms: list[tuple[str, int]] = []
 
     def first(_: Any, seed: int) -> Played:
-        found.append(("duplicates", seed))
+        storms.append(("duplicates", seed))
         statuses = Counter({(0, 0): 7, (200, 0): 1000 + seed, (409, 301): 3, (409, 302): 4})
         return Played(60, Findings(2000 + seed, 7, statuses), [], 1.0)
 
     def second(_: Any, seed: int) -> Storm:
-        found.append(("kills", seed))
+        storms.append(("kills", seed))
         return Storm(PLAN, [PLAYED, PLAYED], POISONED if seed != 13 else POISONED_BADLY, 1.0)
 
-    monkeypatch.setattr(duplicates, "play_and_tell", first)
-    monkeypatch.setattr(faults, "play_and_tell", second)
-    return found
+    monkeypatch.setattr(duplicates, "play_and_print", first)
+    monkeypatch.setattr(faults, "play_and_print", second)
+    return storms
 
 
 def test_each_seed_plays_both_halves_and_the_page_has_a_line_for_each(
@@ -61,7 +61,7 @@ def test_the_first_seed_that_fails_is_the_last_and_the_page_says_why(
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("words", "expected"),
     [
         ([], [("duplicates", 1), ("kills", 1)]),
         (["--seed", "7"], [("duplicates", 7), ("kills", 7)]),
@@ -70,10 +70,10 @@ def test_the_first_seed_that_fails_is_the_last_and_the_page_says_why(
     ],
 )
 def test_one_seed_and_one_half(
-    played: list[tuple[str, int]], tmp_path: Path, given: list[str], expected: list[tuple[str, int]]
+    played: list[tuple[str, int]], tmp_path: Path, words: list[str], expected: list[tuple[str, int]]
 ) -> None:
     page = tmp_path / "storm.md"
-    assert __main__.main([*given, "--report", str(page)]) == 0
+    assert __main__.main([*words, "--report", str(page)]) == 0
     assert played == expected
     has = {
         "duplicates": "## Duplicates" in page.read_text(),

@@ -1,4 +1,4 @@
-"""A seed database with everybody enrolled, and stacks that each begin with a copy of it.
+"""The seed database with everybody enrolled, and the stacks that each begin with a copy of it.
 
 Copies share the studies' keys and the participants' ids, so the draws of two runs can be compared.
 """
@@ -21,7 +21,7 @@ from local.ports import HOST, free_port
 from local.stack import Stack, environment
 from local.supervisor import Supervisor
 from rehearsal.people import Person
-from tests.support.service import Service, running
+from tests.support.service import running
 
 T = TypeVar("T")
 LOCKSTEP, FREE, POISON = "lockstep", "free", "poison"
@@ -32,12 +32,13 @@ SHORT_CLOCKS = {
     "KAIROS_CLAIM_SECONDS": "4",
     "KAIROS_VISIBILITY_SECONDS": "10",
 }
-LONGEST_PAUSE = 0.5  # before a killed process is started again
+PUT_BACK = '"event":"claims put back"'
+LONGEST_PAUSE = 0.5  # seconds before a killed process is started again
 
 
 @dataclass(frozen=True)
 class Account:
-    """The client of a study, and the port at which the study's back end is asked."""
+    """The client account of a study, and the port of the study's back end."""
 
     study: str
     name: str
@@ -47,7 +48,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Seed:
-    """A database that nobody uses, to be copied; its studies by name, and who takes part in each."""
+    """A database to be copied, the client accounts by study, and the people who take part in each study."""
 
     database: str
     accounts: dict[str, Account]
@@ -56,7 +57,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A stack of its own on a copy of the seed; `servers` may serve others too. log: what workers wrote."""
+    """A stack on a copy of the seed; `servers` may serve other stacks too. log: the workers' log file."""
 
     servers: Embedded
     supervisors: tuple[Supervisor, Supervisor]
@@ -64,44 +65,53 @@ class Deployment:
     database_url: str
     log: Path
 
+    def jobs_put_back(self) -> list[int]:
+        """Return the ids of the jobs that were taken from workers that had died, one for each time."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        # a killed worker may have left half a line
+        events = [json.loads(line)["jobs"] for line in lines if PUT_BACK in line and line.endswith("}")]
+        return [job_id for jobs in events for job_id in jobs]
+
     def tend(self, work: Callable[[], T]) -> T:
-        """Do `work` in a thread, and start again meanwhile what dies (children belong to this thread)."""
+        """Run `work` in a thread, start dead processes again meanwhile, and return its result."""
+        # the work is in the thread, not the supervising: children die with the thread that started them
         with ThreadPoolExecutor(1) as pool:
-            doing = pool.submit(work)
-            while not doing.done():
-                for one in self.supervisors:
-                    one.tick()
+            result = pool.submit(work)
+            while not result.done():
+                for supervisor_of_children in self.supervisors:
+                    supervisor_of_children.tick()
                 time.sleep(0.05)
-            return doing.result()
+            return result.result()
 
 
 def sow(servers: Embedded, migrated: str, people: Sequence[Person], points: int) -> Seed:
-    """The three studies, with all of `people` in each, in a copy of the database `migrated`."""
+    """Make the seed: three studies with all of `people` in each, in a copy of the database `migrated`."""
     database = f"seed_{uuid4().hex}"
     servers.postgres.create_database(database, template=migrated)
     env = environment(servers.state, servers.database_url(database), servers.broker_url(), free_port())
-    with running(env) as service:
-        accounts = {name: _study(service, name, people, points) for name in (LOCKSTEP, FREE, POISON)}
-    return Seed(database, accounts, people)
-
-
-def _study(service: Service, name: str, people: Sequence[Person], points: int) -> Account:
-    port = free_port()
     settings = ("--set", "refit.min_interval_minutes=0", "--set", f"schedule.study_length={points}")
-    service.command("study", "create", name, "--ema-url", f"http://{HOST}:{port}/ema_study", *settings)
-    made = service.command("client", "create", f"app@{name}", "--study", name, "--role", "client")
-    service.tokens[made["name"]] = service.login(made["name"], made["password"])
-    for person in people:
-        given = {key: value for key, value in asdict(person.enrolment).items() if value is not None}
-        body = json.loads(json.dumps(given, default=str))
-        answer = service.call("POST", "/register", body, caller=made["name"])
-        assert answer.status_code == 201, answer.text
-    return Account(name, made["name"], made["password"], port)
+    accounts = {}
+    with running(env) as service:
+        for study in (LOCKSTEP, FREE, POISON):
+            port = free_port()
+            service.command(
+                "study", "create", study, "--ema-url", f"http://{HOST}:{port}/ema_study", *settings
+            )
+            client = service.command("client", "create", f"app@{study}", "--study", study, "--role", "client")
+            name, password = client["name"], client["password"]
+            service.tokens[name] = service.login(name, password)
+            for person in people:
+                fields = {key: value for key, value in asdict(person.enrolment).items() if value is not None}
+                body = json.loads(json.dumps(fields, default=str))
+                answer = service.call("POST", "/register", body, caller=name)
+                assert answer.status_code == 201, answer.text
+            accounts[study] = Account(study, name, password, port)
+    return Seed(database, accounts, people)
 
 
 @contextmanager
 def deployed(servers: Embedded, seed: Seed, folder: Path, broker: int) -> Iterator[Deployment]:
-    """A stack on a copy of the seed, with the state in `folder` and the broker's database `broker`."""
+    """Run a stack on a copy of the seed, with its state in `folder` and the broker's database `broker`."""
     database = f"run_{uuid4().hex}"
     servers.postgres.create_database(database, template=seed.database)
     url = servers.database_url(database)

@@ -215,7 +215,7 @@ def sends_away(calls: duplicates.Storm) -> bool:
 def test_a_storm_over_a_dying_database_and_api_leaves_one_decision_for_each_point(
     stack: Stack, embedded: Embedded
 ) -> None:
-    people = duplicates.brewing(stack.env, stack.api_url, CALLS, 16, 7, lambda _: None)
+    people = duplicates.prepared_storm(stack.env, stack.api_url, CALLS, 16, 7, lambda _: None)
     with people as (calls, account), ThreadPoolExecutor(1) as pool:
         playing = pool.submit(calls.run)
         for number in (1, 2, 3):
