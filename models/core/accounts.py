@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Id, Instant, StudyId
+from models.core.declarations import Export, means
 
 ROLES = ("client", "researcher", "admin")
 UNTIL = " until "  # between the name and the end of an account that another one replaced
@@ -17,14 +18,20 @@ class Client(Base):
     """A name with an Argon2id hash and one role in one study."""
 
     __tablename__ = "clients"
+    __rights__ = "INSERT"
+    __export__ = Export.WITHHELD
     __table_args__ = (CheckConstraint(f"role IN {ROLES}", name="role"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    name: Mapped[str] = mapped_column(unique=True)
-    password_hash: Mapped[str]
-    role: Mapped[str]
-    disabled: Mapped[bool] = mapped_column(server_default="false")
+    name: Mapped[str] = mapped_column(
+        unique=True, info=means("the account's name, which its bearer logs in with")
+    )
+    password_hash: Mapped[str] = mapped_column(info=means("Argon2id hash of the password", secret=True))
+    role: Mapped[str] = mapped_column(info=means("what the account may do"))
+    disabled: Mapped[bool] = mapped_column(
+        server_default="false", info=means("whether every call of the account is refused")
+    )
     created_at: Mapped[CreatedAt]
 
 
@@ -32,10 +39,12 @@ class RevokedToken(Base):
     """A token that was logged out; kept until it would have expired anyway."""
 
     __tablename__ = "revoked_tokens"
+    __rights__ = "INSERT, DELETE"
+    __export__ = Export.WITHHELD
 
-    jti: Mapped[str] = mapped_column(primary_key=True)
+    jti: Mapped[str] = mapped_column(primary_key=True, info=means("id of the token"))
     study_id: Mapped[StudyId]
-    expires_at: Mapped[Instant]
+    expires_at: Mapped[Instant] = mapped_column(info=means("when the token would have expired anyway", "UTC"))
 
 
 class Standing(NamedTuple):

@@ -8,37 +8,9 @@ from psycopg2.extensions import encrypt_password
 from sqlalchemy import Column, Table, text
 from sqlalchemy.orm import Session
 
-from models.core.base import Base
+from models.core.base import Base, classes
+from models.core.declarations import meaning
 from models.core.encryption import is_encrypted
-
-SERVICE = {
-    "answers": "INSERT",
-    "audit": "INSERT",
-    "circuits": "INSERT, UPDATE",
-    "clients": "INSERT",
-    "decisions": "INSERT",
-    "discrepancies": "INSERT",
-    "fit_parts": "INSERT, UPDATE, DELETE",
-    "heartbeats": "INSERT, UPDATE",
-    "idempotency_keys": "INSERT",
-    "incidents": "INSERT, UPDATE",
-    "jobs": "INSERT, UPDATE",
-    "learning_rows": "INSERT",
-    "notifications": "INSERT, UPDATE",
-    "participant_zones": "INSERT",
-    "participants": "INSERT, UPDATE",
-    "policies": "INSERT",
-    "policy_blocks": "INSERT, DELETE",
-    "proposals": "INSERT, UPDATE",
-    "protocols": "INSERT",
-    "randomisation_tests": "INSERT, UPDATE",
-    "revoked_tokens": "INSERT, DELETE",
-    "statistics": "INSERT, UPDATE, DELETE",
-    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen, closed_at, "
-    "nightly_on)",
-    "windows": "INSERT, UPDATE",
-}
-
 
 OWNED = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'studies'::regclass"
 FOUND = "SELECT rolsuper OR pg_has_role(oid, current_user, 'MEMBER') FROM pg_roles WHERE rolname = :role"
@@ -48,9 +20,14 @@ class UnfitRole(ValueError):
     """A role that cannot grant, or cannot be restricted: it does not exist, or is the owner's equal."""
 
 
+def service_rights() -> dict[str, str]:
+    """Return the rights of the service's role beside SELECT, as in GRANT, by table."""
+    return {name: table.__rights__ for name, table in classes().items()}
+
+
 def is_secret(column: Column[object]) -> bool:
-    """Whether the column's values stay in the database: ciphertext and password hashes."""
-    return is_encrypted(column) or column.name == "password_hash"
+    """Return whether the column's values stay in the database: ciphertext, and what is declared a secret."""
+    return is_encrypted(column) or meaning(column).secret
 
 
 def make(session: Session, role: str, password: str) -> None:
@@ -69,7 +46,8 @@ def make(session: Session, role: str, password: str) -> None:
 
 def grant_service(session: Session, role: str) -> int:
     """Give `role` the rights of the API and the workers and no others; how many tables. Raises UnfitRole."""
-    rights = {name: f"SELECT, {more}" for name, more in SERVICE.items()} | {"alembic_version": "SELECT"}
+    rights = {name: f"SELECT, {more}" for name, more in service_rights().items()}
+    rights["alembic_version"] = "SELECT"  # the API compares it with the migrations
     count = _grant(session, role, rights)
     session.execute(text(f"GRANT USAGE ON SEQUENCE decisions_id_seq TO {_quoted(session, role)}"))
     return count

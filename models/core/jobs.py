@@ -8,20 +8,12 @@ import json
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    ForeignKey,
-    Index,
-    func,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Id, Instant, StudyId
+from models.core.declarations import Export, means
 from models.core.session import Prepared
 
 OWN_FAULT = 321  # the code of a job that failed, or waits, by the service's own fault
@@ -45,6 +37,8 @@ class Job(Base):
     """
 
     __tablename__ = "jobs"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.ROWS
     __table_args__ = (
         CheckConstraint("state IN ('queued', 'running', 'done', 'failed')", name="state"),
         Index(
@@ -72,20 +66,30 @@ class Job(Base):
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    kind: Mapped[str]
-    state: Mapped[str] = mapped_column(server_default=QUEUED)
-    window_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("windows.id"))
-    hyperparameters: Mapped[bool] = mapped_column(server_default="false")
-    requests: Mapped[int] = mapped_column(server_default="1")
-    attempts: Mapped[int] = mapped_column(server_default="0")
-    tries: Mapped[int] = mapped_column(server_default="0")
-    run_after: Mapped[Instant]
-    sent_at: Mapped[Instant]
-    claimed_at: Mapped[Instant | None]
-    finished_at: Mapped[Instant | None]
-    code: Mapped[int | None]
+    kind: Mapped[str] = mapped_column(info=means("kind of work", range="ingest, refit, night, export"))
+    state: Mapped[str] = mapped_column(server_default=QUEUED, info=means("how far it is"))
+    window_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("windows.id"), info=means("the window whose survey data it fetches")
+    )
+    hyperparameters: Mapped[bool] = mapped_column(
+        server_default="false", info=means("whether a fit was to find hyper-parameters too")
+    )
+    requests: Mapped[int] = mapped_column(
+        server_default="1", info=means("how many requests it does the work of", range=">= 1")
+    )
+    attempts: Mapped[int] = mapped_column(
+        server_default="0", info=means("how often it was claimed", range=">= 0")
+    )
+    tries: Mapped[int] = mapped_column(
+        server_default="0", info=means("claims since it was last queued by hand", range=">= 0")
+    )
+    run_after: Mapped[Instant] = mapped_column(info=means("not before", "UTC"))
+    sent_at: Mapped[Instant] = mapped_column(info=means("when its id last went to the broker", "UTC"))
+    claimed_at: Mapped[Instant | None] = mapped_column(info=means("when it was last claimed", "UTC"))
+    finished_at: Mapped[Instant | None] = mapped_column(info=means("when it was done or failed", "UTC"))
+    code: Mapped[int | None] = mapped_column(info=means("why it failed or waits; see docs/errors.md"))
     reason: Mapped[str | None]
-    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB, info=means("what came of it"))
     created_at: Mapped[CreatedAt]
 
 

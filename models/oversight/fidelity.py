@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Floats
 from models.core.connections import APPLICATION
+from models.core.declarations import Export, means
 from models.trial.decisions import Decision
 
 ALL = "all"
@@ -28,16 +29,28 @@ class RandomisationTest(Base):
     """
 
     __tablename__ = "randomisation_tests"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.WITHHELD  # computed from decisions, which are exported
 
     study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
-    stream: Mapped[str] = mapped_column(primary_key=True)
-    since: Mapped[CreatedAt]
-    last_rid: Mapped[int] = mapped_column(BigInteger)
-    decisions: Mapped[int]
-    mismatched: Mapped[int]
-    share: Mapped[float]
-    log_wealth: Mapped[Floats]
-    log_evidence: Mapped[float]
+    stream: Mapped[str] = mapped_column(
+        primary_key=True, info=means("set of decisions that is fixed before their draws")
+    )
+    since: Mapped[CreatedAt] = mapped_column(
+        info=means("when the test of the stream began, or began anew", "UTC")
+    )
+    last_rid: Mapped[int] = mapped_column(
+        BigInteger, info=means("rid of the last decision that was read; 0: none", range=">= 0")
+    )
+    decisions: Mapped[int] = mapped_column(info=means("number of draws read since it began", range=">= 0"))
+    mismatched: Mapped[int] = mapped_column(
+        info=means("number of draws that are not what their seed says", range=">= 0")
+    )
+    share: Mapped[float] = mapped_column(info=means("weight among the study's streams", range="(0, 1]"))
+    log_wealth: Mapped[Floats] = mapped_column(info=means("logarithm of the wealth of each tilt"))
+    log_evidence: Mapped[float] = mapped_column(
+        info=means("logarithm of the stream's evidence against its probabilities")
+    )
 
 
 class Draws(NamedTuple):

@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ColumnElement, ForeignKey, I
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, Document, Id, Instant
+from models.core.declarations import Export, means
 
 RED = "red"
 YELLOW = "yellow"
@@ -56,6 +57,8 @@ class Incident(Base):
     """
 
     __tablename__ = "incidents"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.ROWS
     __table_args__ = (
         CheckConstraint("level IN ('red', 'yellow', 'green')", name="level"),
         CheckConstraint("(level = 'green') = (resolved_at IS NOT NULL)", name="green_is_over"),
@@ -75,18 +78,22 @@ class Incident(Base):
 
     id: Mapped[Id]
     study_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("studies.id"))
-    kind: Mapped[str]
-    level: Mapped[str]
-    detail: Mapped[Document]
-    first_at: Mapped[Instant]
-    last_at: Mapped[Instant]
-    count: Mapped[int] = mapped_column(server_default="1")
-    resolved_at: Mapped[Instant | None]
-    acknowledged_by: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("clients.id"))
-    acknowledged_at: Mapped[Instant | None]
-    notices: Mapped[int] = mapped_column(server_default="0")
-    notified_level: Mapped[str | None]
-    notified_at: Mapped[Instant | None]
+    kind: Mapped[str] = mapped_column(info=means("what is or was wrong"))
+    level: Mapped[str] = mapped_column(info=means("how bad it is; green once it is over"))
+    detail: Mapped[Document] = mapped_column(info=means("ids and numbers as they were last seen"))
+    first_at: Mapped[Instant] = mapped_column(info=means("when it was first seen", "UTC"))
+    last_at: Mapped[Instant] = mapped_column(info=means("when it was last seen", "UTC"))
+    count: Mapped[int] = mapped_column(server_default="1", info=means("how often it was seen", range=">= 0"))
+    resolved_at: Mapped[Instant | None] = mapped_column(info=means("when it was over", "UTC"))
+    acknowledged_by: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("clients.id"), info=means("number of the account that acknowledged it")
+    )
+    acknowledged_at: Mapped[Instant | None] = mapped_column(info=means("when it was acknowledged", "UTC"))
+    notices: Mapped[int] = mapped_column(
+        server_default="0", info=means("how often somebody was told", range=">= 0")
+    )
+    notified_level: Mapped[str | None] = mapped_column(info=means("the level last told"))
+    notified_at: Mapped[Instant | None] = mapped_column(info=means("when it was last told", "UTC"))
 
 
 class Condition(NamedTuple):

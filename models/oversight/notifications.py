@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueCon
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Document, Id, Instant
+from models.core.declarations import Export, means
 from models.oversight.incidents import Change, Incident
 
 WEBHOOK = "webhook"
@@ -28,6 +29,8 @@ class Notification(Base):
     """
 
     __tablename__ = "notifications"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.WITHHELD  # of the deployment; incidents are exported
     __table_args__ = (
         UniqueConstraint("incident_id", "number", "channel"),
         CheckConstraint("channel IN ('webhook', 'email')", name="channel"),
@@ -42,15 +45,23 @@ class Notification(Base):
 
     id: Mapped[Id]
     study_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("studies.id"))
-    incident_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("incidents.id"))
-    number: Mapped[int]
-    channel: Mapped[str]
-    message: Mapped[Document]
-    state: Mapped[str] = mapped_column(server_default=QUEUED)
-    attempts: Mapped[int] = mapped_column(server_default="0")
-    run_after: Mapped[Instant]
-    claimed_at: Mapped[Instant | None]
-    finished_at: Mapped[Instant | None]
+    incident_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("incidents.id"),
+        info=means("the incident; null: the head of the audit's chain"),
+    )
+    number: Mapped[int] = mapped_column(
+        info=means("number of the incident's change, or of the audit's row", range=">= 1")
+    )
+    channel: Mapped[str] = mapped_column(info=means("the way it goes out"))
+    message: Mapped[Document] = mapped_column(info=means("the message as it was at that time"))
+    state: Mapped[str] = mapped_column(server_default=QUEUED, info=means("how far its delivery is"))
+    attempts: Mapped[int] = mapped_column(
+        server_default="0", info=means("how often its delivery was tried", range=">= 0")
+    )
+    run_after: Mapped[Instant] = mapped_column(info=means("not before", "UTC"))
+    claimed_at: Mapped[Instant | None] = mapped_column(info=means("when it was last claimed", "UTC"))
+    finished_at: Mapped[Instant | None] = mapped_column(info=means("when it was sent or given up", "UTC"))
     reason: Mapped[str | None]
     created_at: Mapped[CreatedAt]
 

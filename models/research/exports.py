@@ -1,7 +1,7 @@
-"""Exports: which tables and columns leave the service, and their rows out of one snapshot.
+"""Exports: the tables and columns that leave the service, and their rows out of one snapshot.
 
-Every table that has rows of a study is exported, but for what is WITHHELD: accounts and their tokens, keys
-that clients chose, names of persons, secrets. A new table joins by being one.
+Each table declares at its class whether it is exported, and each column whether it is withheld. Accounts and
+their tokens, keys that clients chose, names of persons and secrets stay.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,26 +16,19 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import Boolean, Date, DateTime, Float, Integer
 
 from models.core import jobs
-from models.core.base import Base
+from models.core.base import Base, classes
+from models.core.declarations import Export, meaning
 from models.core.grants import is_secret
 from models.core.jobs import Job
 from models.core.studies import Study
-from models.research.dictionary import MEANINGS, Meaning
 from models.trial import protocols
 from models.trial.participants import Participant
 from models.trial.protocols import ProtocolVersion
 from settings import settings
 
 EXPORT = "export"
-WITHHELD_TABLES = {
-    *("studies", "clients", "revoked_tokens", "idempotency_keys"),
-    *("statistics", "randomisation_tests"),  # derived from what is exported
-    *("circuits", "fit_parts", "heartbeats", "notifications"),  # of the deployment
-}
-WITHHELD_COLUMNS = {"study_id", "user_id", "registration"}
 CHUNK = 2000  # rows in memory at once
 PEOPLE = 100  # participants in memory at once
-BY_PERSON = ("decisions", "windows", "answers", "learning_rows", "audit")
 Row = dict[str, Any]
 
 
@@ -51,19 +44,23 @@ class Described(NamedTuple):
 
 
 def tables() -> dict[str, Table]:
-    """Every table that is exported, by name."""
+    """Return every table that is exported, by name."""
+    declared = classes()
     return {
         table.name: table
         for table in Base.metadata.sorted_tables
-        if "study_id" in table.columns and table.name not in WITHHELD_TABLES
+        if declared[table.name].__export__ is not Export.WITHHELD
     }
 
 
+def long_tables() -> list[str]:
+    """Return the names of the tables that the long table is made from."""
+    return [name for name, table in classes().items() if table.__export__ is Export.LONG_TABLE]
+
+
 def columns(table: Table) -> list[Column[Any]]:
-    """The columns of a table that are exported."""
-    return [
-        column for column in table.columns if column.name not in WITHHELD_COLUMNS and not is_secret(column)
-    ]
+    """Return the columns of a table that are exported."""
+    return [column for column in table.columns if not (is_secret(column) or meaning(column).withheld)]
 
 
 def kind(column: Column[Any]) -> str:
@@ -78,20 +75,16 @@ def kind(column: Column[Any]) -> str:
 
 def described(table: Table) -> list[Described]:
     """What the dictionary says of a table's columns."""
-    return [
-        Described(column.name, kind(column), *_meaning(column), nullable=bool(column.nullable))
-        for column in columns(table)
-    ]
-
-
-def _meaning(column: Column[Any]) -> tuple[str, str, str]:
-    """Meaning, unit and range; the range also from what the table's constraints allow."""
-    table = column.table.name
-    told = MEANINGS.get(f"{table}.{column.name}") or MEANINGS.get(column.name) or Meaning(column.doc or "")
-    return told.text, told.unit, told.range or _allowed(column)
+    lines = []
+    for column in columns(table):
+        text, unit, values, *_ = meaning(column)
+        allowed = values or _allowed(column)
+        lines.append(Described(column.name, kind(column), text, unit, allowed, bool(column.nullable)))
+    return lines
 
 
 def _allowed(column: Column[Any]) -> str:
+    """Return the values that a constraint of the table allows the column; no text where there is none."""
     for constraint in getattr(column.table, "constraints", ()):
         if isinstance(constraint, CheckConstraint) and str(constraint.sqltext).startswith(
             f"{column.name} IN"
@@ -149,9 +142,7 @@ class Snapshot:
         """Participants and what is theirs, some participants at a time, by participant."""
         after = 0
         while ids := _next_ids(self.session, self.study.id, after):
-            yield {
-                name: rows(self.session, self.study.id, name, ids) for name in ("participants", *BY_PERSON)
-            }
+            yield {name: rows(self.session, self.study.id, name, ids) for name in long_tables()}
             after = ids[-1]
 
 

@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base
+from models.core.declarations import Export, means
 from models.core.jobs import QUEUED, Job
 
 CLOSED = "closed"
@@ -25,13 +26,23 @@ class Circuit(Base):
     """
 
     __tablename__ = "circuits"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.WITHHELD  # of the deployment
     __table_args__ = (CheckConstraint("state IN ('closed', 'open', 'half_open')", name="state"),)
 
     study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
-    state: Mapped[str] = mapped_column(server_default=CLOSED)
-    failures: Mapped[int] = mapped_column(server_default="0")
-    opened_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    retry_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    state: Mapped[str] = mapped_column(
+        server_default=CLOSED, info=means("whether the study's back end is asked at present")
+    )
+    failures: Mapped[int] = mapped_column(
+        server_default="0", info=means("how many times in a row it did not answer", range=">= 0")
+    )
+    opened_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), info=means("since when it is left in peace; null: it is not", "UTC")
+    )
+    retry_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), info=means("until when it is left in peace, or its answer awaited", "UTC")
+    )
 
 
 def of_study(session: Session, study_id: int) -> Circuit | None:

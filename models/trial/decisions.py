@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, Document, Id, Instant, ParticipantId
+from models.core.declarations import Export, means
 from models.core.session import Prepared
 
 
@@ -30,36 +31,74 @@ class Decision(Base):
     """
 
     __tablename__ = "decisions"
+    __rights__ = "INSERT"
+    __export__ = Export.LONG_TABLE
     __table_args__ = (
         UniqueConstraint("participant_id", "decision_index"),
         CheckConstraint("available = (unavailable_rule IS NULL)", name="unavailable_by_a_rule"),
         Index("ix_decisions_study_id_id", "study_id", "id"),
     )
 
-    id: Mapped[Id]
+    id: Mapped[Id] = mapped_column(info=means("rid: the decision's number", range=">= 1"))
     study_id: Mapped[int] = mapped_column(BigInteger)
     participant_id: Mapped[ParticipantId]
     decision_index: Mapped[int]
     protocol_id: Mapped[int] = mapped_column(BigInteger)
     protocol_hash: Mapped[str]
     code_version: Mapped[str]
-    policy_id: Mapped[int | None]
+    policy_id: Mapped[int | None] = mapped_column(
+        info=means("policy whose probability this is; null at F4 and none", range=">= 0")
+    )
     feature_version: Mapped[str]
-    state: Mapped[list[float] | None] = mapped_column(ARRAY(DOUBLE_PRECISION))
-    advantage_mean: Mapped[float | None]
-    advantage_variance: Mapped[float | None]
-    act_prob: Mapped[float]
-    seed: Mapped[int] = mapped_column(BigInteger)
-    action: Mapped[int] = mapped_column(SmallInteger)
-    fallback_level: Mapped[str]
-    available: Mapped[bool] = mapped_column(server_default="true")
-    unavailable_rule: Mapped[str | None]
-    answers: Mapped[Document]
-    reward: Mapped[float | None]
-    evening: Mapped[bool]
-    decision_time: Mapped[Instant]
-    utc_offset_minutes: Mapped[int] = mapped_column(SmallInteger)
-    act_gen_timestamp: Mapped[Instant]
+    state: Mapped[list[float] | None] = mapped_column(
+        ARRAY(DOUBLE_PRECISION), info=means("state variables in the order of the feature version; null at F4")
+    )
+    advantage_mean: Mapped[float | None] = mapped_column(
+        info=means("posterior mean of the advantage of action 1 in the state", "reward units")
+    )
+    advantage_variance: Mapped[float | None] = mapped_column(
+        info=means("its variance", "reward units squared", ">= 0")
+    )
+    act_prob: Mapped[float] = mapped_column(
+        info=means("probability of action 1, after all rules", range="[0, 1]")
+    )
+    seed: Mapped[int] = mapped_column(
+        BigInteger, info=means("action is 1 where seed / 2^53 < act_prob", range="[0, 2^53)")
+    )
+    action: Mapped[int] = mapped_column(SmallInteger, info=means("1 sent, 0 not", range="0, 1"))
+    fallback_level: Mapped[str] = mapped_column(
+        info=means(
+            "the rung of the ladder that decided; none where not available", range="F0, F1, F2, F3, F4, none"
+        )
+    )
+    available: Mapped[bool] = mapped_column(
+        server_default="true", info=means("whether randomisation was allowed")
+    )
+    unavailable_rule: Mapped[str | None] = mapped_column(
+        info=means(
+            "the rule that forbade it; null where available",
+            range="app, quiet_hours, cool_down, daily_cap, weekly_cap",
+        )
+    )
+    answers: Mapped[Document] = mapped_column(
+        info=means("the answers that the first call of this point told")
+    )
+    reward: Mapped[float | None] = mapped_column(
+        info=means(
+            "what those answers report: the outcome of an earlier action; null where they report none",
+            "reward units",
+        )
+    )
+    evening: Mapped[bool] = mapped_column(info=means("time of day that was decided with"))
+    decision_time: Mapped[Instant] = mapped_column(
+        info=means("when the point was, as the app told, else act_gen_timestamp", "UTC")
+    )
+    utc_offset_minutes: Mapped[int] = mapped_column(
+        SmallInteger, info=means("of the participant's wall clock then", "minutes east of UTC")
+    )
+    act_gen_timestamp: Mapped[Instant] = mapped_column(
+        info=means("when the action was drawn, by the server's clock", "UTC")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, delete, or_, sel
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Id, ProtocolId, StudyId
+from models.core.declarations import Export, means
 from models.core.jobs import RUNNING, Job, LostClaim
 
 FIRST = "first"
@@ -25,22 +26,38 @@ class Part(Base):
     """
 
     __tablename__ = "fit_parts"
+    __rights__ = "INSERT, UPDATE, DELETE"
+    __export__ = Export.WITHHELD  # they live as long as the fit
     __table_args__ = (CheckConstraint("step IN ('first', 'second')", name="step"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    job_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("jobs.id"), index=True)
-    attempt: Mapped[int]
+    job_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("jobs.id"), index=True, info=means("the job that fits", range=">= 1")
+    )
+    attempt: Mapped[int] = mapped_column(info=means("attempt of the job at its fit", range=">= 1"))
     protocol_id: Mapped[ProtocolId]
-    row_seq: Mapped[int] = mapped_column(BigInteger)
-    policy_id: Mapped[int]
-    first_participant: Mapped[int] = mapped_column(BigInteger)
-    last_participant: Mapped[int] = mapped_column(BigInteger)
-    size: Mapped[int]
-    step: Mapped[str]
-    terms: Mapped[bytes]
-    result: Mapped[bytes | None]
-    done_by: Mapped[str | None]
+    row_seq: Mapped[int] = mapped_column(
+        BigInteger, info=means("last learning row that is learnt from", range=">= 0")
+    )
+    policy_id: Mapped[int] = mapped_column(
+        info=means("number of the policy that serves when the fit begins", range=">= 0")
+    )
+    first_participant: Mapped[int] = mapped_column(
+        BigInteger, info=means("lowest participant id of the part", range=">= 1")
+    )
+    last_participant: Mapped[int] = mapped_column(
+        BigInteger, info=means("highest participant id of the part", range=">= 1")
+    )
+    size: Mapped[int] = mapped_column(
+        info=means("number of its participants who are learnt from", range=">= 0")
+    )
+    step: Mapped[str] = mapped_column(info=means("step of the fit that the part belongs to"))
+    terms: Mapped[bytes] = mapped_column(info=means("what the step is computed with: arrays of float64"))
+    result: Mapped[bytes | None] = mapped_column(
+        info=means("what the part gives: arrays of float64; null: it is open")
+    )
+    done_by: Mapped[str | None] = mapped_column(info=means("process that computed the result"))
     created_at: Mapped[CreatedAt]
 
 

@@ -2,9 +2,10 @@
 
 from sqlalchemy import CheckConstraint, PrimaryKeyConstraint, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Mapped, Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, ParticipantId, StudyId
+from models.core.declarations import Export, means
 from models.trial.participants import Participant
 
 ACTIONS = "actions"
@@ -15,6 +16,8 @@ class IdempotencyKey(Base):
     """The decision point that a key stands for in one kind of call, from its first use on. Append-only."""
 
     __tablename__ = "idempotency_keys"
+    __rights__ = "INSERT"
+    __export__ = Export.WITHHELD  # chosen by clients, who may write names into them
     __table_args__ = (
         PrimaryKeyConstraint("participant_id", "call", "key"),
         CheckConstraint("call IN ('actions', 'end_decision_window')", name="call"),
@@ -22,8 +25,8 @@ class IdempotencyKey(Base):
 
     study_id: Mapped[StudyId]
     participant_id: Mapped[ParticipantId]
-    call: Mapped[str]
-    key: Mapped[str]
+    call: Mapped[str] = mapped_column(info=means("kind of call that the key was used in"))
+    key: Mapped[str] = mapped_column(info=means("key that the client chose"))
     decision_index: Mapped[int]
     created_at: Mapped[CreatedAt]
 

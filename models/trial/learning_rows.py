@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, DecisionId, ParticipantId
+from models.core.declarations import Export, means
 from models.core.studies import Study
 from models.trial.participants import Participant
 
@@ -20,17 +21,26 @@ class Row(Base):
     """Decision `decision_index` of a participant and the outcome of its action."""
 
     __tablename__ = "learning_rows"
+    __rights__ = "INSERT"
+    __export__ = Export.LONG_TABLE
     __table_args__ = (
         Index("ix_learning_rows_decision_id_row_seq", "decision_id", "row_seq"),
         Index("ix_learning_rows_participant_id_row_seq", "participant_id", "row_seq"),
     )
 
     study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
-    row_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    row_seq: Mapped[int] = mapped_column(
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        info=means("order in which learning rows came to be", range=">= 0"),
+    )
     participant_id: Mapped[ParticipantId]
     decision_id: Mapped[DecisionId]
     decision_index: Mapped[int]
-    outcome: Mapped[float]
+    outcome: Mapped[float] = mapped_column(
+        info=means("outcome of the decision's action, as known when the row came", "reward units")
+    )
     created_at: Mapped[CreatedAt]
 
 

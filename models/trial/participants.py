@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, SMALLINT, insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Document, Id, Instant, ParticipantId, StudyId
+from models.core.declarations import Export, means
 
 REGISTERED = "REGISTERED"
 STARTED = "STARTED"
@@ -26,26 +27,51 @@ class Participant(Base):
     """
 
     __tablename__ = "participants"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.LONG_TABLE
     __table_args__ = (
         UniqueConstraint("study_id", "user_id"),
         CheckConstraint(f"phase IN {PHASES}", name="phase"),
     )
 
-    id: Mapped[Id]
+    id: Mapped[Id] = mapped_column(info=means("opaque number of the participant", range=">= 1"))
     study_id: Mapped[StudyId]
-    user_id: Mapped[str]
-    phase: Mapped[str] = mapped_column(server_default=REGISTERED)
-    decision_index: Mapped[int] = mapped_column(server_default="0")
+    user_id: Mapped[str] = mapped_column(info=means("the app's own name for the person", withheld=True))
+    phase: Mapped[str] = mapped_column(
+        server_default=REGISTERED, info=means("how far the participant is in the trial")
+    )
+    decision_index: Mapped[int] = mapped_column(
+        server_default="0", info=means("how many decision points are over", range=">= 0")
+    )
     timezone: Mapped[str]
-    rl_start_date: Mapped[date]
-    rl_end_date: Mapped[date]
-    consent_start_date: Mapped[date]
-    consent_end_date: Mapped[date]
-    morning_notification_time_start: Mapped[list[int]] = mapped_column(ARRAY(SMALLINT))
-    evening_notification_time_start: Mapped[list[int]] = mapped_column(ARRAY(SMALLINT))
-    registration: Mapped[Document]
-    corrections: Mapped[int] = mapped_column(server_default="0")
-    removed_row_seq: Mapped[int | None] = mapped_column(BigInteger)
+    rl_start_date: Mapped[date] = mapped_column(info=means("first day of the trial, local"))
+    rl_end_date: Mapped[date] = mapped_column(info=means("last day of the trial, local"))
+    consent_start_date: Mapped[date] = mapped_column(info=means("first day of the consent, local"))
+    consent_end_date: Mapped[date] = mapped_column(info=means("last day of the consent, local"))
+    morning_notification_time_start: Mapped[list[int]] = mapped_column(
+        ARRAY(SMALLINT),
+        info=means("seven morning notification times, Monday first", "HHMM, local", "0 to 2359"),
+    )
+    evening_notification_time_start: Mapped[list[int]] = mapped_column(
+        ARRAY(SMALLINT),
+        info=means("seven evening notification times, Monday first", "HHMM, local", "0 to 2359"),
+    )
+    registration: Mapped[Document] = mapped_column(
+        info=means("the body that enrolled the participant", withheld=True)
+    )
+    corrections: Mapped[int] = mapped_column(
+        server_default="0",
+        info=means(
+            "how many outcomes the study's back end told or corrected after the decision", range=">= 0"
+        ),
+    )
+    removed_row_seq: Mapped[int | None] = mapped_column(
+        BigInteger,
+        info=means(
+            "policies of this row_seq or a higher one are not fitted from their rows; null: they count",
+            range=">= 1",
+        ),
+    )
     created_at: Mapped[CreatedAt]
 
 
@@ -56,14 +82,18 @@ class ParticipantZone(Base):
     """
 
     __tablename__ = "participant_zones"
+    __rights__ = "INSERT"
+    __export__ = Export.ROWS
     __table_args__ = (UniqueConstraint("participant_id", "decision_index"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
     participant_id: Mapped[ParticipantId]
     timezone: Mapped[str]
-    since: Mapped[Instant]
-    decision_index: Mapped[int]
+    since: Mapped[Instant] = mapped_column(info=means("when the zone was told", "UTC"))
+    decision_index: Mapped[int] = mapped_column(
+        info=means("point from which the zone holds; 0 is enrolment", range=">= 0")
+    )
 
 
 def enrol(session: Session, study_id: int, registration: dict[str, Any], **columns: Any) -> int | None:

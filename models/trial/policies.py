@@ -1,18 +1,19 @@
 """Policies: immutable versions of what was learnt, and each participant's block that serving needs."""
 
-import io
 import typing
-from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, text
+from sqlalchemy import BigInteger, UniqueConstraint, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from models.core import studies
 from models.core.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
-from models.core.pg_arrays import COPY_BEGINS, COPY_ENDS, Array, binary, copied, fill, pack, places, received
+from models.core.declarations import Export, means
+from models.core.pg_arrays import Array, places, received
+from models.trial import policy_blocks
+from models.trial.policy_blocks import PolicyBlock
 
 
 class Policy(Base):
@@ -23,40 +24,50 @@ class Policy(Base):
     """
 
     __tablename__ = "policies"
+    __rights__ = "INSERT"
+    __export__ = Export.ROWS
     __table_args__ = (UniqueConstraint("study_id", "policy_id"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
     policy_id: Mapped[int]
-    algorithm: Mapped[str]
+    algorithm: Mapped[str] = mapped_column(info=means("name of the algorithm"))
     protocol_id: Mapped[ProtocolId]
     protocol_hash: Mapped[str]
     code_version: Mapped[str]
     feature_version: Mapped[str]
-    row_seq: Mapped[int] = mapped_column(BigInteger)
-    row_count: Mapped[int]
-    statistics_hash: Mapped[str]
-    participants: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
-    mean: Mapped[Floats]
-    covariance: Mapped[Floats]
-    sigma_u: Mapped[Floats]
-    noise_variance: Mapped[float]
-    advantage_mean: Mapped[Floats]
-    advantage_covariance: Mapped[Floats]
-    report: Mapped[Document]
+    row_seq: Mapped[int] = mapped_column(
+        BigInteger, info=means("the policy contains the learning rows up to this one", range=">= 0")
+    )
+    row_count: Mapped[int] = mapped_column(info=means("decisions learnt from", range=">= 0"))
+    statistics_hash: Mapped[str] = mapped_column(
+        info=means("SHA-256 of the sufficient statistics", "hexadecimal")
+    )
+    participants: Mapped[list[int]] = mapped_column(
+        ARRAY(BigInteger), info=means("ids of the participants in the fit, in the order of the fit")
+    )
+    mean: Mapped[Floats] = mapped_column(
+        info=means("posterior mean of the population's p coefficients", "reward units")
+    )
+    covariance: Mapped[Floats] = mapped_column(
+        info=means("their covariance, p x p by rows", "reward units squared")
+    )
+    sigma_u: Mapped[Floats] = mapped_column(
+        info=means("covariance of participants' deviations, p x p by rows", "reward units squared")
+    )
+    noise_variance: Mapped[float] = mapped_column(
+        info=means("variance of the outcome's noise", "reward units squared", "> 0")
+    )
+    advantage_mean: Mapped[Floats] = mapped_column(
+        info=means("advantage's mean for who is not in the fit, q values", "reward units")
+    )
+    advantage_covariance: Mapped[Floats] = mapped_column(
+        info=means("its covariance, q x q by rows", "reward units squared")
+    )
+    report: Mapped[Document] = mapped_column(
+        info=means("how the fit went: evidence, hyper-parameters, largest change of a probability")
+    )
     created_at: Mapped[CreatedAt]
-
-
-class PolicyBlock(Base):
-    """A participant's advantage posterior under one policy: q means and the q(q+1)/2 upper covariances."""
-
-    __tablename__ = "policy_blocks"
-
-    study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
-    policy_id: Mapped[int] = mapped_column(primary_key=True)
-    participant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("participants.id"), primary_key=True)
-    mean: Mapped[Floats]
-    covariance: Mapped[Floats]
 
 
 class Population(NamedTuple):
@@ -67,9 +78,6 @@ class Population(NamedTuple):
     participants: frozenset[int]
     mean: Array
     covariance: Array
-
-
-BLOCK_COLUMNS = ("study_id", "policy_id", "participant_id", "mean", "covariance")
 
 
 class Learnt(typing.Protocol):
@@ -136,25 +144,8 @@ def add(
     )
     session.add(policy)
     session.flush()
-    _add_blocks(session, policy, learnt.beta, learnt.V)
+    policy_blocks.add(session, policy.study_id, policy.policy_id, participants, learnt.beta, learnt.V)
     return policy
-
-
-def _add_blocks(session: Session, policy: Policy, means: Array, covariances: Array) -> None:
-    """By COPY, in binary: as INSERT, the blocks of ten thousand participants would take the database seconds,
-    as text a third of one, in which decisions wait for a processor.
-    """
-    packed = pack(covariances)
-    kinds = (">i8", ">i4", ">i8", binary(means.shape[1]), binary(packed.shape[1]))
-    rows = copied(dict(zip(BLOCK_COLUMNS, kinds, strict=True)), len(means))
-    rows["study_id"]["value"], rows["policy_id"]["value"] = policy.study_id, policy.policy_id
-    rows["participant_id"]["value"] = policy.participants
-    fill(rows["mean"]["value"], means)
-    fill(rows["covariance"]["value"], packed)
-    driver: Any = session.connection().connection
-    statement = f"COPY {PolicyBlock.__tablename__} ({', '.join(BLOCK_COLUMNS)}) FROM STDIN (FORMAT binary)"
-    with closing(driver.cursor()) as cursor:
-        cursor.copy_expert(statement, io.BytesIO(COPY_BEGINS + rows.tobytes() + COPY_ENDS))
 
 
 def numbered(session: Session, study_id: int, policy_id: int) -> Policy | None:

@@ -8,6 +8,7 @@ from sqlalchemy import UniqueConstraint, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Document, Id, Instant, StudyId
+from models.core.declarations import Export, means
 from models.core.studies import Study
 from models.trial.decisions import Decision
 
@@ -20,18 +21,26 @@ class ProtocolVersion(Base):
     """
 
     __tablename__ = "protocols"
+    __rights__ = "INSERT"
+    __export__ = Export.ROWS
     __table_args__ = (UniqueConstraint("study_id", "version"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    version: Mapped[int]
-    document: Mapped[Document]
-    hash: Mapped[str]
-    history: Mapped[int]
-    looks_back_days: Mapped[int] = mapped_column(server_default="0")
-    author: Mapped[str]
+    version: Mapped[int] = mapped_column(info=means("number of the version in its study", range=">= 1"))
+    document: Mapped[Document] = mapped_column(info=means("the complete protocol document"))
+    hash: Mapped[str] = mapped_column(info=means("SHA-256 of its canonical form", "hexadecimal"))
+    history: Mapped[int] = mapped_column(
+        info=means("how many earlier points a state looks back on", "decision points", ">= 0")
+    )
+    looks_back_days: Mapped[int] = mapped_column(
+        server_default="0", info=means("how many days of messages its safety envelope looks back on", "days")
+    )
+    author: Mapped[str] = mapped_column(info=means("who wrote the version"))
     reason: Mapped[str]
-    effective_at: Mapped[Instant] = mapped_column(server_default=text("now()"))
+    effective_at: Mapped[Instant] = mapped_column(
+        server_default=text("now()"), info=means("when it came, or is to come, in force", "UTC")
+    )
     created_at: Mapped[CreatedAt]
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, ForeignKey, delete, or_, selec
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, StudyId
+from models.core.declarations import Export, means
 from models.trial.participants import Participant
 
 
@@ -24,16 +25,24 @@ class ParticipantStatistics(Base):
     """
 
     __tablename__ = "statistics"
+    __rights__ = "INSERT, UPDATE, DELETE"
+    __export__ = Export.WITHHELD  # computed from learning rows, which are exported
 
     participant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("participants.id"), primary_key=True)
     study_id: Mapped[StudyId] = mapped_column(index=True)
     feature_version: Mapped[str]
-    row_index: Mapped[int]
-    row_seq: Mapped[int] = mapped_column(BigInteger)
-    corrections: Mapped[int]
-    row_count: Mapped[int]
-    c: Mapped[float]
-    packed: Mapped[bytes]
+    row_index: Mapped[int] = mapped_column(
+        info=means("highest decision index with a learning row", range=">= 1")
+    )
+    row_seq: Mapped[int] = mapped_column(BigInteger, info=means("last learning row contained", range=">= 0"))
+    corrections: Mapped[int] = mapped_column(
+        info=means("the participant's `corrections` when the rows were read", range=">= 0")
+    )
+    row_count: Mapped[int] = mapped_column(info=means("number of rows contained", range=">= 0"))
+    c: Mapped[float] = mapped_column(info=means("sum of squared outcomes", "reward units squared", ">= 0"))
+    packed: Mapped[bytes] = mapped_column(
+        info=means("the other sums, as the learner packs them: float64, little-endian")
+    )
 
 
 class Kept(NamedTuple):

@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, func, select
-from sqlalchemy.orm import Mapped, Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core import jobs
 from models.core.base import Base, Id, Instant, ParticipantId, StudyId
+from models.core.declarations import Export, means
 from models.core.jobs import CLOCKS, Job
 from models.core.session import Prepared
 from models.trial.decisions import COLUMNS, Decision
@@ -31,6 +32,8 @@ class Window(Base):
     """
 
     __tablename__ = "windows"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.LONG_TABLE
     __table_args__ = (
         UniqueConstraint("participant_id", "decision_index"),
         CheckConstraint("kind IN ('ended', 'end_missing', 'missed')", name="kind"),
@@ -42,13 +45,23 @@ class Window(Base):
     study_id: Mapped[StudyId]
     participant_id: Mapped[ParticipantId]
     decision_index: Mapped[int]
-    kind: Mapped[str]
-    state: Mapped[str]
-    code: Mapped[int | None]
-    query_start: Mapped[Instant | None]
-    query_end: Mapped[Instant | None]
-    ended_at: Mapped[Instant]
-    ingested_at: Mapped[Instant | None]
+    kind: Mapped[str] = mapped_column(
+        info=means("how the window ended: by the app, by nobody, or nothing was decided")
+    )
+    state: Mapped[str] = mapped_column(
+        info=means("its survey data: awaited (`ended`), stored, not to be had, or none (`missed`)")
+    )
+    code: Mapped[int | None] = mapped_column(
+        info=means("why the survey data could not be had; see docs/errors.md")
+    )
+    query_start: Mapped[Instant | None] = mapped_column(
+        info=means("begin of the span asked for in the study's back end", "UTC")
+    )
+    query_end: Mapped[Instant | None] = mapped_column(info=means("end of that span", "UTC"))
+    ended_at: Mapped[Instant] = mapped_column(
+        info=means("when the window was over, by the server's clock", "UTC")
+    )
+    ingested_at: Mapped[Instant | None] = mapped_column(info=means("when its survey data were stored", "UTC"))
 
 
 class Source(NamedTuple):
