@@ -48,7 +48,7 @@ class RevokedToken(Base):
 
 
 class Standing(NamedTuple):
-    """What an account may do at this moment."""
+    """The role of an account, and whether it or its token is refused, at this moment."""
 
     role: str
     disabled: bool
@@ -66,12 +66,12 @@ def everyone(session: Session) -> list[Client]:
 
 
 def has_client(session: Session, study_id: int) -> bool:
-    """Whether the study's back end has registered already."""
+    """Return whether the study's back end has registered already."""
     return bool(session.scalar(select(exists().where(Client.study_id == study_id, Client.role == "client"))))
 
 
 def create(session: Session, study_id: int, name: str, password_hash: str, role: str) -> Client:
-    """A new account. Raises IntegrityError where the name exists."""
+    """Return a new account. Raises IntegrityError where the name exists."""
     client = Client(study_id=study_id, name=name, password_hash=password_hash, role=role)
     session.add(client)
     session.flush()
@@ -90,13 +90,13 @@ def replace(session: Session, client: Client, password_hash: str, now: datetime)
 
 
 def are_one(session: Session, client_id: int, other_id: int) -> bool:
-    """Whether two accounts are the same, or one took the other's place."""
+    """Return whether two accounts are the same, or one took the other's place."""
     names = session.scalars(select(Client.name).where(Client.id.in_((client_id, other_id))))
     return len({name.partition(UNTIL)[0] for name in names}) == 1
 
 
 def standing(session: Session, client_id: int, study_id: int, jti: str) -> Standing | None:
-    """Role, disabled and revoked as of now; None where the account is not of this study."""
+    """Return the standing of an account and its token `jti`; None where the account is not of this study."""
     revoked = exists().where(RevokedToken.jti == jti)
     row = session.execute(
         select(Client.role, Client.disabled, revoked).where(

@@ -165,7 +165,7 @@ def head(session: Session, study_id: int) -> Head:
 
 
 def faults(session: Session, study_id: int, anchor: audit_chain.Anchor | None = None) -> list[str]:
-    """What is wrong with the study's chain, row by row; nothing where it is whole."""
+    """Return the faults of the study's chain, row by row; none where it is whole."""
     columns = [AuditEntry.__table__.c[name] for name in (*audit_chain.FIELDS, "hash")]
     query = select(*columns).where(AuditEntry.study_id == study_id).order_by(AuditEntry.seq)
     rows = [dict(row) for row in session.execute(query).mappings()]
@@ -181,7 +181,7 @@ def listed(session: Session, study_id: int, act: str | None, after: int, limit: 
 
 
 def published(head: Head, study_id: int, now: datetime) -> dict[str, Any]:
-    """What is told of a head, in the shape of a notification."""
+    """Return the message that publishes a head, in the shape of a notification."""
     return {
         "incident_id": None,
         "study_id": study_id,

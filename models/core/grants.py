@@ -1,11 +1,11 @@
-"""Who may do what in the database: the owner everything, the service what it needs, a reader read.
+"""Rights in the database: the owner may do everything, the service what it needs, and a reader may read.
 
 The owner runs the migrations and the operator's commands. The service's role has no UPDATE, DELETE or
 TRUNCATE on what is append-only, nor can it change a study's key. The reader sees no secret, even encrypted.
 """
 
 from psycopg2.extensions import encrypt_password
-from sqlalchemy import Column, Table, text
+from sqlalchemy import Column, text
 from sqlalchemy.orm import Session
 
 from models.core.base import Base, classes
@@ -13,7 +13,7 @@ from models.core.declarations import meaning
 from models.core.encryption import is_encrypted
 
 OWNED = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'studies'::regclass"
-FOUND = "SELECT rolsuper OR pg_has_role(oid, current_user, 'MEMBER') FROM pg_roles WHERE rolname = :role"
+IS_OWNER = "SELECT rolsuper OR pg_has_role(oid, current_user, 'MEMBER') FROM pg_roles WHERE rolname = :role"
 
 
 class UnfitRole(ValueError):
@@ -36,7 +36,7 @@ def make(session: Session, role: str, password: str) -> None:
     Only what the server would store of the password is sent to it.
     """
     _check_owner(session)
-    if session.execute(text(FOUND), {"role": role}).one_or_none() is None:
+    if session.scalar(text(IS_OWNER), {"role": role}) is None:
         session.execute(text(f"CREATE ROLE {_quoted(session, role)}"))
     _check(session, role)
     driver = session.connection().connection.driver_connection
@@ -45,7 +45,7 @@ def make(session: Session, role: str, password: str) -> None:
 
 
 def grant_service(session: Session, role: str) -> int:
-    """Give `role` the rights of the API and the workers and no others; how many tables. Raises UnfitRole."""
+    """Give `role` the rights of the API and the workers alone; return how many tables. Raises UnfitRole."""
     rights = {name: f"SELECT, {more}" for name, more in service_rights().items()}
     rights["alembic_version"] = "SELECT"  # the API compares it with the migrations
     count = _grant(session, role, rights)
@@ -54,13 +54,13 @@ def grant_service(session: Session, role: str) -> int:
 
 
 def grant_reader(session: Session, role: str) -> int:
-    """Let `role` read everything but secrets, and nothing else; how many tables. Raises UnfitRole."""
-    return _grant(session, role, {table.name: _readable(table) for table in Base.metadata.sorted_tables})
-
-
-def _readable(table: Table) -> str:
-    columns = [column.name for column in table.columns if not is_secret(column)]
-    return "SELECT" if len(columns) == len(table.columns) else f"SELECT ({', '.join(columns)})"
+    """Let `role` read everything but secrets, and nothing else; return how many tables. Raises UnfitRole."""
+    rights = {}
+    for table in Base.metadata.sorted_tables:
+        columns = [column.name for column in table.columns if not is_secret(column)]
+        has_secret = len(columns) < len(table.columns)
+        rights[table.name] = f"SELECT ({', '.join(columns)})" if has_secret else "SELECT"
+    return _grant(session, role, rights)
 
 
 def _grant(session: Session, role: str, rights: dict[str, str]) -> int:
@@ -83,8 +83,8 @@ def _check_owner(session: Session) -> None:
 
 def _check(session: Session, role: str) -> None:
     _check_owner(session)
-    found = session.execute(text(FOUND), {"role": role}).one_or_none()
-    if found is None:
+    is_owner = session.scalar(text(IS_OWNER), {"role": role})
+    if is_owner is None:
         raise UnfitRole(f"there is no database role {role!r}: create it first")
-    if found[0]:
+    if is_owner:
         raise UnfitRole(f"the role {role!r} has all rights of the tables' owner: choose another one")

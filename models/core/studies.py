@@ -68,7 +68,7 @@ class Study(Base):
 
 
 def create(session: Session, **columns: Any) -> Study:
-    """A new study with a fresh key for its draws; its hash can be published before the first."""
+    """Return a new study with a fresh key for its draws; its hash can be published before the first."""
     key = secrets.token_bytes(32)
     digest = hashlib.sha256(key).hexdigest()
     study = Study(study_key=key, study_key_sha256=digest, protocol_version=1, policy_id=0, **columns)
@@ -84,8 +84,8 @@ def by_name(session: Session, name: str) -> Study | None:
 
 def only(session: Session) -> Study | None:
     """The deployment's study where it has exactly one, else None."""
-    found = session.scalars(select(Study).limit(2)).all()
-    return found[0] if len(found) == 1 else None
+    first_two = session.scalars(select(Study).limit(2)).all()
+    return first_two[0] if len(first_two) == 1 else None
 
 
 def everyone(session: Session) -> list[Study]:
@@ -107,7 +107,7 @@ def locked(session: Session, study_id: int) -> Study:
 
 
 def take_turn(session: Session, study_id: int) -> None:
-    """Write to the study's row without changing it: whoever waits for the row sees our work.
+    """Write to the study's row without changing it, so that transactions that wait for the row see our work.
 
     At REPEATABLE READ because they run again, where a lock alone would let them go on with a snapshot from
     before; at READ COMMITTED because each statement sees what is committed.

@@ -74,8 +74,10 @@ class State(NamedTuple):
 
 
 def oldest_transaction(session: Session) -> datetime | None:
-    """When the oldest transaction of the service began that is open now, but for this one; None where there
-    is none. To be asked before the transaction that reads: what is committed between the two is read then."""
+    """Return when the service's oldest open transaction but this one began; None where there is none.
+
+    Ask before the transaction that reads begins: it sees what is committed between the two.
+    """
     began: datetime | None = session.scalar(
         select(func.min(PgActivity.c.xact_start))
         .where(PgActivity.c.datname == func.current_database(), PgActivity.c.application_name == APPLICATION)
@@ -85,18 +87,17 @@ def oldest_transaction(session: Session) -> datetime | None:
 
 
 def unread(session: Session, study_id: int, before: datetime, limit: int) -> Draws:
-    """Randomised decisions that the test has not read, in the order of their rids, up to the last that was
-    generated before `before`.
+    """Return randomised decisions that the test has not read, by rid, to the last generated before `before`.
 
-    Lower rids are read with it, also where they have a later moment: none is skipped for good. No transaction
-    that took a rid by `before` may be open still, or its decision would be.
+    Lower rids are read with that one, also where they have a later moment: none is skipped for good. No
+    transaction that took a rid by `before` may be open still, or its decision would be skipped.
     """
     reached = session.scalar(
         select(RandomisationTest.last_rid).where(
             RandomisationTest.study_id == study_id, RandomisationTest.stream == ALL
         )
     )
-    found = session.execute(
+    rows = session.execute(
         select(
             Decision.id,
             Decision.policy_id,
@@ -110,15 +111,15 @@ def unread(session: Session, study_id: int, before: datetime, limit: int) -> Dra
         .order_by(Decision.id)
         .limit(limit)
     ).all()
-    settled = [place for place, row in enumerate(found, 1) if row.act_gen_timestamp < before]
-    found = found[: settled[-1] if settled else 0]
-    act_prob = np.array([row.act_prob for row in found], dtype=np.float64)
-    action = np.array([row.action for row in found], dtype=np.float64)
-    drawn = np.array([row.seed / WHOLE for row in found], dtype=np.float64) < act_prob
+    settled = [place for place, row in enumerate(rows, 1) if row.act_gen_timestamp < before]
+    rows = rows[: settled[-1] if settled else 0]
+    act_prob = np.array([row.act_prob for row in rows], dtype=np.float64)
+    action = np.array([row.action for row in rows], dtype=np.float64)
+    drawn = np.array([row.seed / WHOLE for row in rows], dtype=np.float64) < act_prob
     return Draws(
-        np.array([row.id for row in found], dtype=np.int64),
-        np.array([-1 if row.policy_id is None else row.policy_id for row in found], dtype=np.int64),
-        np.array([row.evening for row in found], dtype=np.bool_),
+        np.array([row.id for row in rows], dtype=np.int64),
+        np.array([-1 if row.policy_id is None else row.policy_id for row in rows], dtype=np.int64),
+        np.array([row.evening for row in rows], dtype=np.bool_),
         act_prob,
         action,
         drawn != (action == 1),
@@ -126,18 +127,18 @@ def unread(session: Session, study_id: int, before: datetime, limit: int) -> Dra
 
 
 def locked(session: Session, study_id: int, streams: list[str]) -> dict[str, RandomisationTest]:
-    """Those of the streams that exist, locked until the transaction ends."""
-    found = session.scalars(
+    """Return the streams that exist, by name, locked until the transaction ends."""
+    tests = session.scalars(
         select(RandomisationTest)
         .where(RandomisationTest.study_id == study_id, RandomisationTest.stream.in_(streams))
         .order_by(RandomisationTest.stream)
         .with_for_update()
     )
-    return {one.stream: one for one in found}
+    return {test.stream: test for test in tests}
 
 
 def begin(session: Session, study_id: int, stream: str, share: float, tilts: int) -> RandomisationTest:
-    """A stream that has read nothing."""
+    """Return a new stream that has read nothing."""
     values = {"decisions": 0, "mismatched": 0, "last_rid": 0, "log_evidence": 0.0, "share": share}
     session.execute(
         insert(RandomisationTest).values(study_id=study_id, stream=stream, log_wealth=[0.0] * tilts, **values)
@@ -160,8 +161,8 @@ def restart(session: Session, study_id: int, acknowledged_at: datetime) -> None:
 
 
 def state(session: Session, study_id: int) -> State:
-    """What all streams of the study have come to."""
-    found = session.execute(
+    """Return the weights and the evidence of the study's streams, with the counts of the stream of all."""
+    rows = session.execute(
         select(
             RandomisationTest.stream,
             RandomisationTest.share,
@@ -170,10 +171,10 @@ def state(session: Session, study_id: int) -> State:
             RandomisationTest.mismatched,
         ).where(RandomisationTest.study_id == study_id)
     ).all()
-    of_all = next((row for row in found if row.stream == ALL), None)
+    of_all = next((row for row in rows if row.stream == ALL), None)
     return State(
-        np.array([row.share for row in found], dtype=np.float64),
-        np.array([row.log_evidence for row in found], dtype=np.float64),
+        np.array([row.share for row in rows], dtype=np.float64),
+        np.array([row.log_evidence for row in rows], dtype=np.float64),
         of_all.decisions if of_all else 0,
         of_all.mismatched if of_all else 0,
     )

@@ -1,7 +1,7 @@
 """Notifications: one row for each change of an incident and each channel that it goes out on.
 
-A row is claimed by a conditional UPDATE and `attempts` is the fence, as with jobs. Whoever dies between
-sending and writing it down makes the next one send again: at least once, and once where nobody dies.
+A row is claimed by a conditional UPDATE and `attempts` is the fence, as with jobs. A worker that dies between
+sending and writing it down makes the next one send again: at least once, and once where no worker dies.
 """
 
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Document, Id, Instant
 from models.core.declarations import Export, means
-from models.oversight.incidents import Change, Incident
+from models.oversight.incidents import Change
 
 WEBHOOK = "webhook"
 EMAIL = "email"
@@ -23,9 +23,9 @@ FAILED = "failed"
 
 
 class Notification(Base):
-    """What is told of an incident's change `number` on a channel: `message` as it was at that time.
+    """A message about change `number` of an incident on one channel, as it was at that time.
 
-    Without an incident: the head of a study's audit, whose row `number` it is.
+    Without an incident it publishes the head of a study's audit, whose row `number` it is.
     """
 
     __tablename__ = "notifications"
@@ -69,6 +69,17 @@ class Notification(Base):
 def add(session: Session, change: Change, channels: list[str], now: datetime) -> None:
     """Queue a change of an incident on every channel."""
     incident = change.incident
+    message = {
+        "incident_id": incident.id,
+        "study_id": incident.study_id,
+        "kind": incident.kind,
+        "change": change.what,
+        "level": incident.level,
+        "detail": incident.detail,
+        "first_at": incident.first_at.isoformat(),
+        "last_at": incident.last_at.isoformat(),
+        "count": incident.count,
+    }
     for channel in channels:
         session.add(
             Notification(
@@ -76,7 +87,7 @@ def add(session: Session, change: Change, channels: list[str], now: datetime) ->
                 incident_id=incident.id,
                 number=incident.notices,
                 channel=channel,
-                message=_message(incident, change.what),
+                message=message,
                 run_after=now,
             )
         )
@@ -91,26 +102,12 @@ def tell(
     channels: list[str],
     now: datetime,
 ) -> None:
-    """Queue what is no incident's on every channel."""
+    """Queue a message that belongs to no incident on every channel."""
     for channel in channels:
         session.add(
             Notification(study_id=study_id, number=number, channel=channel, message=message, run_after=now)
         )
     session.flush()
-
-
-def _message(incident: Incident, what: str) -> dict[str, Any]:
-    return {
-        "incident_id": incident.id,
-        "study_id": incident.study_id,
-        "kind": incident.kind,
-        "change": what,
-        "level": incident.level,
-        "detail": incident.detail,
-        "first_at": incident.first_at.isoformat(),
-        "last_at": incident.last_at.isoformat(),
-        "count": incident.count,
-    }
 
 
 def claim(session: Session, notification_id: int, now: datetime) -> Notification | None:
@@ -142,17 +139,17 @@ def _leave(session: Session, claimed: Notification, **columns: Any) -> None:
 
 
 def finish(session: Session, claimed: Notification, now: datetime) -> None:
-    """It was delivered."""
+    """Write down that a claimed notification was delivered."""
     _leave(session, claimed, state=SENT, finished_at=now, reason=None)
 
 
 def postpone(session: Session, claimed: Notification, run_after: datetime, reason: str) -> None:
-    """It was not, and is tried again later."""
+    """Put a claimed notification that was not delivered back for a later try."""
     _leave(session, claimed, state=QUEUED, run_after=run_after, reason=reason)
 
 
 def fail(session: Session, claimed: Notification, now: datetime, reason: str) -> None:
-    """It was not, and nobody tries again."""
+    """Give a claimed notification up that was not delivered."""
     _leave(session, claimed, state=FAILED, finished_at=now, reason=reason)
 
 
@@ -165,7 +162,7 @@ def put_back(session: Session, now: datetime, limit: timedelta, tries: int, reas
 
 
 def due(session: Session, now: datetime, limit: int) -> list[int]:
-    """Ids of those that wait and are due, oldest first."""
+    """Return the ids of the notifications that wait and are due, oldest first."""
     return list(
         session.scalars(
             select(Notification.id)

@@ -15,7 +15,7 @@ EXPIRED = "expired"  # what an open one is called after `expires_at`; never stor
 
 
 class Proposal(Base):
-    """An act of the audit with its arguments, by whom and why, and what became of it by whom."""
+    """An act of the audit that an account proposed, and what became of the proposal."""
 
     __tablename__ = "proposals"
     __rights__ = "INSERT, UPDATE"
@@ -52,7 +52,7 @@ def add(
     proposed_by: int,
     expires_at: datetime,
 ) -> Proposal:
-    """An open proposal."""
+    """Return a new, open proposal."""
     proposal = Proposal(
         study_id=study_id,
         act=act,
@@ -76,7 +76,7 @@ def pending(
     proposed_by: int,
     now: datetime,
 ) -> Proposal | None:
-    """The open proposal of exactly this by the same account, or None."""
+    """Return the open proposal of the same act, arguments and reason by the same account, or None."""
     query = select(Proposal).where(
         Proposal.study_id == study_id,
         Proposal.act == act,
@@ -106,12 +106,12 @@ def of_study(session: Session, study_id: int, proposal_id: int) -> Proposal | No
 
 
 def state(proposal: Proposal, now: datetime) -> str:
-    """What has become of it by now."""
+    """Return the state of a proposal at `now`: an open one expires."""
     return EXPIRED if proposal.state == OPEN and proposal.expires_at <= now else proposal.state
 
 
 def decide(session: Session, proposal: Proposal, new: str, client_id: int, now: datetime) -> None:
-    """Approve or reject an open one."""
+    """Approve or reject an open proposal."""
     proposal.state, proposal.decided_by, proposal.decided_at = new, client_id, now
     session.flush()
 

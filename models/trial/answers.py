@@ -81,12 +81,12 @@ ADD = Prepared(
 
 
 def of_decisions(session: Session, decision_ids: Collection[int]) -> dict[int, list[Answer]]:
-    """All stored answers of these decisions, oldest first, by decision."""
-    found: dict[int, list[Answer]] = {decision_id: [] for decision_id in decision_ids}
+    """Return all stored answers of these decisions, oldest first, by decision."""
+    by_decision: dict[int, list[Answer]] = {decision_id: [] for decision_id in decision_ids}
     query = select(Answer).where(Answer.decision_id.in_(decision_ids)).order_by(Answer.version)
     for answer in session.scalars(query):
-        found[answer.decision_id].append(answer)
-    return found
+        by_decision[answer.decision_id].append(answer)
+    return by_decision
 
 
 def add(
@@ -112,26 +112,26 @@ def add(
     return True
 
 
-def outcome(decision: Decision, found: list[Answer]) -> float | None:
-    """The proximal outcome reported at a decision point, by its answers `found`, oldest first.
+def outcome(decision: Decision, answers: list[Answer]) -> float | None:
+    """Return the proximal outcome reported at a decision point, by its answers, oldest first.
 
     A report without a reward leaves the one decided with; where there is none, it says nothing.
     """
-    told = [reported(decision, answer.reward) for answer in found if answer.source == "ema"]
-    return next((reward for reward in reversed(told) if reward is not None), decision.reward)
+    rewards = [reported(decision, answer.reward) for answer in answers if answer.source == "ema"]
+    return next((reward for reward in reversed(rewards) if reward is not None), decision.reward)
 
 
 def reported(decision: Decision, reward: float | None) -> float | None:
-    """The outcome of a decision by one report of the back end, with its `reward`; None: it says nothing."""
+    """Return the outcome by one report of the back end with this `reward`; None: the report says nothing."""
     return decision.reward if reward is None else reward
 
 
-def disagree(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
+def disagree(session: Session, discrepancies: Sequence[Mapping[str, Any]]) -> None:
     """Record discrepancies once, however often they are reported."""
-    if found:
-        session.execute(insert(Discrepancy).on_conflict_do_nothing(), found)
+    if discrepancies:
+        session.execute(insert(Discrepancy).on_conflict_do_nothing(), discrepancies)
 
 
 def discrepancy_count(session: Session, study_id: int) -> int:
-    """How many discrepancies the study has."""
+    """Return how many discrepancies the study has."""
     return session.scalar(select(func.count()).where(Discrepancy.study_id == study_id)) or 0

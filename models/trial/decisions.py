@@ -1,11 +1,11 @@
-"""Decisions: what was drawn for a participant at a decision point, with everything needed to check it.
+"""Decisions: the action drawn for a participant at a decision point, with everything needed to check it.
 
-The two statements at the top are the hot path. They go through the driver as text, without the ORM.
+The statement that stores one goes through the driver as text, without the ORM: it is on the hot path.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from sqlalchemy import BigInteger, CheckConstraint, Index, SmallInteger, UniqueConstraint, func, select
@@ -20,8 +20,6 @@ from models.core.session import Prepared
 class Decision(Base):
     """One randomised decision. `id` is the rid. Append-only: later answers are rows of `answers`.
 
-    state: what the protocol's state function gave, in the order its feature version names; None at F4.
-    policy_id: number of the policy whose probability this is; None at F4.
     answers, reward: of the first committed call; reward is the outcome of the previous point's action, None
     where the protocol records outcomes with the point itself: they come later, as rows of `answers`.
     available, unavailable_rule: where a rule forbade a message, nothing was drawn: action and act_prob are 0,
@@ -135,87 +133,10 @@ class DecisionRecord:
     act_gen_timestamp: datetime
 
 
-SENT = """
-       CASE WHEN v.looks_back_days > 0 THEN
-           (SELECT json_agg(json_build_array(e.act_gen_timestamp, e.decision_time, e.utc_offset_minutes))
-            FROM decisions e
-            WHERE e.participant_id = p.id AND e.decision_index < i.index AND e.action = 1
-              AND e.act_gen_timestamp > now() - interval '1 day' * (v.looks_back_days + 1))
-       END
-"""
-# Joins where a SELECT within the list of columns would read better: the server walks through a statement that
-# has one of these, each time it runs.
-POINT = """
-SELECT json_build_array(c.role, c.disabled, r.jti IS NOT NULL, s.paused, s.policy_id, v.id, v.looks_back_days,
-       p.id, p.phase, p.decision_index, p.timezone, p.rl_start_date, p.rl_end_date,
-       p.morning_notification_time_start, p.evening_notification_time_start, i.index,
-       CASE WHEN d.id IS NULL THEN nextval('decisions_id_seq') END, d.act_gen_timestamp, h.earlier,
-       {sent},
-       encode(array_send(b.mean), 'hex'), encode(array_send(b.covariance), 'hex'))::text
-FROM clients c
-JOIN studies s ON s.id = c.study_id
-JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
-JOIN participants p ON p.study_id = s.id AND p.user_id = $4
-CROSS JOIN LATERAL (SELECT coalesce($5, p.decision_index + 1) AS index) i
-LEFT JOIN decisions d ON d.participant_id = p.id AND d.decision_index = i.index
-LEFT JOIN revoked_tokens r ON r.jti = $3
-LEFT JOIN policy_blocks b
-       ON b.study_id = s.id AND b.policy_id = s.policy_id AND b.participant_id = p.id
-CROSS JOIN LATERAL (
-    SELECT json_agg(json_build_array(e.decision_index, e.evening, e.action, e.answers, e.reward,
-               e.feature_version, t.told) ORDER BY e.decision_index) AS earlier
-    FROM decisions e
-    LEFT JOIN LATERAL (
-        SELECT json_build_array(a.item, coalesce(a.reward, e.reward)) AS told FROM answers a
-        WHERE a.decision_id = e.id AND a.source = 'ema' AND coalesce(a.reward, e.reward) IS NOT NULL
-        ORDER BY a.version DESC LIMIT 1) t ON true
-    WHERE e.participant_id = p.id AND e.decision_index BETWEEN i.index - v.history AND i.index - 1) h
-WHERE c.id = $2 AND c.study_id = $1
-"""
-
-
-class Point(NamedTuple):
-    """All that one decision needs, read by one statement, in its order, as one JSON array: the driver takes a
-    microsecond for each column.
-
-    Dates and instants are ISO texts. `decision_index` is the point asked for (the next one where none was
-    named); `act_gen_timestamp` is of the stored decision of that index, None where there is none yet, and
-    `new_rid` (else None) is for the one to be stored: who has it can answer before the row is written.
-    `earlier` holds
-    [decision_index, evening, action, answers, reward, feature_version, told] of the points that the state
-    looks back on; `told` is [item, reward] of the latest report of the back end that counts, or None.
-    `sent` holds [act_gen_timestamp, decision_time, utc_offset_minutes] of the messages of `looks_back_days`
-    days, None where they were not asked for. The arrays of the block come as `arrays.sent` reads them.
-    """
-
-    role: str
-    disabled: bool
-    revoked: bool
-    paused: bool
-    current_policy_id: int
-    protocol_id: int
-    looks_back_days: int
-    participant_id: int
-    phase: str
-    closed_index: int
-    timezone: str
-    rl_start_date: str
-    rl_end_date: str
-    mornings: list[int]
-    evenings: list[int]
-    decision_index: int
-    new_rid: int | None
-    act_gen_timestamp: str | None
-    earlier: list[list[Any]] | None
-    sent: list[list[Any]] | None
-    block_mean: str | None
-    block_covariance: str | None
-
-
 COLUMNS = [column.name for column in Decision.__table__.columns]
-# Nobody waits to read a point. Of several who decide the same one, the unique key lets the first pass. And
-# each rewrites the participant's row: with a snapshot from before another point was decided, a window ended
-# or the participant withdrawn, that fails. Who failed runs again, and sees what the first one wrote.
+# No transaction waits to read a point. Of several that decide the same one, the unique key lets the first
+# pass. And each rewrites the participant's row: with a snapshot from before another point was decided, a
+# window ended or the participant withdrawn, that fails. A failed one runs again, and sees what was written.
 INSERT = f"""
 WITH moved AS (
     UPDATE participants SET phase = $1, timezone = $2 WHERE id = $3
@@ -223,27 +144,7 @@ WITH moved AS (
 INSERT INTO decisions ({", ".join(COLUMNS)}) OVERRIDING SYSTEM VALUE
 SELECT {", ".join(COLUMNS)} FROM json_populate_record(NULL::decisions, $4)
 """
-READ_POINT = Prepared("read_point", POINT.format(sent="NULL"))
-READ_POINT_WITH_SENT = Prepared("read_point_with_sent", POINT.format(sent=SENT))
 ADD_DECISION = Prepared("add_decision", INSERT)
-
-
-def point(
-    session: Session,
-    study_id: int,
-    client_id: int,
-    jti: str,
-    user_id: str,
-    decision_index: int | None,
-    with_sent: bool,
-) -> Point | None:
-    """Read a decision point; None where the account or the participant is not of this study.
-
-    A statement has its price even where it finds nothing, so the messages sent are read only if asked for.
-    """
-    statement = READ_POINT_WITH_SENT if with_sent else READ_POINT
-    row = statement.row(session, (study_id, client_id, jti, user_id, decision_index))
-    return Point(*orjson.loads(row[0])) if row else None
 
 
 def add(session: Session, record: DecisionRecord, phase: str, timezone: str) -> None:
@@ -252,7 +153,7 @@ def add(session: Session, record: DecisionRecord, phase: str, timezone: str) -> 
 
 
 def at(session: Session, participant_id: int, decision_index: int) -> Decision | None:
-    """The decision of a participant at an index, or None."""
+    """Return the decision of a participant at an index, or None."""
     return session.scalars(
         select(Decision).where(
             Decision.participant_id == participant_id, Decision.decision_index == decision_index
@@ -260,8 +161,8 @@ def at(session: Session, participant_id: int, decision_index: int) -> Decision |
     ).one_or_none()
 
 
-def known(session: Session, participant_id: int, decision_index: int) -> Decision:
-    """The same where it must exist. Raises NoResultFound."""
+def existing(session: Session, participant_id: int, decision_index: int) -> Decision:
+    """Return the decision of a participant at an index. Raises NoResultFound."""
     return session.scalars(
         select(Decision).where(
             Decision.participant_id == participant_id, Decision.decision_index == decision_index
@@ -270,11 +171,11 @@ def known(session: Session, participant_id: int, decision_index: int) -> Decisio
 
 
 def by_rids(session: Session, participant_id: int, rids: list[int]) -> dict[int, Decision]:
-    """Those of the decisions `rids` that are this participant's, by rid."""
-    found = session.scalars(
+    """Return the decisions among `rids` that are this participant's, by rid."""
+    decisions = session.scalars(
         select(Decision).where(Decision.participant_id == participant_id, Decision.id.in_(rids))
     )
-    return {decision.id: decision for decision in found}
+    return {decision.id: decision for decision in decisions}
 
 
 def listed(
@@ -288,7 +189,7 @@ def listed(
 
 
 def fallback_counts(session: Session, study_id: int) -> dict[str, int]:
-    """How many decisions were made at each fallback level."""
+    """Return the number of decisions at each fallback level."""
     rows = session.execute(
         select(Decision.fallback_level, func.count())
         .where(Decision.study_id == study_id)

@@ -1,7 +1,7 @@
-"""Parts of a fit: blocks of participants that any worker may take, and what it made of them.
+"""Parts of a fit: blocks of participants that any worker may take, and the result of each.
 
-They live as long as the fit. A part without a result is open; who works at it holds its lock, which dies with
-its holder.
+They live as long as the fit. A part without a result is open; its worker holds its lock, which dies with the
+worker.
 """
 
 from typing import Any, NamedTuple
@@ -70,7 +70,7 @@ class Span(NamedTuple):
 
 
 class Basis(NamedTuple):
-    """What all parts of a fit have in common."""
+    """The columns that all parts of a fit have in common."""
 
     protocol_id: int
     row_seq: int
@@ -78,11 +78,11 @@ class Basis(NamedTuple):
 
 
 def add(session: Session, job: Job, basis: Basis, step: str, terms: bytes, spans: list[Span]) -> list[int]:
-    """Insert the parts of one step of the claimed job's fit; their ids, in the order of `spans`."""
-    known = {"study_id": job.study_id, "job_id": job.id, "attempt": job.attempts, **basis._asdict()}
-    added = [
+    """Insert the parts of one step of the claimed job's fit; return their ids, in the order of `spans`."""
+    common = {"study_id": job.study_id, "job_id": job.id, "attempt": job.attempts, **basis._asdict()}
+    parts = [
         Part(
-            **known,
+            **common,
             step=step,
             terms=terms,
             first_participant=span.first,
@@ -91,18 +91,18 @@ def add(session: Session, job: Job, basis: Basis, step: str, terms: bytes, spans
         )
         for span in spans
     ]
-    session.add_all(added)
+    session.add_all(parts)
     session.flush()
-    return [part.id for part in added]
+    return [part.id for part in parts]
 
 
 def open_part(session: Session, part_id: int) -> Part | None:
-    """The part, or None where it has its result or is gone."""
+    """Return the part, or None where it has its result or is gone."""
     return session.scalars(select(Part).where(Part.id == part_id, Part.result.is_(None))).one_or_none()
 
 
 def finish(session: Session, part_id: int, result: bytes, done_by: str) -> None:
-    """Store what a part gives. Nothing where somebody did so before, which is the same, or it is gone."""
+    """Store the result of a part, unless it has one already, which is the same, or is gone."""
     session.execute(
         update(Part)
         .where(Part.id == part_id, Part.result.is_(None))
@@ -112,19 +112,19 @@ def finish(session: Session, part_id: int, result: bytes, done_by: str) -> None:
 
 
 def unfinished(session: Session, part_ids: list[int]) -> list[int]:
-    """Those of the parts that are open, in their order."""
-    found = set(session.scalars(select(Part.id).where(Part.id.in_(part_ids), Part.result.is_(None))))
-    return [part_id for part_id in part_ids if part_id in found]
+    """Return the parts that are open, in their order."""
+    open_ids = set(session.scalars(select(Part.id).where(Part.id.in_(part_ids), Part.result.is_(None))))
+    return [part_id for part_id in part_ids if part_id in open_ids]
 
 
 def result(session: Session, part_id: int) -> tuple[bytes, str]:
-    """What a part gave, and who did it. Raises LostClaim for one that is gone: the fit was taken up anew."""
-    found: Any = session.execute(
+    """Return a part's result, and its process. Raises LostClaim for a part that is gone with its fit."""
+    part: Any = session.execute(
         select(Part.result, Part.done_by).where(Part.id == part_id, Part.result.is_not(None))
     ).one_or_none()
-    if found is None:
+    if part is None:
         raise LostClaim(f"part {part_id} is gone")
-    return found.result, found.done_by
+    return part.result, part.done_by
 
 
 def clear(session: Session, job: Job) -> None:
@@ -137,7 +137,7 @@ def clear(session: Session, job: Job) -> None:
 
 
 def clear_abandoned(session: Session) -> int:
-    """Delete the parts of fits that are over, or were taken up anew; how many."""
+    """Delete the parts of fits that are over, or were taken up anew; return how many."""
     over = select(Job.id).where(
         Job.id == Part.job_id, or_(Job.state != RUNNING, Job.attempts != Part.attempt)
     )

@@ -1,4 +1,4 @@
-"""Idempotency keys: which decision point a call under a client's own key was about, for good."""
+"""Idempotency keys: the decision point of each call under a key of the client's own, for good."""
 
 from sqlalchemy import CheckConstraint, PrimaryKeyConstraint, select
 from sqlalchemy.dialects.postgresql import insert
@@ -32,7 +32,7 @@ class IdempotencyKey(Base):
 
 
 def decision_index(session: Session, study_id: int, user_id: str, call: str, key: str) -> int | None:
-    """The decision index that `key` stands for in this kind of call, or None where it is new."""
+    """Return the decision index that `key` stands for in this kind of call, or None where it is new."""
     return session.scalar(
         select(IdempotencyKey.decision_index)
         .join(Participant, Participant.id == IdempotencyKey.participant_id)

@@ -64,8 +64,8 @@ RANDOMISED = """
     d.state IS NOT NULL AND d.available AND d.fallback_level <> 'F4' AND d.feature_version = :feature_version
 """
 
-# Who has statistics was looked through up to `row_index`: an earlier row can change only by a correction,
-# which is counted. OFFSET 0 keeps the planner from reading all decisions for the few that are new.
+# A participant with statistics was looked through up to `row_index`: an earlier row can change only by a
+# correction, which is counted. OFFSET 0 keeps the planner from reading all decisions for the few new ones.
 COLLECT = f"""
 INSERT INTO learning_rows (study_id, row_seq, participant_id, decision_id, decision_index, outcome)
 SELECT :study_id, :row_seq + row_number() OVER (ORDER BY pair.outcome_id, pair.decision_id),
@@ -110,14 +110,14 @@ def collect(session: Session, study: Study, outcome_lag: int, feature_version: s
 
     `study` must be locked: the order of rows hangs on it.
     """
-    known = {"study_id": study.id, "row_seq": study.row_seq, "outcome_lag": outcome_lag}
-    added: Any = session.execute(text(COLLECT), {**known, "feature_version": feature_version})
+    parameters = {"study_id": study.id, "row_seq": study.row_seq, "outcome_lag": outcome_lag}
+    added: Any = session.execute(text(COLLECT), {**parameters, "feature_version": feature_version})
     study.row_seq += added.rowcount
     return study.row_seq
 
 
 def remove(session: Session, study: Study, participant: Participant) -> int:
-    """Let no later policy be fitted from a participant's rows; the place of this in their order.
+    """Let no later policy be fitted from a participant's rows; return the removal's place in their order.
 
     `study` and `participant` must be locked. The removal takes a number of its own among the rows, so that a
     policy contains it exactly where its `row_seq` is not below.
@@ -131,22 +131,23 @@ def remove(session: Session, study: Study, participant: Participant) -> int:
 def snapshot(
     session: Session, study_id: int, row_seq: int, participants: list[int], feature_version: str
 ) -> Rows:
-    """The rows of some participants, under these features, that counted when `row_seq` was the last one."""
-    known = {"study_id": study_id, "row_seq": row_seq, "participants": participants}
-    found = session.execute(text(SNAPSHOT), known | {"feature_version": feature_version}).all()
-    ids = np.array([row[0] for row in found], dtype=np.int64)
-    those, codes = np.unique(ids, return_inverse=True)
+    """Return some participants' rows, under these features, that counted when `row_seq` was the last one."""
+    parameters = {"study_id": study_id, "row_seq": row_seq, "participants": participants}
+    rows = session.execute(text(SNAPSHOT), parameters | {"feature_version": feature_version}).all()
+    ids, codes = np.unique(
+        np.array([row.participant_id for row in rows], dtype=np.int64), return_inverse=True
+    )
     return Rows(
-        those,
-        codes.astype(np.int64),
-        np.array([row[1] for row in found], dtype=np.float64),
-        np.array([row[2] for row in found], dtype=np.float64),
-        np.array([row[3] for row in found], dtype=np.float64),
-        np.array([row[4] for row in found], dtype=np.float64),
+        participants=ids,
+        codes=codes.astype(np.int64),
+        states=np.array([row.state for row in rows], dtype=np.float64),
+        act_prob=np.array([row.act_prob for row in rows], dtype=np.float64),
+        action=np.array([row.action for row in rows], dtype=np.float64),
+        outcome=np.array([row.outcome for row in rows], dtype=np.float64),
     )
 
 
 def possible(session: Session, study_id: int, outcome_lag: int, feature_version: str) -> int:
-    """How many decisions under these features have an outcome by now, be it with or without a row."""
-    known = {"study_id": study_id, "outcome_lag": outcome_lag, "feature_version": feature_version}
-    return session.scalar(text(COUNT), known) or 0
+    """Return how many decisions under these features have an outcome by now, be it with or without a row."""
+    parameters = {"study_id": study_id, "outcome_lag": outcome_lag, "feature_version": feature_version}
+    return session.scalar(text(COUNT), parameters) or 0

@@ -1,4 +1,4 @@
-"""Participants: who takes part, where and between which dates, and how far through the decision points."""
+"""Participants of a study: their time zones, their dates, and how many decision points are behind them."""
 
 from datetime import date, datetime
 from typing import Any
@@ -19,7 +19,7 @@ PHASES = (REGISTERED, STARTED, COMPLETED_AWAITING_REVIEW, ENDED, WITHDRAWN)
 
 
 class Participant(Base):
-    """`decision_index` counts the decision points that are over; the next one is `decision_index + 1`.
+    """A person in a study. `decision_index` counts the points that are over; the next one is one higher.
 
     `id` is opaque and stands in URLs, messages and logs; `user_id` is the app's own name for the person.
     `corrections` counts corrected outcomes. `removed_row_seq`: policies of that `row_seq` or a higher one are
@@ -127,8 +127,7 @@ def enter_zone(
 
 
 def corrected(session: Session, participant_id: int) -> None:
-    """Note that an earlier outcome of the participant came, or was corrected: all their rows must be looked
-    through again."""
+    """Note that an earlier outcome came or was corrected: all of a participant's rows must be read again."""
     session.execute(
         update(Participant)
         .where(Participant.id == participant_id)
@@ -138,7 +137,7 @@ def corrected(session: Session, participant_id: int) -> None:
 
 
 def zones(session: Session, participant_id: int) -> list[ParticipantZone]:
-    """Every zone of a participant, oldest first."""
+    """Return the zones of a participant, oldest first."""
     return list(
         session.scalars(
             select(ParticipantZone)
@@ -149,14 +148,17 @@ def zones(session: Session, participant_id: int) -> list[ParticipantZone]:
 
 
 def by_user(session: Session, study_id: int, user_id: str) -> Participant | None:
-    """The participant whom the app calls `user_id`, or None."""
+    """Return the participant whom the app calls `user_id`, or None."""
     return session.scalars(
         select(Participant).where(Participant.study_id == study_id, Participant.user_id == user_id)
     ).one_or_none()
 
 
 def locked(session: Session, study_id: int, user_id: str) -> Participant | None:
-    """The same, locked until the transaction ends: one call at a time moves a participant on."""
+    """Return the participant whom the app calls `user_id`, locked until the transaction ends, or None.
+
+    One call at a time moves a participant on.
+    """
     return session.scalars(
         select(Participant)
         .where(Participant.study_id == study_id, Participant.user_id == user_id)
@@ -165,14 +167,14 @@ def locked(session: Session, study_id: int, user_id: str) -> Participant | None:
 
 
 def of_study(session: Session, study_id: int, participant_id: int) -> Participant | None:
-    """The participant with this id where they are the study's, or None."""
+    """Return the participant with this id where they are the study's, or None."""
     return session.scalars(
         select(Participant).where(Participant.study_id == study_id, Participant.id == participant_id)
     ).one_or_none()
 
 
 def locked_of_study(session: Session, study_id: int, participant_id: int) -> Participant | None:
-    """The same, locked until the transaction ends."""
+    """Return the study's participant with this id, locked until the transaction ends, or None."""
     return session.scalars(
         select(Participant)
         .where(Participant.study_id == study_id, Participant.id == participant_id)
@@ -196,5 +198,5 @@ def locked_by_id(session: Session, participant_id: int) -> Participant:
 
 
 def count(session: Session, study_id: int) -> int:
-    """How many participants the study has."""
+    """Return how many participants the study has."""
     return session.scalar(select(func.count()).where(Participant.study_id == study_id)) or 0

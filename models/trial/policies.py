@@ -1,4 +1,4 @@
-"""Policies: immutable versions of what was learnt, and each participant's block that serving needs."""
+"""Policies: immutable versions of what was learnt, and the blocks of participants that serving needs."""
 
 import typing
 from typing import Any, NamedTuple
@@ -71,7 +71,7 @@ class Policy(Base):
 
 
 class Population(NamedTuple):
-    """What serving keeps of a policy: its number and features, its members, the block for all others."""
+    """The part of a policy that serving keeps: number, features, members, and the block for all others."""
 
     policy_id: int
     feature_version: str
@@ -102,7 +102,7 @@ class Learnt(typing.Protocol):
 
 
 class Stamp(NamedTuple):
-    """What a policy was computed by and from."""
+    """The protocol, algorithm, features, code and rows that a policy was computed with."""
 
     protocol_id: int
     protocol_hash: str
@@ -123,8 +123,8 @@ def add(
 ) -> Policy:
     """Insert a policy with the next number of its study, whose row must be locked, and its serving blocks.
 
-    advantage: mean (q,) and covariance (q, q) for who is not in the fit. participants: ids in the fit, in the
-    order of `learnt.beta` and `learnt.V`.
+    advantage: mean (q,) and covariance (q, q) for participants who are not in the fit. participants: ids in
+    the fit, in the order of `learnt.beta` and `learnt.V`.
     """
     highest = session.scalar(select(func.max(Policy.policy_id)).where(Policy.study_id == study_id))
     policy = Policy(
@@ -156,7 +156,10 @@ def numbered(session: Session, study_id: int, policy_id: int) -> Policy | None:
 
 
 def slim(session: Session, study_id: int, policy_id: int) -> Policy:
-    """The same without the list of its participants, which may be long; it must exist."""
+    """Return policy `policy_id` of the study without the list of its participants, which may be long.
+
+    Raises NoResultFound.
+    """
     return session.scalars(
         select(Policy)
         .where(Policy.study_id == study_id, Policy.policy_id == policy_id)
@@ -165,9 +168,9 @@ def slim(session: Session, study_id: int, policy_id: int) -> Policy:
 
 
 def population(session: Session, study_id: int, policy_id: int) -> Population | None:
-    """The part of a policy that serving caches, or None where there is no such policy.
+    """Return the part of a policy that serving caches, or None where there is no such policy.
 
-    `mean` (q,) and `covariance` (q, q) where the row is as it was written: whoever uses them checks.
+    `mean` (q,) and `covariance` (q, q) where the row is as it was written: their user checks.
     """
     policy = numbered(session, study_id, policy_id)
     if policy is None:
@@ -182,13 +185,13 @@ def population(session: Session, study_id: int, policy_id: int) -> Population | 
 
 
 def prior(session: Session, study_id: int) -> int:
-    """The number of the policy that the study, or its last protocol that began anew, began with."""
+    """Return the number of the policy that the study, or its last protocol that began anew, began with."""
     numbers = select(func.max(Policy.policy_id)).where(Policy.study_id == study_id, Policy.row_count == 0)
     return session.execute(numbers).scalar_one()
 
 
 def below(session: Session, study_id: int, policy_id: int, feature_version: str) -> int | None:
-    """The highest policy number below `policy_id` of these features, or None."""
+    """Return the highest policy number below `policy_id` of these features, or None."""
     return session.scalar(
         select(func.max(Policy.policy_id)).where(
             Policy.study_id == study_id,
@@ -201,7 +204,7 @@ def below(session: Session, study_id: int, policy_id: int, feature_version: str)
 def block(
     session: Session, study_id: int, policy_id: int, participant_id: int
 ) -> tuple[str | None, str | None]:
-    """Mean and covariance of a participant's block under a policy, for `arrays.sent`; None where none is."""
+    """Return mean and covariance of a participant's block, for `pg_arrays.sent`; None where it has none."""
     row = session.execute(
         select(
             *(func.encode(func.array_send(a), "hex") for a in (PolicyBlock.mean, PolicyBlock.covariance))
@@ -215,11 +218,11 @@ def block(
 
 
 def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[Array, Array]:
-    """What a policy serves these participants with, in their order: means (m, q), covariances (m, q, q)."""
+    """Return (m, q) means and (m, q, q) covariances that a policy serves these m participants with."""
     q = len(policy.advantage_mean)
     means = np.tile(np.array(policy.advantage_mean), (len(participants), 1))
     covariances = np.tile(np.array(policy.advantage_covariance).reshape(q, q), (len(participants), 1, 1))
-    found = session.execute(
+    rows = session.execute(
         select(
             PolicyBlock.participant_id,
             *(func.array_send(column) for column in (PolicyBlock.mean, PolicyBlock.covariance)),
@@ -229,23 +232,23 @@ def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[A
             PolicyBlock.participant_id.in_(participants),
         )
     ).all()
-    if found:
-        known, own_means, own_covariances = zip(*found, strict=True)
-        place = {participant: row for row, participant in enumerate(participants)}
-        those = [place[participant] for participant in known]
-        means[those] = received(own_means, q)
-        covariances[those] = received(own_covariances, q * (q + 1) // 2)[:, places(q)]
+    if rows:
+        ids, own_means, own_covariances = zip(*rows, strict=True)
+        position = {participant: index for index, participant in enumerate(participants)}
+        own = [position[participant] for participant in ids]
+        means[own] = received(own_means, q)
+        covariances[own] = received(own_covariances, q * (q + 1) // 2)[:, places(q)]
     return means, covariances
 
 
 def is_whole(session: Session, policy: Policy) -> bool:
-    """Whether every participant in the fit has a block still: only then can the policy serve."""
-    kept = session.scalar(
+    """Return whether every participant in the fit has a block still: only then can the policy serve."""
+    block_count = session.scalar(
         select(func.count()).where(
             PolicyBlock.study_id == policy.study_id, PolicyBlock.policy_id == policy.policy_id
         )
     )
-    return kept == len(policy.participants)
+    return block_count == len(policy.participants)
 
 
 PRUNE = """
@@ -259,7 +262,7 @@ WHERE b.study_id = :study_id AND p.study_id = b.study_id AND p.policy_id = b.pol
 
 
 def prune(session: Session, study_id: int) -> int:
-    """Delete the blocks of policies that never served; how many. They can be computed again from the rows.
+    """Delete the blocks of policies that never served; return how many. Rows give them again.
 
     The serving policy's stay, and those of the one before it, which serves where it cannot.
     """
@@ -274,5 +277,5 @@ def listed(session: Session, study_id: int) -> list[Policy]:
 
 
 def count(session: Session, study_id: int) -> int:
-    """How many policies the study has."""
+    """Return how many policies the study has."""
     return session.scalar(select(func.count()).where(Policy.study_id == study_id)) or 0

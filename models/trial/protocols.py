@@ -53,7 +53,7 @@ class Written(NamedTuple):
     looks_back_days: int
 
 
-# Who is beyond a shorter study's end has ended, or will with the window that is open.
+# Participants beyond a shorter study's end have ended, or will with the window that is open.
 LAST_WINDOWS = """
 UPDATE participants p SET phase = 'COMPLETED_AWAITING_REVIEW'
 WHERE p.study_id = :study_id AND p.phase = 'STARTED' AND p.decision_index + 1 >= :length
@@ -94,7 +94,7 @@ def add(
 
 
 def in_force(session: Session, study: Study) -> ProtocolVersion:
-    """The version of the study's protocol that is in force."""
+    """Return the version of the study's protocol that is in force."""
     return session.scalars(
         select(ProtocolVersion).where(
             ProtocolVersion.study_id == study.id, ProtocolVersion.version == study.protocol_version
@@ -103,7 +103,7 @@ def in_force(session: Session, study: Study) -> ProtocolVersion:
 
 
 def by_id(session: Session, protocol_id: int) -> ProtocolVersion:
-    """A version by its id: immutable, so it may be cached."""
+    """Return a version by its id: immutable, so it may be cached."""
     return session.get_one(ProtocolVersion, protocol_id)
 
 
@@ -157,8 +157,8 @@ def due(session: Session, study: Study, now: datetime) -> ProtocolVersion | None
 
 def reached(session: Session, study_id: int) -> int:
     """The highest decision index of any participant; 0 before the first decision."""
-    found = session.scalar(select(func.max(Decision.decision_index)).where(Decision.study_id == study_id))
-    return found or 0
+    highest = session.scalar(select(func.max(Decision.decision_index)).where(Decision.study_id == study_id))
+    return highest or 0
 
 
 def end_beyond(session: Session, study_id: int, study_length: int) -> None:
