@@ -10,11 +10,14 @@ from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import MetaData, create_engine, inspect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import models
 from api.app import DOMAINS
 from local.stack import WORKER
+from models.core.base import Base
+from models.core.declarations import Export, meaning
 from models.oversight.incidents import Kind
 from settings import Settings
 from tests.support.service import Service
@@ -127,3 +130,51 @@ def test_migrations_go_down_and_up_again(fresh_database: str) -> None:
         )
         tables = set(inspect(create_engine(fresh_database)).get_table_names()) - {"alembic_version"}
         assert tables == (set(models.metadata.tables) if step[0] == "upgrade" else set())
+
+
+def undeclared(base: type[DeclarativeBase]) -> list[str]:
+    """Return each thing that a table of `base` forgets to declare at its class, with the table's name."""
+    reports = []
+    for table in (mapper.class_ for mapper in base.registry.mappers):
+        name = table.__tablename__
+        if not hasattr(table, "__rights__"):
+            reports.append(f"the table {name} declares no rights")
+        place = getattr(table, "__export__", None)
+        if place is None:
+            reports.append(f"the table {name} declares no place in exports")
+        if place in (Export.ROWS, Export.LONG_TABLE) and "study_id" not in table.__table__.columns:
+            reports.append(f"the table {name} is exported and its rows belong to no study")
+        for column in table.__table__.columns:
+            try:
+                meaning(column)
+            except LookupError as error:
+                reports.append(str(error))
+    return reports
+
+
+def test_every_table_declares_its_rights_its_place_in_exports_and_its_columns() -> None:
+    assert len(Base.registry.mappers) == len(models.metadata.tables) > 20
+    assert undeclared(Base) == []
+
+
+def test_a_table_that_declares_nothing_is_reported_by_its_name() -> None:
+    class Sample(DeclarativeBase):
+        metadata = MetaData()
+
+    class Forgetful(Sample):
+        __tablename__ = "meters"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        steps: Mapped[int]
+
+    class OfNobody(Sample):
+        __tablename__ = "weathers"
+        __rights__ = "INSERT"
+        __export__ = Export.ROWS
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    assert sorted(undeclared(Sample)) == [
+        "the column meters.steps declares no meaning",
+        "the table meters declares no place in exports",
+        "the table meters declares no rights",
+        "the table weathers is exported and its rows belong to no study",
+    ]

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Id, Instant, StudyId
+from models.core.declarations import Export, means
 
 ROLES = ("client", "researcher", "admin")
 UNTIL = " until "  # between the name and the end of an account that another one replaced
@@ -17,14 +18,20 @@ class Client(Base):
     """A name with an Argon2id hash and one role in one study."""
 
     __tablename__ = "clients"
+    __rights__ = "INSERT"
+    __export__ = Export.WITHHELD
     __table_args__ = (CheckConstraint(f"role IN {ROLES}", name="role"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    name: Mapped[str] = mapped_column(unique=True)
-    password_hash: Mapped[str]
-    role: Mapped[str]
-    disabled: Mapped[bool] = mapped_column(server_default="false")
+    name: Mapped[str] = mapped_column(
+        unique=True, info=means("the account's name, which its bearer logs in with")
+    )
+    password_hash: Mapped[str] = mapped_column(info=means("Argon2id hash of the password", secret=True))
+    role: Mapped[str] = mapped_column(info=means("what the account may do"))
+    disabled: Mapped[bool] = mapped_column(
+        server_default="false", info=means("whether every call of the account is refused")
+    )
     created_at: Mapped[CreatedAt]
 
 
@@ -32,14 +39,16 @@ class RevokedToken(Base):
     """A token that was logged out; kept until it would have expired anyway."""
 
     __tablename__ = "revoked_tokens"
+    __rights__ = "INSERT, DELETE"
+    __export__ = Export.WITHHELD
 
-    jti: Mapped[str] = mapped_column(primary_key=True)
+    jti: Mapped[str] = mapped_column(primary_key=True, info=means("id of the token"))
     study_id: Mapped[StudyId]
-    expires_at: Mapped[Instant]
+    expires_at: Mapped[Instant] = mapped_column(info=means("when the token would have expired anyway", "UTC"))
 
 
 class Standing(NamedTuple):
-    """What an account may do at this moment."""
+    """The role of an account, and whether it or its token is refused, at this moment."""
 
     role: str
     disabled: bool
@@ -57,12 +66,12 @@ def everyone(session: Session) -> list[Client]:
 
 
 def has_client(session: Session, study_id: int) -> bool:
-    """Whether the study's back end has registered already."""
+    """Return whether the study's back end has registered already."""
     return bool(session.scalar(select(exists().where(Client.study_id == study_id, Client.role == "client"))))
 
 
 def create(session: Session, study_id: int, name: str, password_hash: str, role: str) -> Client:
-    """A new account. Raises IntegrityError where the name exists."""
+    """Return a new account. Raises IntegrityError where the name exists."""
     client = Client(study_id=study_id, name=name, password_hash=password_hash, role=role)
     session.add(client)
     session.flush()
@@ -81,13 +90,13 @@ def replace(session: Session, client: Client, password_hash: str, now: datetime)
 
 
 def are_one(session: Session, client_id: int, other_id: int) -> bool:
-    """Whether two accounts are the same, or one took the other's place."""
+    """Return whether two accounts are the same, or one took the other's place."""
     names = session.scalars(select(Client.name).where(Client.id.in_((client_id, other_id))))
     return len({name.partition(UNTIL)[0] for name in names}) == 1
 
 
 def standing(session: Session, client_id: int, study_id: int, jti: str) -> Standing | None:
-    """Role, disabled and revoked as of now; None where the account is not of this study."""
+    """Return the standing of an account and its token `jti`; None where the account is not of this study."""
     revoked = exists().where(RevokedToken.jti == jti)
     row = session.execute(
         select(Client.role, Client.disabled, revoked).where(

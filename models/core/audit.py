@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 import audit_chain
 from models.core import studies
 from models.core.base import Base, CreatedAt, Id, StudyId
+from models.core.declarations import Export, means
 
 OPERATOR = "operator"
 SERVICE = "service"
@@ -46,6 +47,8 @@ class AuditEntry(Base):
     """
 
     __tablename__ = "audit"
+    __rights__ = "INSERT"
+    __export__ = Export.LONG_TABLE
     __table_args__ = (
         UniqueConstraint("study_id", "seq"),
         CheckConstraint(f"role IN {ROLES}", name="role"),
@@ -54,17 +57,37 @@ class AuditEntry(Base):
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    seq: Mapped[int] = mapped_column(BigInteger)
-    client_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("clients.id"))
-    role: Mapped[str]
-    participant_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("participants.id"))
-    act: Mapped[str]
+    seq: Mapped[int] = mapped_column(
+        BigInteger, info=means("number of the row in the study's chain", range=">= 1")
+    )
+    client_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("clients.id"),
+        info=means("number of the account that acted, or in whose name; null: none"),
+    )
+    role: Mapped[str] = mapped_column(
+        info=means("of the account at that time; operator: command line; service: by itself")
+    )
+    participant_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("participants.id"),
+        info=means("the participant acted on; null: the study as a whole"),
+    )
+    act: Mapped[str] = mapped_column(info=means("what was done"))
     reason: Mapped[str]
-    before: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-    after: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    before: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), info=means("what the act changed, as it was before")
+    )
+    after: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), info=means("as it was afterwards, and what else belongs to the act")
+    )
     created_at: Mapped[CreatedAt]
-    prev_hash: Mapped[str]
-    hash: Mapped[str]
+    prev_hash: Mapped[str] = mapped_column(
+        info=means("hash of row seq - 1; of row 1 the SHA-256 of the study's key", "hexadecimal")
+    )
+    hash: Mapped[str] = mapped_column(
+        info=means("SHA-256 of the row's canonical JSON (docs/conduct.md)", "hexadecimal")
+    )
 
 
 class Head(NamedTuple):
@@ -142,7 +165,7 @@ def head(session: Session, study_id: int) -> Head:
 
 
 def faults(session: Session, study_id: int, anchor: audit_chain.Anchor | None = None) -> list[str]:
-    """What is wrong with the study's chain, row by row; nothing where it is whole."""
+    """Return the faults of the study's chain, row by row; none where it is whole."""
     columns = [AuditEntry.__table__.c[name] for name in (*audit_chain.FIELDS, "hash")]
     query = select(*columns).where(AuditEntry.study_id == study_id).order_by(AuditEntry.seq)
     rows = [dict(row) for row in session.execute(query).mappings()]
@@ -158,7 +181,7 @@ def listed(session: Session, study_id: int, act: str | None, after: int, limit: 
 
 
 def published(head: Head, study_id: int, now: datetime) -> dict[str, Any]:
-    """What is told of a head, in the shape of a notification."""
+    """Return the message that publishes a head, in the shape of a notification."""
     return {
         "incident_id": None,
         "study_id": study_id,

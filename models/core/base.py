@@ -1,4 +1,4 @@
-"""What every table shares: one metadata with one naming convention, and column types said once."""
+"""The base class of all tables, with one naming convention, and column types that several tables have."""
 
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, MetaData, Text, func
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+from models.core.declarations import Export
 
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -27,5 +29,17 @@ Floats = Annotated[list[float], mapped_column(ARRAY(DOUBLE_PRECISION))]
 
 
 class Base(DeclarativeBase):
+    """The base class of all tables. Each declares what is declared here, and the meanings of its columns.
+
+    __rights__: the rights of the service's role on the table beside SELECT, as in GRANT.
+    """
+
     metadata = MetaData(naming_convention=NAMES)
     type_annotation_map: ClassVar = {str: Text}
+    __rights__: ClassVar[str]
+    __export__: ClassVar[Export]
+
+
+def classes() -> dict[str, type[Base]]:
+    """Return the class of each table by the table's name."""
+    return {mapper.class_.__tablename__: mapper.class_ for mapper in Base.registry.mappers}

@@ -1,4 +1,4 @@
-"""Connections to the database: how they are made and lent, and what waits on one for its next message.
+"""Connections to the database: how they are made and lent, and the statement that waits for the next message.
 
 SQLAlchemy's pool makes a new connection and session object for each use, which took a tenth of a decision's
 time. Here both stay together, and a process has as many of them as threads that needed one at once.
@@ -20,7 +20,7 @@ from models.core.deadline import Watch
 from settings import settings
 
 APPLICATION = "kairos"
-"""As which the server knows the service's connections."""
+"""The name by which the server knows the service's connections."""
 # A host that vanished says nothing: whoever waits for it, and whoever holds locks for it, finds out within a
 # minute. On a Unix socket, whose other end cannot vanish, this changes nothing.
 KEEPALIVE: dict[str, Any] = {
@@ -54,17 +54,19 @@ class Link:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the server has no transaction open."""
+        """Return whether the server has no transaction open."""
         return bool(self.driver.get_transaction_status() == TRANSACTION_STATUS_IDLE)
 
     @property
     def is_usable(self) -> bool:
-        """Whether the next transaction can have it: it lives, and nothing of the last one is left."""
+        """Return whether the next transaction can have it: it lives, and nothing of the last one is left."""
         return self.is_idle and not self.waiting and not self.connection.invalidated
 
     def opening(self) -> bytes:
-        """What must reach the server before the next statement: what waits, the transaction's begin, or
-        nothing."""
+        """Return the bytes that must reach the server before the next statement.
+
+        They are the waiting statement, the transaction's begin, or nothing.
+        """
         waiting, self.waiting = self.waiting, b""
         return waiting or (self.begin if self.is_idle else b"")
 
@@ -99,9 +101,9 @@ class Link:
 
 @functools.cache
 def engine() -> Engine:
-    """How connections are made: the driver opens no transaction by itself.
+    """The engine that makes connections. Its driver opens no transaction by itself.
 
-    Of its own accord it sends BEGIN as a message apart; here that travels with the first statement.
+    Left alone, the driver sends BEGIN as a message apart; here BEGIN travels with the first statement.
     """
     options = (
         "-c statement_timeout=30s -c lock_timeout=3s -c idle_in_transaction_session_timeout=60s "
@@ -110,7 +112,7 @@ def engine() -> Engine:
         "-c max_parallel_workers_per_gather=0 "  # a fit has one processor of the server's, not all of them
         f"{KEEPALIVE_OF_SERVER}"
     )
-    made = create_engine(
+    new_engine = create_engine(
         settings().database_url,
         isolation_level="AUTOCOMMIT",
         poolclass=NullPool,
@@ -121,12 +123,12 @@ def engine() -> Engine:
             **KEEPALIVE,
         },
     )
-    event.listen(made, "before_cursor_execute", _begin_first)
-    return made
+    event.listen(new_engine, "before_cursor_execute", _begin_first)
+    return new_engine
 
 
 def _begin_first(connection: Connection, *_: Any) -> None:
-    """Before a statement of SQLAlchemy's: BEGIN where it is the first, and what waits to be sent."""
+    """Send BEGIN, or the statement that waits, before a statement of SQLAlchemy's."""
     link: Link = connection.info["link"]
     opening = link.opening()
     if opening:
@@ -139,7 +141,8 @@ _watch: list[Watch] = []
 
 
 def _leave_to_parent() -> None:
-    """In a child: closing the parent's connections, as forgotten ones would be, would end them for it too."""
+    """Keep the parent's connections open and unused in its child."""
+    # closed, as forgotten ones would be, they would end for the parent too
     _inherited.extend(_idle)
     _idle.clear()
 

@@ -1,4 +1,4 @@
-"""What an error of the database says of who asked: nothing, since the database went away, or something.
+"""Errors of the database, by their cause: the server that is away, a race, too little time, or the caller.
 
 The driver makes one class, OperationalError, of a server that is gone and of a statement that takes too long.
 """
@@ -17,19 +17,22 @@ NO_ANSWER = (OperationalError, InterfaceError, psycopg2.OperationalError, psycop
 
 
 def code_of(error: BaseException) -> str | None:
-    """The SQLSTATE that the server gave; None where it could not say anything."""
+    """Return the SQLSTATE that the server gave; None where it could not say anything."""
     code = getattr(getattr(error, "orig", error), "pgcode", None)
     return code if isinstance(code, str) else None
 
 
 def broke_off(error: BaseException) -> bool:
-    """Whether the server died in the middle of its answer: the driver has no class and no code for that."""
+    """Return whether the server died in the middle of its answer."""
+    # the driver has no class and no code for that
     return type(getattr(error, "orig", error)) is psycopg2.DatabaseError and code_of(error) is None
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the database is gone, stops, starts, only reads or has no space: it will be back, and all is as
-    it was."""
+    """Return whether the database is gone, stops, starts, only reads or has no space.
+
+    It will be back, and all is as it was.
+    """
     code = code_of(error)
     if code is None:
         return isinstance(error, NO_ANSWER) or broke_off(error)
@@ -37,11 +40,11 @@ def is_away(error: BaseException) -> bool:
 
 
 def lost_a_race(error: BaseException) -> bool:
-    """Whether the transaction was rolled back for others' sake."""
+    """Return whether the transaction was rolled back in favour of another one."""
     return (code_of(error) or "").startswith(ROLLBACK)
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the database could not do it in time or with what it had: perhaps it can another time."""
+    """Return whether the database lacked time, memory or connections: perhaps it has them another time."""
     code = code_of(error) or ""
     return code in TOOK_TOO_LONG or code.startswith(TOO_LITTLE)

@@ -1,4 +1,4 @@
-"""A last bound on what is waited for: an end that neither answers nor dies.
+"""A last bound on waiting for another end that neither answers nor dies.
 
 A database's own time-outs need a server that runs, and time-outs of single reads let a back end drip for
 ever. Where the other end hangs (a stopped process, a dead disk, a network that swallows packets) the driver
@@ -26,12 +26,12 @@ class Watch:
         threading.Thread(target=self._look, daemon=True).start()
 
     def begin(self, key: int, connection: Any) -> None:
-        """From now on time runs for `connection`, which has a method fileno()."""
+        """Let time run for `connection`, which has a method fileno()."""
         with self._lock:
             self._begun[key] = connection, time.monotonic()
 
     def end(self, key: int) -> bool:
-        """It is over; whether it was in time."""
+        """Stop the time of `key`; return whether it was in time."""
         with self._lock:
             return self._begun.pop(key, None) is not None
 

@@ -5,7 +5,7 @@ import hashlib
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import Column, LargeBinary, MetaData, Table, select, type_coerce, update
+from sqlalchemy import Column, LargeBinary, MetaData, select, type_coerce, update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeDecorator
@@ -18,9 +18,9 @@ Unreadable = InvalidToken
 
 @functools.lru_cache(maxsize=64)
 def fingerprint(value: str) -> str:
-    """What tells a value of the settings from others and does not give it away: 8 bytes of scrypt, in hex.
+    """Return 8 bytes of scrypt, in hex, that tell a setting's value from others and do not give it away.
 
-    It is slow on purpose: who reads fingerprints must not try out what the value might be.
+    It is slow on purpose: a reader of fingerprints must not try out what the value might be.
     """
     return hashlib.scrypt(value.encode(), salt=b"kairos fingerprint", n=2**14, r=8, p=1, dklen=8).hex()
 
@@ -32,7 +32,7 @@ def _keys() -> MultiFernet:
 
 @functools.lru_cache(maxsize=1024)
 def decrypt(ciphertext: bytes) -> bytes:
-    """The secret under `ciphertext`. Raises Unreadable."""
+    """Return the secret under `ciphertext`. Raises Unreadable."""
     return _keys().decrypt(ciphertext)
 
 
@@ -43,30 +43,28 @@ class Encrypted(TypeDecorator[bytes]):
     cache_ok = True
 
     def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes | None:
+        """Return the ciphertext that is stored for a value."""
         return None if value is None else _keys().encrypt(value)
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> bytes | None:
+        """Return the value of a stored ciphertext. Raises Unreadable."""
         return None if value is None else decrypt(bytes(value))
 
 
 def encrypt_anew(session: Session, metadata: MetaData) -> int:
-    """Bring every stored secret under the first key; how many there are.
-
-    Raises Unreadable.
-    """
-    columns = ((table, column) for table in metadata.sorted_tables for column in table.columns)
-    return sum(_rotate(session, table, column) for table, column in columns if is_encrypted(column))
+    """Bring every stored secret under the first key; return how many there are. Raises Unreadable."""
+    count = 0
+    for table in metadata.sorted_tables:
+        for column in filter(is_encrypted, table.columns):
+            ciphertext = type_coerce(column, LargeBinary)  # as it is stored, not decrypted
+            query = select(table.c.id, ciphertext).where(column.is_not(None)).with_for_update()
+            for row_id, old in session.execute(query).all():
+                new = type_coerce(_keys().rotate(bytes(old)), LargeBinary)
+                session.execute(update(table).where(table.c.id == row_id).values({column: new}))
+                count += 1
+    return count
 
 
 def is_encrypted(column: Column[Any]) -> bool:
-    """Whether the column holds ciphertext."""
+    """Return whether the column holds ciphertext."""
     return isinstance(column.type, Encrypted)
-
-
-def _rotate(session: Session, table: Table, column: Column[Any]) -> int:
-    ciphertext = type_coerce(column, LargeBinary)
-    found = session.execute(select(table.c.id, ciphertext).where(column.is_not(None)).with_for_update()).all()
-    for row_id, old in found:
-        new = type_coerce(_keys().rotate(bytes(old)), LargeBinary)
-        session.execute(update(table).where(table.c.id == row_id).values({column: new}))
-    return len(found)

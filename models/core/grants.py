@@ -1,56 +1,33 @@
-"""Who may do what in the database: the owner everything, the service what it needs, a reader read.
+"""Rights in the database: the owner may do everything, the service what it needs, and a reader may read.
 
 The owner runs the migrations and the operator's commands. The service's role has no UPDATE, DELETE or
 TRUNCATE on what is append-only, nor can it change a study's key. The reader sees no secret, even encrypted.
 """
 
 from psycopg2.extensions import encrypt_password
-from sqlalchemy import Column, Table, text
+from sqlalchemy import Column, text
 from sqlalchemy.orm import Session
 
-from models.core.base import Base
+from models.core.base import Base, classes
+from models.core.declarations import meaning
 from models.core.encryption import is_encrypted
 
-SERVICE = {
-    "answers": "INSERT",
-    "audit": "INSERT",
-    "circuits": "INSERT, UPDATE",
-    "clients": "INSERT",
-    "decisions": "INSERT",
-    "discrepancies": "INSERT",
-    "fit_parts": "INSERT, UPDATE, DELETE",
-    "heartbeats": "INSERT, UPDATE",
-    "idempotency_keys": "INSERT",
-    "incidents": "INSERT, UPDATE",
-    "jobs": "INSERT, UPDATE",
-    "learning_rows": "INSERT",
-    "notifications": "INSERT, UPDATE",
-    "participant_zones": "INSERT",
-    "participants": "INSERT, UPDATE",
-    "policies": "INSERT",
-    "policy_blocks": "INSERT, DELETE",
-    "proposals": "INSERT, UPDATE",
-    "protocols": "INSERT",
-    "randomisation_tests": "INSERT, UPDATE",
-    "revoked_tokens": "INSERT, DELETE",
-    "statistics": "INSERT, UPDATE, DELETE",
-    "studies": "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen, closed_at, "
-    "nightly_on)",
-    "windows": "INSERT, UPDATE",
-}
-
-
 OWNED = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'studies'::regclass"
-FOUND = "SELECT rolsuper OR pg_has_role(oid, current_user, 'MEMBER') FROM pg_roles WHERE rolname = :role"
+IS_OWNER = "SELECT rolsuper OR pg_has_role(oid, current_user, 'MEMBER') FROM pg_roles WHERE rolname = :role"
 
 
 class UnfitRole(ValueError):
     """A role that cannot grant, or cannot be restricted: it does not exist, or is the owner's equal."""
 
 
+def service_rights() -> dict[str, str]:
+    """Return the rights of the service's role beside SELECT, as in GRANT, by table."""
+    return {name: table.__rights__ for name, table in classes().items()}
+
+
 def is_secret(column: Column[object]) -> bool:
-    """Whether the column's values stay in the database: ciphertext and password hashes."""
-    return is_encrypted(column) or column.name == "password_hash"
+    """Return whether the column's values stay in the database: ciphertext, and what is declared a secret."""
+    return is_encrypted(column) or meaning(column).secret
 
 
 def make(session: Session, role: str, password: str) -> None:
@@ -59,7 +36,7 @@ def make(session: Session, role: str, password: str) -> None:
     Only what the server would store of the password is sent to it.
     """
     _check_owner(session)
-    if session.execute(text(FOUND), {"role": role}).one_or_none() is None:
+    if session.scalar(text(IS_OWNER), {"role": role}) is None:
         session.execute(text(f"CREATE ROLE {_quoted(session, role)}"))
     _check(session, role)
     driver = session.connection().connection.driver_connection
@@ -68,21 +45,22 @@ def make(session: Session, role: str, password: str) -> None:
 
 
 def grant_service(session: Session, role: str) -> int:
-    """Give `role` the rights of the API and the workers and no others; how many tables. Raises UnfitRole."""
-    rights = {name: f"SELECT, {more}" for name, more in SERVICE.items()} | {"alembic_version": "SELECT"}
+    """Give `role` the rights of the API and the workers alone; return how many tables. Raises UnfitRole."""
+    rights = {name: f"SELECT, {more}" for name, more in service_rights().items()}
+    rights["alembic_version"] = "SELECT"  # the API compares it with the migrations
     count = _grant(session, role, rights)
     session.execute(text(f"GRANT USAGE ON SEQUENCE decisions_id_seq TO {_quoted(session, role)}"))
     return count
 
 
 def grant_reader(session: Session, role: str) -> int:
-    """Let `role` read everything but secrets, and nothing else; how many tables. Raises UnfitRole."""
-    return _grant(session, role, {table.name: _readable(table) for table in Base.metadata.sorted_tables})
-
-
-def _readable(table: Table) -> str:
-    columns = [column.name for column in table.columns if not is_secret(column)]
-    return "SELECT" if len(columns) == len(table.columns) else f"SELECT ({', '.join(columns)})"
+    """Let `role` read everything but secrets, and nothing else; return how many tables. Raises UnfitRole."""
+    rights = {}
+    for table in Base.metadata.sorted_tables:
+        columns = [column.name for column in table.columns if not is_secret(column)]
+        has_secret = len(columns) < len(table.columns)
+        rights[table.name] = f"SELECT ({', '.join(columns)})" if has_secret else "SELECT"
+    return _grant(session, role, rights)
 
 
 def _grant(session: Session, role: str, rights: dict[str, str]) -> int:
@@ -105,8 +83,8 @@ def _check_owner(session: Session) -> None:
 
 def _check(session: Session, role: str) -> None:
     _check_owner(session)
-    found = session.execute(text(FOUND), {"role": role}).one_or_none()
-    if found is None:
+    is_owner = session.scalar(text(IS_OWNER), {"role": role})
+    if is_owner is None:
         raise UnfitRole(f"there is no database role {role!r}: create it first")
-    if found[0]:
+    if is_owner:
         raise UnfitRole(f"the role {role!r} has all rights of the tables' owner: choose another one")

@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, Instant
+from models.core.declarations import Export, means
 
 BEAT = "beat"
 WORKERS = "workers"
@@ -16,9 +17,13 @@ class Heartbeat(Base):
     """The last sign of life of a part of the deployment."""
 
     __tablename__ = "heartbeats"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.WITHHELD  # of the deployment, not of a study
 
-    name: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[Instant]
+    name: Mapped[str] = mapped_column(
+        primary_key=True, info=means("part of the deployment", range="beat, workers")
+    )
+    at: Mapped[Instant] = mapped_column(info=means("when it last gave a sign of life", "UTC"))
 
 
 def touch(session: Session, name: str, now: datetime) -> None:

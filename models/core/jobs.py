@@ -8,20 +8,12 @@ import json
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    ForeignKey,
-    Index,
-    func,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Id, Instant, StudyId
+from models.core.declarations import Export, means
 from models.core.session import Prepared
 
 OWN_FAULT = 321  # the code of a job that failed, or waits, by the service's own fault
@@ -33,18 +25,16 @@ RUNNING = "running"
 DONE = "done"
 FAILED = "failed"
 CLOCKS = timedelta(seconds=5)
-"""How far the clock of who claims may be behind that of who sent a job: its message is not in vain then."""
+"""How far the claimer's clock may be behind the sender's, without the message of a job being in vain."""
 LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 class Job(Base):
-    """One piece of work of a study. run_after: not before. sent_at: when its id last went to the broker.
-
-    attempts: claims ever made, with claimed_at the fence. tries: claims since it was last queued by hand,
-    which are bounded.
-    """
+    """One piece of work of a study. `attempts` and `claimed_at` are the fence; `tries` is bounded."""
 
     __tablename__ = "jobs"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.ROWS
     __table_args__ = (
         CheckConstraint("state IN ('queued', 'running', 'done', 'failed')", name="state"),
         Index(
@@ -72,20 +62,30 @@ class Job(Base):
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    kind: Mapped[str]
-    state: Mapped[str] = mapped_column(server_default=QUEUED)
-    window_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("windows.id"))
-    hyperparameters: Mapped[bool] = mapped_column(server_default="false")
-    requests: Mapped[int] = mapped_column(server_default="1")
-    attempts: Mapped[int] = mapped_column(server_default="0")
-    tries: Mapped[int] = mapped_column(server_default="0")
-    run_after: Mapped[Instant]
-    sent_at: Mapped[Instant]
-    claimed_at: Mapped[Instant | None]
-    finished_at: Mapped[Instant | None]
-    code: Mapped[int | None]
+    kind: Mapped[str] = mapped_column(info=means("kind of work", range="ingest, refit, night, export"))
+    state: Mapped[str] = mapped_column(server_default=QUEUED, info=means("how far it is"))
+    window_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("windows.id"), info=means("the window whose survey data it fetches")
+    )
+    hyperparameters: Mapped[bool] = mapped_column(
+        server_default="false", info=means("whether a fit was to find hyper-parameters too")
+    )
+    requests: Mapped[int] = mapped_column(
+        server_default="1", info=means("how many requests it does the work of", range=">= 1")
+    )
+    attempts: Mapped[int] = mapped_column(
+        server_default="0", info=means("how often it was claimed", range=">= 0")
+    )
+    tries: Mapped[int] = mapped_column(
+        server_default="0", info=means("claims since it was last queued by hand", range=">= 0")
+    )
+    run_after: Mapped[Instant] = mapped_column(info=means("not before", "UTC"))
+    sent_at: Mapped[Instant] = mapped_column(info=means("when its id last went to the broker", "UTC"))
+    claimed_at: Mapped[Instant | None] = mapped_column(info=means("when it was last claimed", "UTC"))
+    finished_at: Mapped[Instant | None] = mapped_column(info=means("when it was done or failed", "UTC"))
+    code: Mapped[int | None] = mapped_column(info=means("why it failed or waits; see docs/errors.md"))
     reason: Mapped[str | None]
-    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB, info=means("what came of it"))
     created_at: Mapped[CreatedAt]
 
 
@@ -135,18 +135,19 @@ def add_night(session: Session, study_id: int, now: datetime) -> Job:
 
 
 def of_window(session: Session, window_id: int) -> Job:
-    """The ingest job of a window."""
+    """Return the ingest job of a window."""
     return session.scalars(select(Job).where(Job.window_id == window_id)).one()
 
 
 def claim(session: Session, job_id: int, now: datetime) -> Job | None:
     """Take a queued job that is due; None where it is not, or where its study already has a fit running."""
-    known = {"job_id": job_id, "now": now, "latest": now + CLOCKS}
-    return session.scalars(CLAIMED, known).one_or_none()
+    parameters = {"job_id": job_id, "now": now, "latest": now + CLOCKS}
+    return session.scalars(CLAIMED, parameters).one_or_none()
 
 
 def _leave(session: Session, job: Job, **columns: Any) -> None:
-    kept = session.scalar(
+    """Write `columns` of a claimed job. Raises LostClaim."""
+    job_id = session.scalar(
         update(Job)
         .where(
             Job.id == job.id,
@@ -158,11 +159,11 @@ def _leave(session: Session, job: Job, **columns: Any) -> None:
         .returning(Job.id)
         .execution_options(synchronize_session=False)
     )
-    _check(job, kept)
+    _check(job, job_id)
 
 
-def _check(job: Job, kept: Any) -> None:
-    if kept is None:
+def _check(job: Job, updated: Any) -> None:
+    if updated is None:
         raise LostClaim(f"job {job.id} was put back after attempt {job.attempts}")
 
 
@@ -172,21 +173,21 @@ def hold(session: Session, job: Job) -> None:
 
 
 def go_on(session: Session, job: Job, now: datetime, **columns: Any) -> None:
-    """The claim of a long job lives on from `now`, and the fence goes with it. Raises LostClaim."""
+    """Let the claim of a long job live on from `now`; the fence goes with it. Raises LostClaim."""
     _leave(session, job, state=RUNNING, claimed_at=now, **columns)
     job.claimed_at = now
 
 
 def finish(session: Session, job: Job, now: datetime, result: dict[str, Any] | None = None) -> None:
-    """The claimed job is done. Raises LostClaim."""
-    told = None if result is None else json.dumps(result)
-    _check(job, FINISH.row(session, (job.id, job.attempts, now, told, job.claimed_at)))
+    """Write down that the claimed job is done. Raises LostClaim."""
+    result_text = None if result is None else json.dumps(result)
+    _check(job, FINISH.row(session, (job.id, job.attempts, now, result_text, job.claimed_at)))
 
 
 def fail(
     session: Session, job: Job, now: datetime, code: int | None, reason: str, again: datetime | None = None
 ) -> None:
-    """The claimed job failed; at the time `again` the sweep wakes it up. Raises LostClaim."""
+    """Write down that the claimed job failed; the sweep wakes it up at `again`. Raises LostClaim."""
     _leave(
         session,
         job,
@@ -215,8 +216,8 @@ def _wait(
 ) -> None:
     queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
     if queued is None:
-        told = {"code": code, "reason": reason}
-        _leave(session, job, state=QUEUED, run_after=run_after, sent_at=LONG_AGO, tries=tries, **told)
+        columns = {"run_after": run_after, "tries": tries, "code": code, "reason": reason}
+        _leave(session, job, state=QUEUED, sent_at=LONG_AGO, **columns)
         return
     join(queued, job, tries, run_after)
     queued.code, queued.reason = code, reason
@@ -224,7 +225,7 @@ def _wait(
 
 
 def join(queued: Job, job: Job, tries: int, run_after: datetime) -> None:
-    """At most one refit waits in a study: it does the work of both, and when the other one would go on.
+    """Let the queued refit do the work of `job` too, which was to go on at `run_after`: at most one waits.
 
     It has the other one's tries behind it, or requests that keep coming would hide a poison.
     """
@@ -234,9 +235,9 @@ def join(queued: Job, job: Job, tries: int, run_after: datetime) -> None:
 
 
 def due(session: Session, kind: str, now: datetime, sent_before: datetime, limit: int) -> list[int]:
-    """Queued jobs of a kind that are due and were not sent since; they count as sent from now on.
+    """Return the ids of queued jobs that are due and were not sent since; they count as sent from now on.
 
-    Studies take turns, each with what waits longest: no number of one's jobs that come back keeps another's.
+    Studies take turns, each with what waits longest: one study's jobs, however many, do not keep another's.
     """
     turn = func.row_number().over(partition_by=Job.study_id, order_by=(Job.run_after, Job.id)).label("turn")
     turns = (
@@ -256,21 +257,21 @@ def due(session: Session, kind: str, now: datetime, sent_before: datetime, limit
 
 
 def queued_refit(session: Session, study_id: int) -> Job | None:
-    """The refit that waits in the study, or None."""
+    """Return the refit that waits in the study, or None."""
     return session.scalars(
         select(Job).where(Job.study_id == study_id, Job.kind == REFIT, Job.state == QUEUED)
     ).one_or_none()
 
 
 def of_study(session: Session, study_id: int, job_id: int) -> Job | None:
-    """Job `job_id` where it is the study's, or None."""
+    """Return job `job_id` where it is the study's, or None."""
     return session.scalars(select(Job).where(Job.study_id == study_id, Job.id == job_id)).one_or_none()
 
 
 def counts(session: Session, study_id: int) -> dict[str, int]:
-    """How many jobs are in each state."""
-    found = select(Job.state, func.count()).where(Job.study_id == study_id).group_by(Job.state)
-    return dict(session.execute(found).all())
+    """Return the number of jobs in each state."""
+    query = select(Job.state, func.count()).where(Job.study_id == study_id).group_by(Job.state)
+    return dict(session.execute(query).all())
 
 
 def revive(job: Job, now: datetime) -> None:

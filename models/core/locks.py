@@ -1,4 +1,4 @@
-"""Locks in PostgreSQL that die with their holder: who is killed lets go at once, without a word.
+"""Locks in PostgreSQL that die with their holder: a process that is killed lets go at once, without a word.
 
 They belong to a connection, not to a transaction, so the database must be reached directly: behind a pooler
 that lends connections by the transaction they do not hold.
@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg2
 from sqlalchemy.engine import make_url
@@ -22,7 +21,7 @@ BEAT = 727_401  # any number, the same everywhere
 JOBS = 5 << 40  # with a job's id added: below 2^63, and no other lock comes near
 PARTS = 6 << 40  # with the id of a part of a fit
 LONGEST_ANSWER_SECONDS = 10.0  # nothing that is asked here waits for anybody
-_kept = threading.local()
+_own = threading.local()  # the holder of each thread
 
 
 @functools.cache
@@ -49,7 +48,7 @@ class Holder:
         self._connection.autocommit = True
 
     def take(self, key: int) -> bool:
-        """Take the lock unless somebody has it; whether we have it now."""
+        """Take the lock unless somebody has it; return whether we have it now."""
         return self._ask(f"SELECT pg_try_advisory_lock({key})")
 
     def release(self, key: int) -> None:
@@ -57,7 +56,7 @@ class Holder:
         self._ask(f"SELECT pg_advisory_unlock({key})")
 
     def check(self) -> None:
-        """Nothing where the connection still lives."""
+        """Raise psycopg2.Error where the connection is dead."""
         self._ask("SELECT true")
 
     def close(self) -> None:
@@ -81,52 +80,46 @@ def of_job(job_id: int) -> Iterator[bool]:
 
     Raises psycopg2.Error where the database is away.
     """
-    with _held(JOBS + job_id) as took:
-        yield took
+    with _held(JOBS + job_id) as is_ours:
+        yield is_ours
 
 
 @contextmanager
 def of_part(part_id: int) -> Iterator[bool]:
-    """The same for a part of a fit."""
-    with _held(PARTS + part_id) as took:
-        yield took
+    """Hold the lock of a part of a fit within the block; False where another process holds it.
+
+    Raises psycopg2.Error where the database is away.
+    """
+    with _held(PARTS + part_id) as is_ours:
+        yield is_ours
 
 
 def close() -> None:
     """Let go of all that this thread holds."""
-    holder = _kept.__dict__.pop("holder", None)
+    holder = _own.__dict__.pop("holder", None)
     if holder is not None:
         holder.close()
 
 
 @contextmanager
 def _held(key: int) -> Iterator[bool]:
-    took = _take(key)
     try:
-        yield took
-    finally:
-        if took:
-            _let_go(key)
-
-
-def _take(key: int) -> bool:
-    try:
-        return _holder().take(key)
+        is_ours = _holder().take(key)
     except psycopg2.Error:  # the connection broke since it was last used
         close()
-        return _holder().take(key)
-
-
-def _let_go(key: int) -> None:
+        is_ours = _holder().take(key)
     try:
-        _holder().release(key)
-    except psycopg2.Error:
-        close()
+        yield is_ours
+    finally:
+        if is_ours:
+            try:
+                _holder().release(key)
+            except psycopg2.Error:  # the lock died with the connection
+                close()
 
 
 def _holder() -> Holder:
-    found: Any = getattr(_kept, "holder", None)
-    if found is None:
-        found = _kept.holder = Holder()
-    holder: Holder = found
+    holder: Holder | None = getattr(_own, "holder", None)
+    if holder is None:
+        holder = _own.holder = Holder()
     return holder

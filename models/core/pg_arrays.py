@@ -18,13 +18,13 @@ _SENT = np.dtype(">f8")
 
 
 def pack(covariances: Array) -> Array:
-    """(m, q, q) symmetric matrices as (m, q(q+1)/2) upper triangles, row by row."""
+    """Return (m, q, q) symmetric matrices as (m, q(q+1)/2) upper triangles, row by row."""
     rows, columns = np.triu_indices(covariances.shape[-1])
     return covariances[:, rows, columns]
 
 
 def unpack(packed: Array, q: int) -> Array:
-    """One packed upper triangle as a (q, q) symmetric matrix. Raises ValueError for another length."""
+    """Return a packed upper triangle as a (q, q) symmetric matrix. Raises ValueError for another length."""
     if packed.shape != (q * (q + 1) // 2,):
         raise ValueError(f"{packed.shape} is not the shape of a packed ({q}, {q}) matrix")
     return packed[places(q)]
@@ -32,16 +32,15 @@ def unpack(packed: Array, q: int) -> Array:
 
 @functools.lru_cache(maxsize=8)
 def places(q: int) -> NDArray[np.intp]:
-    """Where each element of a (q, q) symmetric matrix stands in its packed form."""
+    """Return the place of each element of a (q, q) symmetric matrix in its packed form."""
     rows, columns = np.triu_indices(q)
-    found = np.empty((q, q), dtype=np.intp)
-    found[rows, columns] = found[columns, rows] = np.arange(len(rows))
-    return found
+    positions = np.empty((q, q), dtype=np.intp)
+    positions[rows, columns] = positions[columns, rows] = np.arange(len(rows))
+    return positions
 
 
 def sent(array: str) -> Array:
-    """A double precision[] as PostgreSQL's `array_send` gives it, in hexadecimal: to the bit and without a
-    number's text.
+    """Return the values, to the bit, of a double precision[] that `array_send` gave in hexadecimal.
 
     Raises ValueError where it is not of one dimension or where an element is null.
     """
@@ -57,8 +56,10 @@ def sent(array: str) -> Array:
 
 @functools.lru_cache(maxsize=8)
 def binary(count: int) -> np.dtype[np.void]:
-    """A double precision[] of `count` elements in PostgreSQL's binary format: its head, then
-    each element after its length."""
+    """Return the type of a double precision[] of `count` elements in PostgreSQL's binary format.
+
+    It is the array's head, then each element after its length.
+    """
     element = np.dtype([("length", ">i4"), ("value", _SENT)])
     return np.dtype([("head", ">i4", (5,)), ("elements", element, (count,))])
 
@@ -71,20 +72,23 @@ def fill(column: NDArray[np.void], values: Array) -> None:
 
 
 def copied(columns: Mapping[str, Any], count: int) -> NDArray[np.void]:
-    """`count` rows for COPY in binary, between COPY_BEGINS and COPY_ENDS: how many columns, then each value
-    of the type given for it, after its length. The values are to be filled in."""
-    each = [(name, np.dtype([("length", ">i4"), ("value", kind)])) for name, kind in columns.items()]
-    rows = np.zeros(count, [("columns", ">i2"), *each])
+    """Return `count` rows for COPY in binary, to stand between COPY_BEGINS and COPY_ENDS.
+
+    A row is the number of columns, then each value, of its type in `columns`, after its length. The values
+    are to be filled in.
+    """
+    fields = [(name, np.dtype([("length", ">i4"), ("value", kind)])) for name, kind in columns.items()]
+    rows = np.zeros(count, [("columns", ">i2"), *fields])
     rows["columns"] = len(columns)
-    for name, column in each:
+    for name, column in fields:
         rows[name]["length"] = column["value"].itemsize
     return rows
 
 
 def received(rows: Sequence[memoryview], count: int) -> Array:
-    """m arrays of `count` elements as `array_send` gives them, as (m, count).
+    """Return m arrays of `count` elements, as `array_send` gives them, as (m, count).
 
-    Raises ValueError where one has not so many, or a null.
+    Raises ValueError where an array has another length, or a null.
     """
     whole = np.frombuffer(b"".join(rows), binary(count))
     heads, lengths = whole["head"], whole["elements"]["length"]

@@ -79,7 +79,7 @@ def _worth_another_try(error: DBAPIError, attempt: int, deadline: float) -> bool
 
 
 def _transaction(link: Link, work: Callable[[Session], T], isolation: Isolation) -> T:
-    """What `work` sends to the server is committed at its end, or undone where it fails."""
+    """Run `work` and commit what it sent to the server, or undo that where it fails."""
     link.begin = BEGIN[isolation]
     try:
         try:
@@ -88,19 +88,14 @@ def _transaction(link: Link, work: Callable[[Session], T], isolation: Isolation)
         finally:
             if link.session.in_transaction():  # on the hot path it is not used at all
                 link.session.close()
-        _finish(link)
+        if link.driver.get_transaction_status() == TRANSACTION_STATUS_INERROR:
+            raise AssertionError("work went on after an error of the database")
+        if link.waiting or not link.is_idle:  # a statement that waits travels with the commit
+            link.send("COMMIT", link.opening() + b"COMMIT")
     except BaseException:
         link.undo()
         raise
     return result
-
-
-def _finish(link: Link) -> None:
-    """Commit; a statement that waits travels with it."""
-    if link.driver.get_transaction_status() == TRANSACTION_STATUS_INERROR:
-        raise AssertionError("work went on after an error of the database")
-    if link.waiting or not link.is_idle:
-        link.send("COMMIT", link.opening() + b"COMMIT")
 
 
 PLAIN: dict[type, Callable[[Any], str]] = {
@@ -122,19 +117,19 @@ class Prepared:
     statement: str
 
     def row(self, session: Session, values: Sequence[Any]) -> tuple[Any, ...] | None:
-        """The statement's one row, or None. Raises DBAPIError."""
+        """Return the statement's one row, or None. Raises DBAPIError."""
         link: Link = session.info["link"]
         message = self._message(link, values)
         return link.send(self.name, link.opening() + message)
 
     def later(self, session: Session, values: Sequence[Any]) -> None:
-        """Have it run with the transaction's next statement or with its COMMIT, in one message."""
+        """Have the statement run with the transaction's next one or with its COMMIT, in one message."""
         link: Link = session.info["link"]
         message = self._message(link, values)
         link.waiting = link.opening() + message + b";"
 
     def _message(self, link: Link, values: Sequence[Any]) -> bytes:
-        """EXECUTE with its values; prepared first where the connection has not.
+        """Return EXECUTE with its values, after preparing the statement where the connection has not.
 
         Numbers and instants need no quoting by the driver, which takes a microsecond for each.
         """

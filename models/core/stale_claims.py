@@ -29,7 +29,7 @@ def put_back(
     """Free the claims of dead workers, and of those that take longer than `limit`, whose locks end with it.
 
     They are queued again, or failed after as many tries as the job may have. An ingest that had failed or
-    been given back before wakes again after `slow`: not all of its tries were deaths.
+    been given back before wakes again after `slow`.
     """
     held = exists().where(_is_lock_of(Job.id))
     dead = select(Job.id).where(Job.state == RUNNING, (Job.claimed_at < now - limit) | ~held)
@@ -37,9 +37,16 @@ def put_back(
     for job in expired:
         _let_go(session, job)
         if job.tries >= tries(job):
-            _fail(job, now, slow, reason)
+            job.state, job.finished_at, job.reason = FAILED, now, reason
+            if job.kind == INGEST and job.code is not None:  # not all of its tries were deaths
+                job.run_after = now + slow
+            continue
+        queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
+        if queued is not None:  # at most one refit waits in a study
+            join(queued, job, job.tries, now)
+            job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
         else:
-            _free(session, job, now)
+            job.state, job.run_after, job.sent_at = QUEUED, now, LONG_AGO
     session.flush()
     return list(expired)
 
@@ -67,18 +74,3 @@ def _let_go(session: Session, job: Job) -> None:
         .where(_is_lock_of(job.id))
         .where(PgActivity.c.usename == func.current_user())
     )
-
-
-def _fail(job: Job, now: datetime, slow: timedelta, reason: str) -> None:
-    job.state, job.finished_at, job.reason = FAILED, now, reason
-    if job.kind == INGEST and job.code is not None:
-        job.run_after = now + slow
-
-
-def _free(session: Session, job: Job, now: datetime) -> None:
-    queued = queued_refit(session, job.study_id) if job.kind == REFIT else None
-    if queued is not None:
-        join(queued, job, job.tries, now)
-        job.state, job.finished_at, job.result = DONE, now, {"continued_by": queued.id}
-    else:
-        job.state, job.run_after, job.sent_at = QUEUED, now, LONG_AGO

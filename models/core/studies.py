@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Id, Instant
+from models.core.declarations import Export, means
 from models.core.encryption import Encrypted
 
 
@@ -21,27 +22,53 @@ class Study(Base):
     """
 
     __tablename__ = "studies"
+    __rights__ = (
+        "UPDATE (protocol_version, policy_id, row_seq, paused, learning_frozen, closed_at, nightly_on)"
+    )
+    __export__ = Export.WITHHELD  # the manifest of an export has what belongs there
 
     id: Mapped[Id]
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str] = mapped_column(unique=True, info=means("the study's name in the deployment"))
     timezone: Mapped[str]
-    ema_timezone: Mapped[str]
-    ema_url: Mapped[str]
-    ema_token: Mapped[bytes | None] = mapped_column(Encrypted)
-    study_key: Mapped[bytes] = mapped_column(Encrypted)
-    study_key_sha256: Mapped[str]
-    protocol_version: Mapped[int]
-    policy_id: Mapped[int]
-    row_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    paused: Mapped[bool] = mapped_column(server_default=text("false"))
-    learning_frozen: Mapped[bool] = mapped_column(server_default=text("false"))
-    closed_at: Mapped[Instant | None]
-    nightly_on: Mapped[date | None]
+    ema_timezone: Mapped[str] = mapped_column(info=means("IANA time zone of the back end's naive times"))
+    ema_url: Mapped[str] = mapped_column(info=means("address of the study's back end"))
+    ema_token: Mapped[bytes | None] = mapped_column(
+        Encrypted, info=means("token for the study's back end, encrypted", secret=True)
+    )
+    study_key: Mapped[bytes] = mapped_column(
+        Encrypted, info=means("key of the study's draws, encrypted", secret=True)
+    )
+    study_key_sha256: Mapped[str] = mapped_column(
+        info=means("SHA-256 of the key, published before the first draw", "hexadecimal")
+    )
+    protocol_version: Mapped[int] = mapped_column(
+        info=means("number of the protocol version in force", range=">= 1")
+    )
+    policy_id: Mapped[int] = mapped_column(
+        info=means("number of the policy that serves; 0 is the prior", range=">= 0")
+    )
+    row_seq: Mapped[int] = mapped_column(
+        BigInteger,
+        server_default=text("0"),
+        info=means("last learning row, removal or rebuild of the statistics", range=">= 0"),
+    )
+    paused: Mapped[bool] = mapped_column(
+        server_default=text("false"), info=means("whether nothing is decided at present")
+    )
+    learning_frozen: Mapped[bool] = mapped_column(
+        server_default=text("false"), info=means("whether no refit runs at present")
+    )
+    closed_at: Mapped[Instant | None] = mapped_column(
+        info=means("when the study was closed for good; null: it is not", "UTC")
+    )
+    nightly_on: Mapped[date | None] = mapped_column(
+        info=means("last night whose refit was asked for, by the study's calendar")
+    )
     created_at: Mapped[CreatedAt]
 
 
 def create(session: Session, **columns: Any) -> Study:
-    """A new study with a fresh key for its draws; its hash can be published before the first."""
+    """Return a new study with a fresh key for its draws; its hash can be published before the first."""
     key = secrets.token_bytes(32)
     digest = hashlib.sha256(key).hexdigest()
     study = Study(study_key=key, study_key_sha256=digest, protocol_version=1, policy_id=0, **columns)
@@ -57,8 +84,8 @@ def by_name(session: Session, name: str) -> Study | None:
 
 def only(session: Session) -> Study | None:
     """The deployment's study where it has exactly one, else None."""
-    found = session.scalars(select(Study).limit(2)).all()
-    return found[0] if len(found) == 1 else None
+    first_two = session.scalars(select(Study).limit(2)).all()
+    return first_two[0] if len(first_two) == 1 else None
 
 
 def everyone(session: Session) -> list[Study]:
@@ -80,7 +107,7 @@ def locked(session: Session, study_id: int) -> Study:
 
 
 def take_turn(session: Session, study_id: int) -> None:
-    """Write to the study's row without changing it: whoever waits for the row sees our work.
+    """Write to the study's row without changing it, so that transactions that wait for the row see our work.
 
     At REPEATABLE READ because they run again, where a lock alone would let them go on with a snapshot from
     before; at READ COMMITTED because each statement sees what is committed.

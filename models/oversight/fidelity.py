@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Floats
 from models.core.connections import APPLICATION
+from models.core.declarations import Export, means
 from models.trial.decisions import Decision
 
 ALL = "all"
@@ -28,16 +29,28 @@ class RandomisationTest(Base):
     """
 
     __tablename__ = "randomisation_tests"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.WITHHELD  # computed from decisions, which are exported
 
     study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
-    stream: Mapped[str] = mapped_column(primary_key=True)
-    since: Mapped[CreatedAt]
-    last_rid: Mapped[int] = mapped_column(BigInteger)
-    decisions: Mapped[int]
-    mismatched: Mapped[int]
-    share: Mapped[float]
-    log_wealth: Mapped[Floats]
-    log_evidence: Mapped[float]
+    stream: Mapped[str] = mapped_column(
+        primary_key=True, info=means("set of decisions that is fixed before their draws")
+    )
+    since: Mapped[CreatedAt] = mapped_column(
+        info=means("when the test of the stream began, or began anew", "UTC")
+    )
+    last_rid: Mapped[int] = mapped_column(
+        BigInteger, info=means("rid of the last decision that was read; 0: none", range=">= 0")
+    )
+    decisions: Mapped[int] = mapped_column(info=means("number of draws read since it began", range=">= 0"))
+    mismatched: Mapped[int] = mapped_column(
+        info=means("number of draws that are not what their seed says", range=">= 0")
+    )
+    share: Mapped[float] = mapped_column(info=means("weight among the study's streams", range="(0, 1]"))
+    log_wealth: Mapped[Floats] = mapped_column(info=means("logarithm of the wealth of each tilt"))
+    log_evidence: Mapped[float] = mapped_column(
+        info=means("logarithm of the stream's evidence against its probabilities")
+    )
 
 
 class Draws(NamedTuple):
@@ -61,8 +74,10 @@ class State(NamedTuple):
 
 
 def oldest_transaction(session: Session) -> datetime | None:
-    """When the oldest transaction of the service began that is open now, but for this one; None where there
-    is none. To be asked before the transaction that reads: what is committed between the two is read then."""
+    """Return when the service's oldest open transaction but this one began; None where there is none.
+
+    Ask before the transaction that reads begins: it sees what is committed between the two.
+    """
     began: datetime | None = session.scalar(
         select(func.min(PgActivity.c.xact_start))
         .where(PgActivity.c.datname == func.current_database(), PgActivity.c.application_name == APPLICATION)
@@ -72,18 +87,17 @@ def oldest_transaction(session: Session) -> datetime | None:
 
 
 def unread(session: Session, study_id: int, before: datetime, limit: int) -> Draws:
-    """Randomised decisions that the test has not read, in the order of their rids, up to the last that was
-    generated before `before`.
+    """Return randomised decisions that the test has not read, by rid, to the last generated before `before`.
 
-    Lower rids are read with it, also where they have a later moment: none is skipped for good. No transaction
-    that took a rid by `before` may be open still, or its decision would be.
+    Lower rids are read with that one, also where they have a later moment: none is skipped for good. No
+    transaction that took a rid by `before` may be open still, or its decision would be skipped.
     """
     reached = session.scalar(
         select(RandomisationTest.last_rid).where(
             RandomisationTest.study_id == study_id, RandomisationTest.stream == ALL
         )
     )
-    found = session.execute(
+    rows = session.execute(
         select(
             Decision.id,
             Decision.policy_id,
@@ -97,15 +111,15 @@ def unread(session: Session, study_id: int, before: datetime, limit: int) -> Dra
         .order_by(Decision.id)
         .limit(limit)
     ).all()
-    settled = [place for place, row in enumerate(found, 1) if row.act_gen_timestamp < before]
-    found = found[: settled[-1] if settled else 0]
-    act_prob = np.array([row.act_prob for row in found], dtype=np.float64)
-    action = np.array([row.action for row in found], dtype=np.float64)
-    drawn = np.array([row.seed / WHOLE for row in found], dtype=np.float64) < act_prob
+    settled = [place for place, row in enumerate(rows, 1) if row.act_gen_timestamp < before]
+    rows = rows[: settled[-1] if settled else 0]
+    act_prob = np.array([row.act_prob for row in rows], dtype=np.float64)
+    action = np.array([row.action for row in rows], dtype=np.float64)
+    drawn = np.array([row.seed / WHOLE for row in rows], dtype=np.float64) < act_prob
     return Draws(
-        np.array([row.id for row in found], dtype=np.int64),
-        np.array([-1 if row.policy_id is None else row.policy_id for row in found], dtype=np.int64),
-        np.array([row.evening for row in found], dtype=np.bool_),
+        np.array([row.id for row in rows], dtype=np.int64),
+        np.array([-1 if row.policy_id is None else row.policy_id for row in rows], dtype=np.int64),
+        np.array([row.evening for row in rows], dtype=np.bool_),
         act_prob,
         action,
         drawn != (action == 1),
@@ -113,18 +127,18 @@ def unread(session: Session, study_id: int, before: datetime, limit: int) -> Dra
 
 
 def locked(session: Session, study_id: int, streams: list[str]) -> dict[str, RandomisationTest]:
-    """Those of the streams that exist, locked until the transaction ends."""
-    found = session.scalars(
+    """Return the streams that exist, by name, locked until the transaction ends."""
+    tests = session.scalars(
         select(RandomisationTest)
         .where(RandomisationTest.study_id == study_id, RandomisationTest.stream.in_(streams))
         .order_by(RandomisationTest.stream)
         .with_for_update()
     )
-    return {one.stream: one for one in found}
+    return {test.stream: test for test in tests}
 
 
 def begin(session: Session, study_id: int, stream: str, share: float, tilts: int) -> RandomisationTest:
-    """A stream that has read nothing."""
+    """Return a new stream that has read nothing."""
     values = {"decisions": 0, "mismatched": 0, "last_rid": 0, "log_evidence": 0.0, "share": share}
     session.execute(
         insert(RandomisationTest).values(study_id=study_id, stream=stream, log_wealth=[0.0] * tilts, **values)
@@ -147,8 +161,8 @@ def restart(session: Session, study_id: int, acknowledged_at: datetime) -> None:
 
 
 def state(session: Session, study_id: int) -> State:
-    """What all streams of the study have come to."""
-    found = session.execute(
+    """Return the weights and the evidence of the study's streams, with the counts of the stream of all."""
+    rows = session.execute(
         select(
             RandomisationTest.stream,
             RandomisationTest.share,
@@ -157,10 +171,10 @@ def state(session: Session, study_id: int) -> State:
             RandomisationTest.mismatched,
         ).where(RandomisationTest.study_id == study_id)
     ).all()
-    of_all = next((row for row in found if row.stream == ALL), None)
+    of_all = next((row for row in rows if row.stream == ALL), None)
     return State(
-        np.array([row.share for row in found], dtype=np.float64),
-        np.array([row.log_evidence for row in found], dtype=np.float64),
+        np.array([row.share for row in rows], dtype=np.float64),
+        np.array([row.log_evidence for row in rows], dtype=np.float64),
         of_all.decisions if of_all else 0,
         of_all.mismatched if of_all else 0,
     )

@@ -54,13 +54,13 @@ def jobs(session: Session) -> list[Row[int, str, int]]:
 
 
 def waiting(session: Session, now: datetime) -> list[Waiting]:
-    """The queues as the database has them, by kind of job."""
-    found = session.execute(
+    """Return the queues as the database has them, by kind of job."""
+    rows = session.execute(
         select(Job.kind, func.count(), func.min(Job.run_after))
         .where(text("state = 'queued'"), Job.run_after <= now)
         .group_by(Job.kind)
     )
-    return [Waiting(*row) for row in found]
+    return [Waiting(*row) for row in rows]
 
 
 def windows(session: Session) -> list[Row[int, str, int]]:
@@ -95,30 +95,32 @@ def retries(session: Session) -> list[Row[int, int | None, int]]:
 
 
 def refits(session: Session) -> list[Refit]:
-    """The last refit of every study that came to its end; one whose worker died, and that another goes on
-    with, did not."""
+    """Return the last refit of every study that came to its end.
+
+    A refit whose worker died, and that another refit goes on with, did not.
+    """
     is_continued = func.coalesce(Job.result.has_key("continued_by"), False)
     last = (
-        select(Job.state, (Job.finished_at - Job.claimed_at).label("took"))
+        select(Job.state, (Job.finished_at - Job.claimed_at).label("duration"))
         .where(Job.study_id == Study.id, Job.kind == REFIT, Job.finished_at.is_not(None), ~is_continued)
         .order_by(Job.finished_at.desc())
         .limit(1)
         .lateral()
     )
-    found = session.execute(select(Study.id, last.c.state, last.c.took).join(last, true()))
-    return [Refit(study, state, took.total_seconds()) for study, state, took in found]
+    rows = session.execute(select(Study.id, last.c.state, last.c.duration).join(last, true()))
+    return [Refit(study_id, state, duration.total_seconds()) for study_id, state, duration in rows]
 
 
 def serving(session: Session) -> list[Serving]:
-    """The serving policy of every study."""
-    found = session.execute(
+    """Return the serving policy of every study."""
+    policies = session.execute(
         select(Policy.study_id, Policy.created_at, Policy.row_count, Policy.report).join(
             Study, (Study.id == Policy.study_id) & (Study.policy_id == Policy.policy_id)
         )
     )
     return [
-        Serving(study, made, rows, report.get("fit_seconds"), report.get("log_evidence"))
-        for study, made, rows, report in found
+        Serving(study_id, created_at, row_count, report.get("fit_seconds"), report.get("log_evidence"))
+        for study_id, created_at, row_count, report in policies
     ]
 
 

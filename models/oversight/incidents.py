@@ -1,4 +1,4 @@
-"""Incidents: what should have happened and did not, or happened and should not have.
+"""Incidents: things that should have happened and did not, or happened and should not have.
 
 At most one incident of a kind is open in a study; while its condition holds, `last_at` and `count` move. One
 that was not seen for a while is over: green. Rows hold ids and numbers only.
@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ColumnElement, ForeignKey, I
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, Document, Id, Instant
+from models.core.declarations import Export, means
 
 RED = "red"
 YELLOW = "yellow"
@@ -22,11 +23,13 @@ OPENED = "opened"
 WORSENED = "worsened"
 REMINDER = "reminder"
 RESOLVED = "resolved"
-CALM = timedelta(minutes=5)  # so long must a condition be gone: one that comes and goes is one incident
+CALM = timedelta(
+    minutes=5
+)  # for so long must a condition be gone, or one that comes and goes would be many incidents
 
 
 class Kind(StrEnum):
-    """What incidents are of; docs/operations.md says of each what it is seen by and what to look at."""
+    """The kinds of incidents; docs/operations.md says of each what it is seen by and what to look at."""
 
     NO_DECISION = auto()
     WINDOW_NOT_ENDED = auto()
@@ -56,6 +59,8 @@ class Incident(Base):
     """
 
     __tablename__ = "incidents"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.ROWS
     __table_args__ = (
         CheckConstraint("level IN ('red', 'yellow', 'green')", name="level"),
         CheckConstraint("(level = 'green') = (resolved_at IS NOT NULL)", name="green_is_over"),
@@ -75,22 +80,26 @@ class Incident(Base):
 
     id: Mapped[Id]
     study_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("studies.id"))
-    kind: Mapped[str]
-    level: Mapped[str]
-    detail: Mapped[Document]
-    first_at: Mapped[Instant]
-    last_at: Mapped[Instant]
-    count: Mapped[int] = mapped_column(server_default="1")
-    resolved_at: Mapped[Instant | None]
-    acknowledged_by: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("clients.id"))
-    acknowledged_at: Mapped[Instant | None]
-    notices: Mapped[int] = mapped_column(server_default="0")
-    notified_level: Mapped[str | None]
-    notified_at: Mapped[Instant | None]
+    kind: Mapped[str] = mapped_column(info=means("what is or was wrong"))
+    level: Mapped[str] = mapped_column(info=means("how bad it is; green once it is over"))
+    detail: Mapped[Document] = mapped_column(info=means("ids and numbers as they were last seen"))
+    first_at: Mapped[Instant] = mapped_column(info=means("when it was first seen", "UTC"))
+    last_at: Mapped[Instant] = mapped_column(info=means("when it was last seen", "UTC"))
+    count: Mapped[int] = mapped_column(server_default="1", info=means("how often it was seen", range=">= 0"))
+    resolved_at: Mapped[Instant | None] = mapped_column(info=means("when it was over", "UTC"))
+    acknowledged_by: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("clients.id"), info=means("number of the account that acknowledged it")
+    )
+    acknowledged_at: Mapped[Instant | None] = mapped_column(info=means("when it was acknowledged", "UTC"))
+    notices: Mapped[int] = mapped_column(
+        server_default="0", info=means("how often somebody was told", range=">= 0")
+    )
+    notified_level: Mapped[str | None] = mapped_column(info=means("the level last told"))
+    notified_at: Mapped[Instant | None] = mapped_column(info=means("when it was last told", "UTC"))
 
 
 class Condition(NamedTuple):
-    """What holds now: its kind, how bad it is (red or yellow), and the numbers it was seen by."""
+    """A condition that holds now: its kind, how bad it is (red or yellow), and the numbers it was seen by."""
 
     kind: Kind
     level: str
@@ -98,7 +107,7 @@ class Condition(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What somebody should be told of an incident."""
+    """A change of an incident that is to be notified: `what` is opened, worsened, reminder or resolved."""
 
     incident: Incident
     what: str
@@ -108,42 +117,37 @@ def observe(
     session: Session,
     study_id: int | None,
     looked_for: Iterable[Kind],
-    found: Mapping[Kind, Condition],
+    conditions: Mapping[Kind, Condition],
     now: datetime,
     remind: timedelta,
 ) -> list[Change]:
-    """Open, repeat or resolve the incidents of a study (None: of the deployment); what is to be told.
+    """Open, repeat or resolve incidents of a study (None: of the deployment); return the changes to notify.
 
-    looked_for: the kinds that were checked; others stay as they are. remind: how often a red incident that
-    nobody acknowledged is told again.
+    looked_for: the kinds that were checked; others stay as they are. conditions: those that hold. remind: how
+    often a red incident that nobody acknowledged is notified again.
     """
-    known = {one.kind: one for one in _open(session, study_id)}
+    open_incidents = session.scalars(
+        select(Incident)
+        .where(Incident.study_id.is_not_distinct_from(study_id), Incident.resolved_at.is_(None))
+        .with_for_update()
+    )
+    by_kind = {incident.kind: incident for incident in open_incidents}
     changes = []
     for kind in looked_for:
-        incident, condition = known.get(kind), found.get(kind)
+        incident, condition = by_kind.get(kind), conditions.get(kind)
         if condition is not None:
             incident = _seen(session, study_id, incident, condition, now)
         elif incident is not None and now - incident.last_at >= CALM:
             incident.level, incident.resolved_at = GREEN, now
         else:
             continue
-        what = _to_tell(incident, now, remind)
+        what = _due_notice(incident, now, remind)
         if what is not None:
             incident.notices += 1
             incident.notified_level, incident.notified_at = incident.level, now
             changes.append(Change(incident, what))
     session.flush()
     return changes
-
-
-def _open(session: Session, study_id: int | None) -> list[Incident]:
-    return list(
-        session.scalars(
-            select(Incident)
-            .where(Incident.study_id.is_not_distinct_from(study_id), Incident.resolved_at.is_(None))
-            .with_for_update()
-        )
-    )
 
 
 def _seen(
@@ -158,8 +162,8 @@ def _seen(
     return incident
 
 
-def _to_tell(incident: Incident, now: datetime, remind: timedelta) -> str | None:
-    """The change worth telling. Of an acknowledged incident it is told only that it grew worse."""
+def _due_notice(incident: Incident, now: datetime, remind: timedelta) -> str | None:
+    """Return the change to notify, or None. Of an acknowledged incident only a worsening is notified."""
     if incident.notified_level is None or incident.notified_at is None:
         return OPENED
     if incident.level == RED and incident.notified_level != RED:
@@ -173,7 +177,7 @@ def _to_tell(incident: Incident, now: datetime, remind: timedelta) -> str | None
 
 
 def acknowledged_at(session: Session, study_id: int, kind: Kind) -> datetime | None:
-    """When the open incident of a kind was acknowledged; None where it was not, or there is none."""
+    """Return when the open incident of a kind was acknowledged; None where it was not, or there is none."""
     return session.scalar(
         select(Incident.acknowledged_at).where(
             Incident.study_id == study_id, Incident.kind == kind, Incident.resolved_at.is_(None)
@@ -210,9 +214,9 @@ def _visible(study_id: int) -> ColumnElement[bool]:
 def acknowledge(
     session: Session, study_id: int, incident_id: int, client_id: int | None, now: datetime
 ) -> Incident | None:
-    """Note who has seen to an incident of the study or the deployment; None where there is none of that id.
+    """Note the account that has seen to an incident of the study or the deployment; None where there is none.
 
-    The first one stays.
+    The first account stays.
     """
     incident = session.scalars(
         select(Incident).where(_visible(study_id), Incident.id == incident_id).with_for_update()

@@ -1,7 +1,7 @@
 """Notifications: one row for each change of an incident and each channel that it goes out on.
 
-A row is claimed by a conditional UPDATE and `attempts` is the fence, as with jobs. Whoever dies between
-sending and writing it down makes the next one send again: at least once, and once where nobody dies.
+A row is claimed by a conditional UPDATE and `attempts` is the fence, as with jobs. A worker that dies between
+sending and writing it down makes the next one send again: at least once, and once where no worker dies.
 """
 
 from datetime import datetime, timedelta
@@ -11,7 +11,8 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueCon
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Document, Id, Instant
-from models.oversight.incidents import Change, Incident
+from models.core.declarations import Export, means
+from models.oversight.incidents import Change
 
 WEBHOOK = "webhook"
 EMAIL = "email"
@@ -22,12 +23,14 @@ FAILED = "failed"
 
 
 class Notification(Base):
-    """What is told of an incident's change `number` on a channel: `message` as it was at that time.
+    """A message about change `number` of an incident on one channel, as it was at that time.
 
-    Without an incident: the head of a study's audit, whose row `number` it is.
+    Without an incident it publishes the head of a study's audit, whose row `number` it is.
     """
 
     __tablename__ = "notifications"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.WITHHELD  # of the deployment; incidents are exported
     __table_args__ = (
         UniqueConstraint("incident_id", "number", "channel"),
         CheckConstraint("channel IN ('webhook', 'email')", name="channel"),
@@ -42,15 +45,23 @@ class Notification(Base):
 
     id: Mapped[Id]
     study_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("studies.id"))
-    incident_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("incidents.id"))
-    number: Mapped[int]
-    channel: Mapped[str]
-    message: Mapped[Document]
-    state: Mapped[str] = mapped_column(server_default=QUEUED)
-    attempts: Mapped[int] = mapped_column(server_default="0")
-    run_after: Mapped[Instant]
-    claimed_at: Mapped[Instant | None]
-    finished_at: Mapped[Instant | None]
+    incident_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("incidents.id"),
+        info=means("the incident; null: the head of the audit's chain"),
+    )
+    number: Mapped[int] = mapped_column(
+        info=means("number of the incident's change, or of the audit's row", range=">= 1")
+    )
+    channel: Mapped[str] = mapped_column(info=means("the way it goes out"))
+    message: Mapped[Document] = mapped_column(info=means("the message as it was at that time"))
+    state: Mapped[str] = mapped_column(server_default=QUEUED, info=means("how far its delivery is"))
+    attempts: Mapped[int] = mapped_column(
+        server_default="0", info=means("how often its delivery was tried", range=">= 0")
+    )
+    run_after: Mapped[Instant] = mapped_column(info=means("not before", "UTC"))
+    claimed_at: Mapped[Instant | None] = mapped_column(info=means("when it was last claimed", "UTC"))
+    finished_at: Mapped[Instant | None] = mapped_column(info=means("when it was sent or given up", "UTC"))
     reason: Mapped[str | None]
     created_at: Mapped[CreatedAt]
 
@@ -58,6 +69,17 @@ class Notification(Base):
 def add(session: Session, change: Change, channels: list[str], now: datetime) -> None:
     """Queue a change of an incident on every channel."""
     incident = change.incident
+    message = {
+        "incident_id": incident.id,
+        "study_id": incident.study_id,
+        "kind": incident.kind,
+        "change": change.what,
+        "level": incident.level,
+        "detail": incident.detail,
+        "first_at": incident.first_at.isoformat(),
+        "last_at": incident.last_at.isoformat(),
+        "count": incident.count,
+    }
     for channel in channels:
         session.add(
             Notification(
@@ -65,7 +87,7 @@ def add(session: Session, change: Change, channels: list[str], now: datetime) ->
                 incident_id=incident.id,
                 number=incident.notices,
                 channel=channel,
-                message=_message(incident, change.what),
+                message=message,
                 run_after=now,
             )
         )
@@ -80,26 +102,12 @@ def tell(
     channels: list[str],
     now: datetime,
 ) -> None:
-    """Queue what is no incident's on every channel."""
+    """Queue a message that belongs to no incident on every channel."""
     for channel in channels:
         session.add(
             Notification(study_id=study_id, number=number, channel=channel, message=message, run_after=now)
         )
     session.flush()
-
-
-def _message(incident: Incident, what: str) -> dict[str, Any]:
-    return {
-        "incident_id": incident.id,
-        "study_id": incident.study_id,
-        "kind": incident.kind,
-        "change": what,
-        "level": incident.level,
-        "detail": incident.detail,
-        "first_at": incident.first_at.isoformat(),
-        "last_at": incident.last_at.isoformat(),
-        "count": incident.count,
-    }
 
 
 def claim(session: Session, notification_id: int, now: datetime) -> Notification | None:
@@ -131,17 +139,17 @@ def _leave(session: Session, claimed: Notification, **columns: Any) -> None:
 
 
 def finish(session: Session, claimed: Notification, now: datetime) -> None:
-    """It was delivered."""
+    """Write down that a claimed notification was delivered."""
     _leave(session, claimed, state=SENT, finished_at=now, reason=None)
 
 
 def postpone(session: Session, claimed: Notification, run_after: datetime, reason: str) -> None:
-    """It was not, and is tried again later."""
+    """Put a claimed notification that was not delivered back for a later try."""
     _leave(session, claimed, state=QUEUED, run_after=run_after, reason=reason)
 
 
 def fail(session: Session, claimed: Notification, now: datetime, reason: str) -> None:
-    """It was not, and nobody tries again."""
+    """Give a claimed notification up that was not delivered."""
     _leave(session, claimed, state=FAILED, finished_at=now, reason=reason)
 
 
@@ -154,7 +162,7 @@ def put_back(session: Session, now: datetime, limit: timedelta, tries: int, reas
 
 
 def due(session: Session, now: datetime, limit: int) -> list[int]:
-    """Ids of those that wait and are due, oldest first."""
+    """Return the ids of the notifications that wait and are due, oldest first."""
     return list(
         session.scalars(
             select(Notification.id)

@@ -8,15 +8,18 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Document, Id, Instant, StudyId
+from models.core.declarations import Export, means
 
 OPEN, APPROVED, REJECTED = "open", "approved", "rejected"
 EXPIRED = "expired"  # what an open one is called after `expires_at`; never stored
 
 
 class Proposal(Base):
-    """An act of the audit with its arguments, by whom and why, and what became of it by whom."""
+    """An act of the audit that an account proposed, and what became of the proposal."""
 
     __tablename__ = "proposals"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.ROWS
     __table_args__ = (
         CheckConstraint("state IN ('open', 'approved', 'rejected')", name="state"),
         CheckConstraint("(state = 'open') = (decided_at IS NULL)", name="open_is_undecided"),
@@ -25,14 +28,18 @@ class Proposal(Base):
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    act: Mapped[str]
-    arguments: Mapped[Document]
+    act: Mapped[str] = mapped_column(info=means("the act that was proposed, as the audit calls it"))
+    arguments: Mapped[Document] = mapped_column(info=means("on what"))
     reason: Mapped[str]
-    state: Mapped[str] = mapped_column(server_default=OPEN)
-    proposed_by: Mapped[int] = mapped_column(BigInteger, ForeignKey("clients.id"))
-    expires_at: Mapped[Instant]
-    decided_by: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("clients.id"))
-    decided_at: Mapped[Instant | None]
+    state: Mapped[str] = mapped_column(server_default=OPEN, info=means("what has become of it"))
+    proposed_by: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("clients.id"), info=means("number of the account that proposed it")
+    )
+    expires_at: Mapped[Instant] = mapped_column(info=means("until when it can be approved", "UTC"))
+    decided_by: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("clients.id"), info=means("number of the account that approved or rejected it")
+    )
+    decided_at: Mapped[Instant | None] = mapped_column(info=means("when it was approved or rejected", "UTC"))
     created_at: Mapped[CreatedAt]
 
 
@@ -45,7 +52,7 @@ def add(
     proposed_by: int,
     expires_at: datetime,
 ) -> Proposal:
-    """An open proposal."""
+    """Return a new, open proposal."""
     proposal = Proposal(
         study_id=study_id,
         act=act,
@@ -69,7 +76,7 @@ def pending(
     proposed_by: int,
     now: datetime,
 ) -> Proposal | None:
-    """The open proposal of exactly this by the same account, or None."""
+    """Return the open proposal of the same act, arguments and reason by the same account, or None."""
     query = select(Proposal).where(
         Proposal.study_id == study_id,
         Proposal.act == act,
@@ -99,12 +106,12 @@ def of_study(session: Session, study_id: int, proposal_id: int) -> Proposal | No
 
 
 def state(proposal: Proposal, now: datetime) -> str:
-    """What has become of it by now."""
+    """Return the state of a proposal at `now`: an open one expires."""
     return EXPIRED if proposal.state == OPEN and proposal.expires_at <= now else proposal.state
 
 
 def decide(session: Session, proposal: Proposal, new: str, client_id: int, now: datetime) -> None:
-    """Approve or reject an open one."""
+    """Approve or reject an open proposal."""
     proposal.state, proposal.decided_by, proposal.decided_at = new, client_id, now
     session.flush()
 

@@ -1,4 +1,4 @@
-"""What the watchdog looks at in a study: one number or time per query, each by an index.
+"""The numbers and times that the watchdog looks at in a study: one per query, each by an index.
 
 The indexes stand here because only these queries need them. That of decisions is a BRIN index, which costs
 the insertion of a decision next to nothing.
@@ -31,7 +31,7 @@ Index("ix_jobs_refits", Job.study_id, Job.claimed_at, postgresql_where=text("kin
 
 
 class Age(NamedTuple):
-    """How many wait, and since when the oldest does (None where none waits)."""
+    """The number of things that wait, and since when the oldest does (None where none waits)."""
 
     number: int
     oldest: datetime | None
@@ -46,12 +46,12 @@ class Recent(NamedTuple):
 
 
 def expected(session: Session, study_id: int, since: datetime, now: datetime) -> int:
-    """Participants who by their dates were in the trial from `since` to `now`, with points before them.
+    """Return how many participants were by their dates in the trial all the time, with points to come.
 
     Their days begin as at decisions: the server may know other time zones than this program.
     """
     kinds = (Participant.timezone, Participant.rl_start_date, Participant.rl_end_date)
-    alike = session.execute(
+    groups = session.execute(
         select(*kinds, func.count())
         .where(Participant.study_id == study_id, Participant.phase.in_((REGISTERED, STARTED)))
         .where(Participant.created_at < since)
@@ -59,13 +59,13 @@ def expected(session: Session, study_id: int, since: datetime, now: datetime) ->
     )
     return sum(
         number
-        for zone, first, last, number in alike
+        for zone, first, last, number in groups
         if first <= since.astimezone(ZoneInfo(zone)).date() and now.astimezone(ZoneInfo(zone)).date() <= last
     )
 
 
 def last_decision(session: Session, study_id: int) -> datetime | None:
-    """When the study's last decision was made."""
+    """Return when the study's last decision was made, or None."""
     return session.scalar(
         select(Decision.act_gen_timestamp)
         .where(Decision.study_id == study_id)
@@ -75,7 +75,7 @@ def last_decision(session: Session, study_id: int) -> datetime | None:
 
 
 def last_resumed(session: Session, study_id: int) -> datetime | None:
-    """When a pause of the study last ended."""
+    """Return when a pause of the study last ended, or None."""
     resumed = AuditEntry.act == OversightAct.RESUME
     return session.scalar(
         select(func.max(AuditEntry.created_at)).where(AuditEntry.study_id == study_id, resumed)
@@ -83,7 +83,7 @@ def last_resumed(session: Session, study_id: int) -> datetime | None:
 
 
 def open_windows(session: Session, study_id: int, before: datetime) -> Age:
-    """Open decisions that were generated before `before`."""
+    """Return the number and age of the open decisions that were generated before `before`."""
     open_decision = (Decision.participant_id == Participant.id) & (
         Decision.decision_index == Participant.decision_index + 1
     )
@@ -98,7 +98,7 @@ def open_windows(session: Session, study_id: int, before: datetime) -> Age:
 
 
 def closed_for_the_app(session: Session, study_id: int, since: datetime) -> Age:
-    """Windows that nobody ended, but for those of participants who were withdrawn."""
+    """Return the number and age of the windows that no app ended, but for participants who were withdrawn."""
     return Age(
         *session.execute(
             select(func.count(), func.min(Window.ended_at))
@@ -110,7 +110,7 @@ def closed_for_the_app(session: Session, study_id: int, since: datetime) -> Age:
 
 
 def awaited(session: Session, study_id: int, before: datetime) -> Age:
-    """Windows that ended before `before` and whose survey data has not come."""
+    """Return the number and age of windows that ended before `before` and whose data has not come."""
     return Age(
         *session.execute(
             select(func.count(), func.min(Window.ended_at)).where(
@@ -121,25 +121,27 @@ def awaited(session: Session, study_id: int, before: datetime) -> Age:
 
 
 def failed(session: Session, study_id: int, since: datetime | None) -> int:
-    """How many windows that ended since `since` (None: ever) failed: their survey data could not be had."""
+    """Return how many windows that ended since `since` (None: ever) failed: their data could not be had."""
     count = select(func.count()).where(Window.study_id == study_id, Window.state == FAILED)
     return session.scalar(count if since is None else count.where(Window.ended_at >= since)) or 0
 
 
 def will_ask(session: Session, study_id: int, slow_tries: int) -> bool:
-    """Whether an ingest of the study is to ask its back end, now or when it wakes by itself.
+    """Return whether an ingest of the study is to ask its back end, now or when it wakes by itself.
 
     slow_tries: the most tries of one that wakes by itself.
     """
     wakes = (Job.state == jobs.FAILED) & (Job.tries < slow_tries) & (Job.run_after > Job.finished_at)
     asks = Job.state.in_((QUEUED, RUNNING)) | wakes
-    found = exists().where(Job.study_id == study_id, Job.kind == INGEST, asks)
-    return session.scalar(select(found)) or False
+    query = select(exists().where(Job.study_id == study_id, Job.kind == INGEST, asks))
+    return session.scalar(query) or False
 
 
 def last_fit(session: Session, study_id: int) -> datetime | None:
-    """When the last refit that came to its end began; one whose worker died, and that another goes on with,
-    did not."""
+    """Return when the last refit that came to its end began, or None.
+
+    A refit whose worker died, and that another refit goes on with, did not.
+    """
     is_dead = Job.result.has_key("continued_by")
     return session.scalar(
         select(func.max(Job.claimed_at))
@@ -149,7 +151,7 @@ def last_fit(session: Session, study_id: int) -> datetime | None:
 
 
 def pairs_since(session: Session, study_id: int, since: datetime, before: datetime) -> Age:
-    """Decisions of a span of time that were not their participant's first: they report an outcome."""
+    """Return the number and age of a span's decisions that report an outcome: all but participants' first."""
     return Age(
         *session.execute(
             select(func.count(), func.min(Decision.act_gen_timestamp))
@@ -160,14 +162,14 @@ def pairs_since(session: Session, study_id: int, since: datetime, before: dateti
 
 
 def last_row(session: Session, study_id: int) -> datetime | None:
-    """When the study's last learning row was collected."""
+    """Return when the study's last learning row was collected, or None."""
     return session.scalar(
         select(Row.created_at).where(Row.study_id == study_id).order_by(Row.row_seq.desc()).limit(1)
     )
 
 
 def queue(session: Session, study_id: int, now: datetime) -> Age:
-    """Queued jobs of the study that are due, and since when."""
+    """Return the number and age of the study's queued jobs that are due."""
     return Age(
         *session.execute(
             select(func.count(), func.min(Job.run_after)).where(
@@ -178,7 +180,7 @@ def queue(session: Session, study_id: int, now: datetime) -> Age:
 
 
 def recent(session: Session, study_id: int, since: datetime, lower: float, upper: float) -> Recent:
-    """Decisions since `since`; at a bound are those of a policy, at most `lower` or at least `upper`."""
+    """Return the counts since `since`; at a bound is a policy's decision up to `lower` or from `upper` on."""
     is_fallback = Decision.fallback_level != "F0"
     is_at_bound = (Decision.act_prob <= lower) | (Decision.act_prob >= upper)
     return Recent(

@@ -1,7 +1,7 @@
-"""Exports: which tables and columns leave the service, and their rows out of one snapshot.
+"""Exports: the tables and columns that leave the service, and their rows out of one snapshot.
 
-Every table that has rows of a study is exported, but for what is WITHHELD: accounts and their tokens, keys
-that clients chose, names of persons, secrets. A new table joins by being one.
+Each table declares at its class whether it is exported, and each column whether it is withheld. Accounts and
+their tokens, keys that clients chose, names of persons and secrets stay.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,31 +16,24 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import Boolean, Date, DateTime, Float, Integer
 
 from models.core import jobs
-from models.core.base import Base
+from models.core.base import Base, classes
+from models.core.declarations import Export, meaning
 from models.core.grants import is_secret
 from models.core.jobs import Job
 from models.core.studies import Study
-from models.research.dictionary import MEANINGS, Meaning
 from models.trial import protocols
 from models.trial.participants import Participant
 from models.trial.protocols import ProtocolVersion
 from settings import settings
 
 EXPORT = "export"
-WITHHELD_TABLES = {
-    *("studies", "clients", "revoked_tokens", "idempotency_keys"),
-    *("statistics", "randomisation_tests"),  # derived from what is exported
-    *("circuits", "fit_parts", "heartbeats", "notifications"),  # of the deployment
-}
-WITHHELD_COLUMNS = {"study_id", "user_id", "registration"}
 CHUNK = 2000  # rows in memory at once
 PEOPLE = 100  # participants in memory at once
-BY_PERSON = ("decisions", "windows", "answers", "learning_rows", "audit")
 Row = dict[str, Any]
 
 
 class Described(NamedTuple):
-    """A column that is exported: what the dictionary says of it."""
+    """An exported column with its line of the dictionary."""
 
     name: str
     kind: str
@@ -51,47 +44,48 @@ class Described(NamedTuple):
 
 
 def tables() -> dict[str, Table]:
-    """Every table that is exported, by name."""
+    """Return every table that is exported, by name."""
+    declared = classes()
     return {
         table.name: table
         for table in Base.metadata.sorted_tables
-        if "study_id" in table.columns and table.name not in WITHHELD_TABLES
+        if declared[table.name].__export__ is not Export.WITHHELD
     }
 
 
+def long_tables() -> list[str]:
+    """Return the names of the tables that the long table is made from."""
+    declared = classes()
+    return [name for name in tables() if declared[name].__export__ is Export.LONG_TABLE]
+
+
 def columns(table: Table) -> list[Column[Any]]:
-    """The columns of a table that are exported."""
-    return [
-        column for column in table.columns if column.name not in WITHHELD_COLUMNS and not is_secret(column)
-    ]
+    """Return the columns of a table that are exported."""
+    return [column for column in table.columns if not (is_secret(column) or meaning(column).withheld)]
 
 
 def kind(column: Column[Any]) -> str:
-    """The kind of a column's values, in the words of the export's format."""
-    of = column.type
-    if isinstance(of, ARRAY):
-        return "integers" if isinstance(of.item_type, Integer) else "numbers"
+    """Return the kind of a column's values, in the words of the export's format."""
+    stored = column.type
+    if isinstance(stored, ARRAY):
+        return "integers" if isinstance(stored.item_type, Integer) else "numbers"
     kinds = {JSONB: "json", Boolean: "boolean", DateTime: "instant", Date: "date"}
     kinds |= {Integer: "integer", Float: "number"}
-    return next((name for type_, name in kinds.items() if isinstance(of, type_)), "text")
+    return next((name for type_, name in kinds.items() if isinstance(stored, type_)), "text")
 
 
 def described(table: Table) -> list[Described]:
-    """What the dictionary says of a table's columns."""
-    return [
-        Described(column.name, kind(column), *_meaning(column), nullable=bool(column.nullable))
-        for column in columns(table)
-    ]
-
-
-def _meaning(column: Column[Any]) -> tuple[str, str, str]:
-    """Meaning, unit and range; the range also from what the table's constraints allow."""
-    table = column.table.name
-    told = MEANINGS.get(f"{table}.{column.name}") or MEANINGS.get(column.name) or Meaning(column.doc or "")
-    return told.text, told.unit, told.range or _allowed(column)
+    """Return the lines of the dictionary for a table's exported columns."""
+    lines = []
+    for column in columns(table):
+        text, unit, values, *_ = meaning(column)
+        allowed = values or _allowed(column)
+        lines.append(Described(column.name, kind(column), text, unit, allowed, bool(column.nullable)))
+    return lines
 
 
 def _allowed(column: Column[Any]) -> str:
+    """Return the values that a constraint of the table allows the column; no text where there is none."""
     for constraint in getattr(column.table, "constraints", ()):
         if isinstance(constraint, CheckConstraint) and str(constraint.sqltext).startswith(
             f"{column.name} IN"
@@ -101,7 +95,7 @@ def _allowed(column: Column[Any]) -> str:
 
 
 class Snapshot:
-    """What one transaction sees of a study, for the writer of an export. `key`: once the study is closed."""
+    """A study as one transaction sees it, for the writer of an export. `key`: once the study is closed."""
 
     def __init__(self, session: Session, study: Study, as_of: datetime) -> None:
         self.session = session
@@ -111,13 +105,13 @@ class Snapshot:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the manifest says of the study."""
+        """The facts of the study for the manifest."""
         study = self.study
         names = ("name", "timezone", "ema_timezone", "protocol_version", "policy_id", "row_seq", "paused")
-        told = {name: getattr(study, name) for name in (*names, "learning_frozen")}
+        settings_now = {name: getattr(study, name) for name in (*names, "learning_frozen")}
         closed_at = study.closed_at.isoformat() if study.closed_at else None
         return {
-            "study": told | {"created_at": study.created_at.isoformat(), "closed_at": closed_at},
+            "study": settings_now | {"created_at": study.created_at.isoformat(), "closed_at": closed_at},
             "as_of": self.as_of,
             "protocol_hashes": {
                 str(version.id): version.hash for version in versions(self.session, study.id)
@@ -128,36 +122,31 @@ class Snapshot:
 
     @cached_property
     def tables(self) -> dict[str, list[Described]]:
-        """The columns of each table."""
+        """The exported columns of each table."""
         return {name: described(table) for name, table in tables().items()}
 
     def protocol(self) -> Mapping[str, Any]:
-        """The document in force."""
+        """Return the protocol document in force."""
         return protocols.in_force(self.session, self.study).document
 
     def chunks(self, table: str) -> Iterator[list[Sequence[Any]]]:
-        """The rows of a table, some at a time: each statement goes on after the key where one ended."""
+        """Yield the rows of a table, some at a time: each statement goes on after the key where one ended."""
         keys = _keys(tables()[table])
         query = _of_study(tables()[table], self.study.id).limit(CHUNK)
-        found = self.session.execute(query).all()
-        while found:
-            yield [tuple(row) for row in found]
-            last = [getattr(found[-1], key.name) for key in keys]
-            found = self.session.execute(query.where(tuple_(*keys) > tuple_(*last))).all()
+        chunk = self.session.execute(query).all()
+        while chunk:
+            yield [tuple(row) for row in chunk]
+            last = [getattr(chunk[-1], key.name) for key in keys]
+            chunk = self.session.execute(query.where(tuple_(*keys) > tuple_(*last))).all()
 
     def people(self) -> Iterator[dict[str, list[Row]]]:
-        """Participants and what is theirs, some participants at a time, by participant."""
+        """Yield the rows of the long table's tables, by table, for some participants at a time."""
+        query = select(Participant.id).where(Participant.study_id == self.study.id)
+        query = query.order_by(Participant.id).limit(PEOPLE)
         after = 0
-        while ids := _next_ids(self.session, self.study.id, after):
-            yield {
-                name: rows(self.session, self.study.id, name, ids) for name in ("participants", *BY_PERSON)
-            }
+        while ids := self.session.scalars(query.where(Participant.id > after)).all():
+            yield {name: rows(self.session, self.study.id, name, ids) for name in long_tables()}
             after = ids[-1]
-
-
-def _next_ids(session: Session, study_id: int, after: int) -> list[int]:
-    query = select(Participant.id).where(Participant.study_id == study_id, Participant.id > after)
-    return list(session.scalars(query.order_by(Participant.id).limit(PEOPLE)))
 
 
 def _of_study(table: Table, study_id: int) -> Any:
@@ -165,7 +154,7 @@ def _of_study(table: Table, study_id: int) -> Any:
 
 
 def _keys(table: Table) -> list[Column[Any]]:
-    """What tells a study's rows of a table apart, and orders them."""
+    """Return the columns that tell a study's rows of a table apart, and order them."""
     return [column for column in table.primary_key.columns if column.name != "study_id"]
 
 
@@ -176,7 +165,7 @@ def rows(
     participant_ids: Sequence[int] | None = None,
     policy_ids: Sequence[int] | None = None,
 ) -> list[Row]:
-    """The rows of a table in its order, where given only those of these participants and policies."""
+    """Return the rows of a table in its order; None for participants or policies means all of them."""
     table = tables()[name]
     query = _of_study(table, study_id)
     if participant_ids is not None:
@@ -187,7 +176,7 @@ def rows(
 
 
 def decided_since(session: Session, study_id: int, since: datetime) -> list[int]:
-    """Ids of the participants with a decision since then."""
+    """Return the ids of the participants with a decision since `since`."""
     decisions = tables()["decisions"].c
     query = select(decisions.participant_id).where(
         decisions.study_id == study_id, decisions.act_gen_timestamp >= since
@@ -196,7 +185,7 @@ def decided_since(session: Session, study_id: int, since: datetime) -> list[int]
 
 
 def now(session: Session) -> datetime:
-    """The begin of this transaction, by the database's clock."""
+    """Return the begin of this transaction, by the database's clock."""
     return session.scalars(select(func.now())).one()
 
 
@@ -222,7 +211,7 @@ def _theirs(table: Table, participant_ids: Sequence[int]) -> ColumnElement[bool]
 
 
 def versions(session: Session, study_id: int) -> list[ProtocolVersion]:
-    """Every version of the study's protocol."""
+    """Return all versions of the study's protocol."""
     query = select(ProtocolVersion).where(ProtocolVersion.study_id == study_id).order_by(ProtocolVersion.id)
     return list(session.scalars(query))
 
@@ -236,6 +225,6 @@ def request(session: Session, study_id: int, now: datetime) -> Job:
 
 
 def of_study(session: Session, study_id: int, job_id: int) -> Job | None:
-    """The export with this id where it is the study's, or None."""
+    """Return the export with this id where it is the study's, or None."""
     job = jobs.of_study(session, study_id, job_id)
     return job if job is not None and job.kind == EXPORT else None

@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import CheckConstraint, UniqueConstraint, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Mapped, Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, DecisionId, Document, Id, ParticipantId, StudyId
+from models.core.declarations import Export, means
 from models.core.session import Prepared
 from models.trial.decisions import Decision
 
@@ -22,6 +23,8 @@ class Answer(Base):
     """
 
     __tablename__ = "answers"
+    __rights__ = "INSERT"
+    __export__ = Export.LONG_TABLE
     __table_args__ = (
         UniqueConstraint("decision_id", "version"),
         CheckConstraint("source IN ('actions', 'ema')", name="source"),
@@ -30,10 +33,16 @@ class Answer(Base):
     id: Mapped[Id]
     study_id: Mapped[StudyId]
     decision_id: Mapped[DecisionId]
-    version: Mapped[int]
-    source: Mapped[str]
-    item: Mapped[Document]
-    reward: Mapped[float | None]
+    version: Mapped[int] = mapped_column(
+        info=means("number of the version of the decision's answers", range=">= 1")
+    )
+    source: Mapped[str] = mapped_column(
+        info=means("a later body of the same decision point, or the study's back end")
+    )
+    item: Mapped[Document] = mapped_column(info=means("the answers as reported, without the person's name"))
+    reward: Mapped[float | None] = mapped_column(
+        info=means("the outcome by these answers, where they may correct it; else null", "reward units")
+    )
     created_at: Mapped[CreatedAt]
 
 
@@ -41,6 +50,8 @@ class Discrepancy(Base):
     """A report that differs from what was issued, or that fits no decision. What was issued stands."""
 
     __tablename__ = "discrepancies"
+    __rights__ = "INSERT"
+    __export__ = Export.ROWS
     __table_args__ = (
         UniqueConstraint(
             "participant_id", "decision_id", "field", "reported", postgresql_nulls_not_distinct=True
@@ -50,11 +61,15 @@ class Discrepancy(Base):
     id: Mapped[Id]
     study_id: Mapped[StudyId]
     participant_id: Mapped[ParticipantId]
-    decision_id: Mapped[DecisionId | None]
-    field: Mapped[str]
-    code: Mapped[int]
-    issued: Mapped[str]
-    reported: Mapped[str]
+    decision_id: Mapped[DecisionId | None] = mapped_column(
+        info=means("rid: id of the decision; null where the report fits none")
+    )
+    field: Mapped[str] = mapped_column(info=means("the field that differs"))
+    code: Mapped[int] = mapped_column(info=means("its error code; see docs/errors.md"))
+    issued: Mapped[str] = mapped_column(info=means("what the service had issued, as text"))
+    reported: Mapped[str] = mapped_column(
+        info=means("what was reported, as text; where it fits no decision, with the point that was asked for")
+    )
     created_at: Mapped[CreatedAt]
 
 
@@ -66,12 +81,12 @@ ADD = Prepared(
 
 
 def of_decisions(session: Session, decision_ids: Collection[int]) -> dict[int, list[Answer]]:
-    """All stored answers of these decisions, oldest first, by decision."""
-    found: dict[int, list[Answer]] = {decision_id: [] for decision_id in decision_ids}
+    """Return all stored answers of these decisions, oldest first, by decision."""
+    by_decision: dict[int, list[Answer]] = {decision_id: [] for decision_id in decision_ids}
     query = select(Answer).where(Answer.decision_id.in_(decision_ids)).order_by(Answer.version)
     for answer in session.scalars(query):
-        found[answer.decision_id].append(answer)
-    return found
+        by_decision[answer.decision_id].append(answer)
+    return by_decision
 
 
 def add(
@@ -97,26 +112,26 @@ def add(
     return True
 
 
-def outcome(decision: Decision, found: list[Answer]) -> float | None:
-    """The proximal outcome reported at a decision point, by its answers `found`, oldest first.
+def outcome(decision: Decision, answers: list[Answer]) -> float | None:
+    """Return the proximal outcome reported at a decision point, by its answers, oldest first.
 
     A report without a reward leaves the one decided with; where there is none, it says nothing.
     """
-    told = [reported(decision, answer.reward) for answer in found if answer.source == "ema"]
-    return next((reward for reward in reversed(told) if reward is not None), decision.reward)
+    rewards = [reported(decision, answer.reward) for answer in answers if answer.source == "ema"]
+    return next((reward for reward in reversed(rewards) if reward is not None), decision.reward)
 
 
 def reported(decision: Decision, reward: float | None) -> float | None:
-    """The outcome of a decision by one report of the back end, with its `reward`; None: it says nothing."""
+    """Return the outcome by one report of the back end with this `reward`; None: the report says nothing."""
     return decision.reward if reward is None else reward
 
 
-def disagree(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
+def disagree(session: Session, discrepancies: Sequence[Mapping[str, Any]]) -> None:
     """Record discrepancies once, however often they are reported."""
-    if found:
-        session.execute(insert(Discrepancy).on_conflict_do_nothing(), found)
+    if discrepancies:
+        session.execute(insert(Discrepancy).on_conflict_do_nothing(), discrepancies)
 
 
 def discrepancy_count(session: Session, study_id: int) -> int:
-    """How many discrepancies the study has."""
+    """Return how many discrepancies the study has."""
     return session.scalar(select(func.count()).where(Discrepancy.study_id == study_id)) or 0

@@ -1,7 +1,7 @@
-"""Parts of a fit: blocks of participants that any worker may take, and what it made of them.
+"""Parts of a fit: blocks of participants that any worker may take, and the result of each.
 
-They live as long as the fit. A part without a result is open; who works at it holds its lock, which dies with
-its holder.
+They live as long as the fit. A part without a result is open; its worker holds its lock, which dies with the
+worker.
 """
 
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, delete, or_, sel
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Id, ProtocolId, StudyId
+from models.core.declarations import Export, means
 from models.core.jobs import RUNNING, Job, LostClaim
 
 FIRST = "first"
@@ -25,22 +26,38 @@ class Part(Base):
     """
 
     __tablename__ = "fit_parts"
+    __rights__ = "INSERT, UPDATE, DELETE"
+    __export__ = Export.WITHHELD  # they live as long as the fit
     __table_args__ = (CheckConstraint("step IN ('first', 'second')", name="step"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    job_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("jobs.id"), index=True)
-    attempt: Mapped[int]
+    job_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("jobs.id"), index=True, info=means("the job that fits", range=">= 1")
+    )
+    attempt: Mapped[int] = mapped_column(info=means("attempt of the job at its fit", range=">= 1"))
     protocol_id: Mapped[ProtocolId]
-    row_seq: Mapped[int] = mapped_column(BigInteger)
-    policy_id: Mapped[int]
-    first_participant: Mapped[int] = mapped_column(BigInteger)
-    last_participant: Mapped[int] = mapped_column(BigInteger)
-    size: Mapped[int]
-    step: Mapped[str]
-    terms: Mapped[bytes]
-    result: Mapped[bytes | None]
-    done_by: Mapped[str | None]
+    row_seq: Mapped[int] = mapped_column(
+        BigInteger, info=means("last learning row that is learnt from", range=">= 0")
+    )
+    policy_id: Mapped[int] = mapped_column(
+        info=means("number of the policy that serves when the fit begins", range=">= 0")
+    )
+    first_participant: Mapped[int] = mapped_column(
+        BigInteger, info=means("lowest participant id of the part", range=">= 1")
+    )
+    last_participant: Mapped[int] = mapped_column(
+        BigInteger, info=means("highest participant id of the part", range=">= 1")
+    )
+    size: Mapped[int] = mapped_column(
+        info=means("number of its participants who are learnt from", range=">= 0")
+    )
+    step: Mapped[str] = mapped_column(info=means("step of the fit that the part belongs to"))
+    terms: Mapped[bytes] = mapped_column(info=means("what the step is computed with: arrays of float64"))
+    result: Mapped[bytes | None] = mapped_column(
+        info=means("what the part gives: arrays of float64; null: it is open")
+    )
+    done_by: Mapped[str | None] = mapped_column(info=means("process that computed the result"))
     created_at: Mapped[CreatedAt]
 
 
@@ -53,7 +70,7 @@ class Span(NamedTuple):
 
 
 class Basis(NamedTuple):
-    """What all parts of a fit have in common."""
+    """The columns that all parts of a fit have in common."""
 
     protocol_id: int
     row_seq: int
@@ -61,11 +78,11 @@ class Basis(NamedTuple):
 
 
 def add(session: Session, job: Job, basis: Basis, step: str, terms: bytes, spans: list[Span]) -> list[int]:
-    """Insert the parts of one step of the claimed job's fit; their ids, in the order of `spans`."""
-    known = {"study_id": job.study_id, "job_id": job.id, "attempt": job.attempts, **basis._asdict()}
-    added = [
+    """Insert the parts of one step of the claimed job's fit; return their ids, in the order of `spans`."""
+    common = {"study_id": job.study_id, "job_id": job.id, "attempt": job.attempts, **basis._asdict()}
+    parts = [
         Part(
-            **known,
+            **common,
             step=step,
             terms=terms,
             first_participant=span.first,
@@ -74,18 +91,18 @@ def add(session: Session, job: Job, basis: Basis, step: str, terms: bytes, spans
         )
         for span in spans
     ]
-    session.add_all(added)
+    session.add_all(parts)
     session.flush()
-    return [part.id for part in added]
+    return [part.id for part in parts]
 
 
 def open_part(session: Session, part_id: int) -> Part | None:
-    """The part, or None where it has its result or is gone."""
+    """Return the part, or None where it has its result or is gone."""
     return session.scalars(select(Part).where(Part.id == part_id, Part.result.is_(None))).one_or_none()
 
 
 def finish(session: Session, part_id: int, result: bytes, done_by: str) -> None:
-    """Store what a part gives. Nothing where somebody did so before, which is the same, or it is gone."""
+    """Store the result of a part, unless it has one already, which is the same, or is gone."""
     session.execute(
         update(Part)
         .where(Part.id == part_id, Part.result.is_(None))
@@ -95,19 +112,19 @@ def finish(session: Session, part_id: int, result: bytes, done_by: str) -> None:
 
 
 def unfinished(session: Session, part_ids: list[int]) -> list[int]:
-    """Those of the parts that are open, in their order."""
-    found = set(session.scalars(select(Part.id).where(Part.id.in_(part_ids), Part.result.is_(None))))
-    return [part_id for part_id in part_ids if part_id in found]
+    """Return the parts that are open, in their order."""
+    open_ids = set(session.scalars(select(Part.id).where(Part.id.in_(part_ids), Part.result.is_(None))))
+    return [part_id for part_id in part_ids if part_id in open_ids]
 
 
 def result(session: Session, part_id: int) -> tuple[bytes, str]:
-    """What a part gave, and who did it. Raises LostClaim for one that is gone: the fit was taken up anew."""
-    found: Any = session.execute(
+    """Return a part's result, and its process. Raises LostClaim for a part that is gone with its fit."""
+    part: Any = session.execute(
         select(Part.result, Part.done_by).where(Part.id == part_id, Part.result.is_not(None))
     ).one_or_none()
-    if found is None:
+    if part is None:
         raise LostClaim(f"part {part_id} is gone")
-    return found.result, found.done_by
+    return part.result, part.done_by
 
 
 def clear(session: Session, job: Job) -> None:
@@ -120,7 +137,7 @@ def clear(session: Session, job: Job) -> None:
 
 
 def clear_abandoned(session: Session) -> int:
-    """Delete the parts of fits that are over, or were taken up anew; how many."""
+    """Delete the parts of fits that are over, or were taken up anew; return how many."""
     over = select(Job.id).where(
         Job.id == Part.job_id, or_(Job.state != RUNNING, Job.attempts != Part.attempt)
     )

@@ -1,10 +1,11 @@
-"""Idempotency keys: which decision point a call under a client's own key was about, for good."""
+"""Idempotency keys: the decision point of each call under a key of the client's own, for good."""
 
 from sqlalchemy import CheckConstraint, PrimaryKeyConstraint, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Mapped, Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, ParticipantId, StudyId
+from models.core.declarations import Export, means
 from models.trial.participants import Participant
 
 ACTIONS = "actions"
@@ -15,6 +16,8 @@ class IdempotencyKey(Base):
     """The decision point that a key stands for in one kind of call, from its first use on. Append-only."""
 
     __tablename__ = "idempotency_keys"
+    __rights__ = "INSERT"
+    __export__ = Export.WITHHELD  # chosen by clients, who may write names into them
     __table_args__ = (
         PrimaryKeyConstraint("participant_id", "call", "key"),
         CheckConstraint("call IN ('actions', 'end_decision_window')", name="call"),
@@ -22,14 +25,14 @@ class IdempotencyKey(Base):
 
     study_id: Mapped[StudyId]
     participant_id: Mapped[ParticipantId]
-    call: Mapped[str]
-    key: Mapped[str]
+    call: Mapped[str] = mapped_column(info=means("kind of call that the key was used in"))
+    key: Mapped[str] = mapped_column(info=means("key that the client chose"))
     decision_index: Mapped[int]
     created_at: Mapped[CreatedAt]
 
 
 def decision_index(session: Session, study_id: int, user_id: str, call: str, key: str) -> int | None:
-    """The decision index that `key` stands for in this kind of call, or None where it is new."""
+    """Return the decision index that `key` stands for in this kind of call, or None where it is new."""
     return session.scalar(
         select(IdempotencyKey.decision_index)
         .join(Participant, Participant.id == IdempotencyKey.participant_id)

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, DecisionId, ParticipantId
+from models.core.declarations import Export, means
 from models.core.studies import Study
 from models.trial.participants import Participant
 
@@ -20,17 +21,26 @@ class Row(Base):
     """Decision `decision_index` of a participant and the outcome of its action."""
 
     __tablename__ = "learning_rows"
+    __rights__ = "INSERT"
+    __export__ = Export.LONG_TABLE
     __table_args__ = (
         Index("ix_learning_rows_decision_id_row_seq", "decision_id", "row_seq"),
         Index("ix_learning_rows_participant_id_row_seq", "participant_id", "row_seq"),
     )
 
     study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
-    row_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    row_seq: Mapped[int] = mapped_column(
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        info=means("order in which learning rows came to be", range=">= 0"),
+    )
     participant_id: Mapped[ParticipantId]
     decision_id: Mapped[DecisionId]
     decision_index: Mapped[int]
-    outcome: Mapped[float]
+    outcome: Mapped[float] = mapped_column(
+        info=means("outcome of the decision's action, as known when the row came", "reward units")
+    )
     created_at: Mapped[CreatedAt]
 
 
@@ -54,8 +64,8 @@ RANDOMISED = """
     d.state IS NOT NULL AND d.available AND d.fallback_level <> 'F4' AND d.feature_version = :feature_version
 """
 
-# Who has statistics was looked through up to `row_index`: an earlier row can change only by a correction,
-# which is counted. OFFSET 0 keeps the planner from reading all decisions for the few that are new.
+# A participant with statistics was looked through up to `row_index`: an earlier row can change only by a
+# correction, which is counted. OFFSET 0 keeps the planner from reading all decisions for the few new ones.
 COLLECT = f"""
 INSERT INTO learning_rows (study_id, row_seq, participant_id, decision_id, decision_index, outcome)
 SELECT :study_id, :row_seq + row_number() OVER (ORDER BY pair.outcome_id, pair.decision_id),
@@ -100,14 +110,14 @@ def collect(session: Session, study: Study, outcome_lag: int, feature_version: s
 
     `study` must be locked: the order of rows hangs on it.
     """
-    known = {"study_id": study.id, "row_seq": study.row_seq, "outcome_lag": outcome_lag}
-    added: Any = session.execute(text(COLLECT), {**known, "feature_version": feature_version})
+    parameters = {"study_id": study.id, "row_seq": study.row_seq, "outcome_lag": outcome_lag}
+    added: Any = session.execute(text(COLLECT), {**parameters, "feature_version": feature_version})
     study.row_seq += added.rowcount
     return study.row_seq
 
 
 def remove(session: Session, study: Study, participant: Participant) -> int:
-    """Let no later policy be fitted from a participant's rows; the place of this in their order.
+    """Let no later policy be fitted from a participant's rows; return the removal's place in their order.
 
     `study` and `participant` must be locked. The removal takes a number of its own among the rows, so that a
     policy contains it exactly where its `row_seq` is not below.
@@ -121,22 +131,23 @@ def remove(session: Session, study: Study, participant: Participant) -> int:
 def snapshot(
     session: Session, study_id: int, row_seq: int, participants: list[int], feature_version: str
 ) -> Rows:
-    """The rows of some participants, under these features, that counted when `row_seq` was the last one."""
-    known = {"study_id": study_id, "row_seq": row_seq, "participants": participants}
-    found = session.execute(text(SNAPSHOT), known | {"feature_version": feature_version}).all()
-    ids = np.array([row[0] for row in found], dtype=np.int64)
-    those, codes = np.unique(ids, return_inverse=True)
+    """Return some participants' rows, under these features, that counted when `row_seq` was the last one."""
+    parameters = {"study_id": study_id, "row_seq": row_seq, "participants": participants}
+    rows = session.execute(text(SNAPSHOT), parameters | {"feature_version": feature_version}).all()
+    ids, codes = np.unique(
+        np.array([row.participant_id for row in rows], dtype=np.int64), return_inverse=True
+    )
     return Rows(
-        those,
-        codes.astype(np.int64),
-        np.array([row[1] for row in found], dtype=np.float64),
-        np.array([row[2] for row in found], dtype=np.float64),
-        np.array([row[3] for row in found], dtype=np.float64),
-        np.array([row[4] for row in found], dtype=np.float64),
+        participants=ids,
+        codes=codes.astype(np.int64),
+        states=np.array([row.state for row in rows], dtype=np.float64),
+        act_prob=np.array([row.act_prob for row in rows], dtype=np.float64),
+        action=np.array([row.action for row in rows], dtype=np.float64),
+        outcome=np.array([row.outcome for row in rows], dtype=np.float64),
     )
 
 
 def possible(session: Session, study_id: int, outcome_lag: int, feature_version: str) -> int:
-    """How many decisions under these features have an outcome by now, be it with or without a row."""
-    known = {"study_id": study_id, "outcome_lag": outcome_lag, "feature_version": feature_version}
-    return session.scalar(text(COUNT), known) or 0
+    """Return how many decisions under these features have an outcome by now, be it with or without a row."""
+    parameters = {"study_id": study_id, "outcome_lag": outcome_lag, "feature_version": feature_version}
+    return session.scalar(text(COUNT), parameters) or 0

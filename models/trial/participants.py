@@ -1,4 +1,4 @@
-"""Participants: who takes part, where and between which dates, and how far through the decision points."""
+"""Participants of a study: their time zones, their dates, and how many decision points are behind them."""
 
 from datetime import date, datetime
 from typing import Any
@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, SMALLINT, insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Document, Id, Instant, ParticipantId, StudyId
+from models.core.declarations import Export, means
 
 REGISTERED = "REGISTERED"
 STARTED = "STARTED"
@@ -18,7 +19,7 @@ PHASES = (REGISTERED, STARTED, COMPLETED_AWAITING_REVIEW, ENDED, WITHDRAWN)
 
 
 class Participant(Base):
-    """`decision_index` counts the decision points that are over; the next one is `decision_index + 1`.
+    """A person in a study. `decision_index` counts the points that are over; the next one is one higher.
 
     `id` is opaque and stands in URLs, messages and logs; `user_id` is the app's own name for the person.
     `corrections` counts corrected outcomes. `removed_row_seq`: policies of that `row_seq` or a higher one are
@@ -26,26 +27,51 @@ class Participant(Base):
     """
 
     __tablename__ = "participants"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.LONG_TABLE
     __table_args__ = (
         UniqueConstraint("study_id", "user_id"),
         CheckConstraint(f"phase IN {PHASES}", name="phase"),
     )
 
-    id: Mapped[Id]
+    id: Mapped[Id] = mapped_column(info=means("opaque number of the participant", range=">= 1"))
     study_id: Mapped[StudyId]
-    user_id: Mapped[str]
-    phase: Mapped[str] = mapped_column(server_default=REGISTERED)
-    decision_index: Mapped[int] = mapped_column(server_default="0")
+    user_id: Mapped[str] = mapped_column(info=means("the app's own name for the person", withheld=True))
+    phase: Mapped[str] = mapped_column(
+        server_default=REGISTERED, info=means("how far the participant is in the trial")
+    )
+    decision_index: Mapped[int] = mapped_column(
+        server_default="0", info=means("how many decision points are over", range=">= 0")
+    )
     timezone: Mapped[str]
-    rl_start_date: Mapped[date]
-    rl_end_date: Mapped[date]
-    consent_start_date: Mapped[date]
-    consent_end_date: Mapped[date]
-    morning_notification_time_start: Mapped[list[int]] = mapped_column(ARRAY(SMALLINT))
-    evening_notification_time_start: Mapped[list[int]] = mapped_column(ARRAY(SMALLINT))
-    registration: Mapped[Document]
-    corrections: Mapped[int] = mapped_column(server_default="0")
-    removed_row_seq: Mapped[int | None] = mapped_column(BigInteger)
+    rl_start_date: Mapped[date] = mapped_column(info=means("first day of the trial, local"))
+    rl_end_date: Mapped[date] = mapped_column(info=means("last day of the trial, local"))
+    consent_start_date: Mapped[date] = mapped_column(info=means("first day of the consent, local"))
+    consent_end_date: Mapped[date] = mapped_column(info=means("last day of the consent, local"))
+    morning_notification_time_start: Mapped[list[int]] = mapped_column(
+        ARRAY(SMALLINT),
+        info=means("seven morning notification times, Monday first", "HHMM, local", "0 to 2359"),
+    )
+    evening_notification_time_start: Mapped[list[int]] = mapped_column(
+        ARRAY(SMALLINT),
+        info=means("seven evening notification times, Monday first", "HHMM, local", "0 to 2359"),
+    )
+    registration: Mapped[Document] = mapped_column(
+        info=means("the body that enrolled the participant", withheld=True)
+    )
+    corrections: Mapped[int] = mapped_column(
+        server_default="0",
+        info=means(
+            "how many outcomes the study's back end told or corrected after the decision", range=">= 0"
+        ),
+    )
+    removed_row_seq: Mapped[int | None] = mapped_column(
+        BigInteger,
+        info=means(
+            "policies of this row_seq or a higher one are not fitted from their rows; null: they count",
+            range=">= 1",
+        ),
+    )
     created_at: Mapped[CreatedAt]
 
 
@@ -56,14 +82,18 @@ class ParticipantZone(Base):
     """
 
     __tablename__ = "participant_zones"
+    __rights__ = "INSERT"
+    __export__ = Export.ROWS
     __table_args__ = (UniqueConstraint("participant_id", "decision_index"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
     participant_id: Mapped[ParticipantId]
     timezone: Mapped[str]
-    since: Mapped[Instant]
-    decision_index: Mapped[int]
+    since: Mapped[Instant] = mapped_column(info=means("when the zone was told", "UTC"))
+    decision_index: Mapped[int] = mapped_column(
+        info=means("point from which the zone holds; 0 is enrolment", range=">= 0")
+    )
 
 
 def enrol(session: Session, study_id: int, registration: dict[str, Any], **columns: Any) -> int | None:
@@ -97,8 +127,7 @@ def enter_zone(
 
 
 def corrected(session: Session, participant_id: int) -> None:
-    """Note that an earlier outcome of the participant came, or was corrected: all their rows must be looked
-    through again."""
+    """Note that an earlier outcome came or was corrected: all of a participant's rows must be read again."""
     session.execute(
         update(Participant)
         .where(Participant.id == participant_id)
@@ -108,7 +137,7 @@ def corrected(session: Session, participant_id: int) -> None:
 
 
 def zones(session: Session, participant_id: int) -> list[ParticipantZone]:
-    """Every zone of a participant, oldest first."""
+    """Return the zones of a participant, oldest first."""
     return list(
         session.scalars(
             select(ParticipantZone)
@@ -119,14 +148,17 @@ def zones(session: Session, participant_id: int) -> list[ParticipantZone]:
 
 
 def by_user(session: Session, study_id: int, user_id: str) -> Participant | None:
-    """The participant whom the app calls `user_id`, or None."""
+    """Return the participant whom the app calls `user_id`, or None."""
     return session.scalars(
         select(Participant).where(Participant.study_id == study_id, Participant.user_id == user_id)
     ).one_or_none()
 
 
 def locked(session: Session, study_id: int, user_id: str) -> Participant | None:
-    """The same, locked until the transaction ends: one call at a time moves a participant on."""
+    """Return the participant whom the app calls `user_id`, locked until the transaction ends, or None.
+
+    One call at a time moves a participant on.
+    """
     return session.scalars(
         select(Participant)
         .where(Participant.study_id == study_id, Participant.user_id == user_id)
@@ -135,14 +167,14 @@ def locked(session: Session, study_id: int, user_id: str) -> Participant | None:
 
 
 def of_study(session: Session, study_id: int, participant_id: int) -> Participant | None:
-    """The participant with this id where they are the study's, or None."""
+    """Return the participant with this id where they are the study's, or None."""
     return session.scalars(
         select(Participant).where(Participant.study_id == study_id, Participant.id == participant_id)
     ).one_or_none()
 
 
 def locked_of_study(session: Session, study_id: int, participant_id: int) -> Participant | None:
-    """The same, locked until the transaction ends."""
+    """Return the study's participant with this id, locked until the transaction ends, or None."""
     return session.scalars(
         select(Participant)
         .where(Participant.study_id == study_id, Participant.id == participant_id)
@@ -166,5 +198,5 @@ def locked_by_id(session: Session, participant_id: int) -> Participant:
 
 
 def count(session: Session, study_id: int) -> int:
-    """How many participants the study has."""
+    """Return how many participants the study has."""
     return session.scalar(select(func.count()).where(Participant.study_id == study_id)) or 0

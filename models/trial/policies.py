@@ -1,18 +1,19 @@
-"""Policies: immutable versions of what was learnt, and each participant's block that serving needs."""
+"""Policies: immutable versions of what was learnt, and the blocks of participants that serving needs."""
 
-import io
 import typing
-from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, text
+from sqlalchemy import BigInteger, UniqueConstraint, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from models.core import studies
 from models.core.base import Base, CreatedAt, Document, Floats, Id, ProtocolId, StudyId
-from models.core.pg_arrays import COPY_BEGINS, COPY_ENDS, Array, binary, copied, fill, pack, places, received
+from models.core.declarations import Export, means
+from models.core.pg_arrays import Array, places, received
+from models.trial import policy_blocks
+from models.trial.policy_blocks import PolicyBlock
 
 
 class Policy(Base):
@@ -23,53 +24,60 @@ class Policy(Base):
     """
 
     __tablename__ = "policies"
+    __rights__ = "INSERT"
+    __export__ = Export.ROWS
     __table_args__ = (UniqueConstraint("study_id", "policy_id"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
     policy_id: Mapped[int]
-    algorithm: Mapped[str]
+    algorithm: Mapped[str] = mapped_column(info=means("name of the algorithm"))
     protocol_id: Mapped[ProtocolId]
     protocol_hash: Mapped[str]
     code_version: Mapped[str]
     feature_version: Mapped[str]
-    row_seq: Mapped[int] = mapped_column(BigInteger)
-    row_count: Mapped[int]
-    statistics_hash: Mapped[str]
-    participants: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
-    mean: Mapped[Floats]
-    covariance: Mapped[Floats]
-    sigma_u: Mapped[Floats]
-    noise_variance: Mapped[float]
-    advantage_mean: Mapped[Floats]
-    advantage_covariance: Mapped[Floats]
-    report: Mapped[Document]
+    row_seq: Mapped[int] = mapped_column(
+        BigInteger, info=means("the policy contains the learning rows up to this one", range=">= 0")
+    )
+    row_count: Mapped[int] = mapped_column(info=means("decisions learnt from", range=">= 0"))
+    statistics_hash: Mapped[str] = mapped_column(
+        info=means("SHA-256 of the sufficient statistics", "hexadecimal")
+    )
+    participants: Mapped[list[int]] = mapped_column(
+        ARRAY(BigInteger), info=means("ids of the participants in the fit, in the order of the fit")
+    )
+    mean: Mapped[Floats] = mapped_column(
+        info=means("posterior mean of the population's p coefficients", "reward units")
+    )
+    covariance: Mapped[Floats] = mapped_column(
+        info=means("their covariance, p x p by rows", "reward units squared")
+    )
+    sigma_u: Mapped[Floats] = mapped_column(
+        info=means("covariance of participants' deviations, p x p by rows", "reward units squared")
+    )
+    noise_variance: Mapped[float] = mapped_column(
+        info=means("variance of the outcome's noise", "reward units squared", "> 0")
+    )
+    advantage_mean: Mapped[Floats] = mapped_column(
+        info=means("advantage's mean for who is not in the fit, q values", "reward units")
+    )
+    advantage_covariance: Mapped[Floats] = mapped_column(
+        info=means("its covariance, q x q by rows", "reward units squared")
+    )
+    report: Mapped[Document] = mapped_column(
+        info=means("how the fit went: evidence, hyper-parameters, largest change of a probability")
+    )
     created_at: Mapped[CreatedAt]
 
 
-class PolicyBlock(Base):
-    """A participant's advantage posterior under one policy: q means and the q(q+1)/2 upper covariances."""
-
-    __tablename__ = "policy_blocks"
-
-    study_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("studies.id"), primary_key=True)
-    policy_id: Mapped[int] = mapped_column(primary_key=True)
-    participant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("participants.id"), primary_key=True)
-    mean: Mapped[Floats]
-    covariance: Mapped[Floats]
-
-
 class Population(NamedTuple):
-    """What serving keeps of a policy: its number and features, its members, the block for all others."""
+    """The part of a policy that serving keeps: number, features, members, and the block for all others."""
 
     policy_id: int
     feature_version: str
     participants: frozenset[int]
     mean: Array
     covariance: Array
-
-
-BLOCK_COLUMNS = ("study_id", "policy_id", "participant_id", "mean", "covariance")
 
 
 class Learnt(typing.Protocol):
@@ -94,7 +102,7 @@ class Learnt(typing.Protocol):
 
 
 class Stamp(NamedTuple):
-    """What a policy was computed by and from."""
+    """The protocol, algorithm, features, code and rows that a policy was computed with."""
 
     protocol_id: int
     protocol_hash: str
@@ -115,8 +123,8 @@ def add(
 ) -> Policy:
     """Insert a policy with the next number of its study, whose row must be locked, and its serving blocks.
 
-    advantage: mean (q,) and covariance (q, q) for who is not in the fit. participants: ids in the fit, in the
-    order of `learnt.beta` and `learnt.V`.
+    advantage: mean (q,) and covariance (q, q) for participants who are not in the fit. participants: ids in
+    the fit, in the order of `learnt.beta` and `learnt.V`.
     """
     highest = session.scalar(select(func.max(Policy.policy_id)).where(Policy.study_id == study_id))
     policy = Policy(
@@ -136,25 +144,8 @@ def add(
     )
     session.add(policy)
     session.flush()
-    _add_blocks(session, policy, learnt.beta, learnt.V)
+    policy_blocks.add(session, policy.study_id, policy.policy_id, participants, learnt.beta, learnt.V)
     return policy
-
-
-def _add_blocks(session: Session, policy: Policy, means: Array, covariances: Array) -> None:
-    """By COPY, in binary: as INSERT, the blocks of ten thousand participants would take the database seconds,
-    as text a third of one, in which decisions wait for a processor.
-    """
-    packed = pack(covariances)
-    kinds = (">i8", ">i4", ">i8", binary(means.shape[1]), binary(packed.shape[1]))
-    rows = copied(dict(zip(BLOCK_COLUMNS, kinds, strict=True)), len(means))
-    rows["study_id"]["value"], rows["policy_id"]["value"] = policy.study_id, policy.policy_id
-    rows["participant_id"]["value"] = policy.participants
-    fill(rows["mean"]["value"], means)
-    fill(rows["covariance"]["value"], packed)
-    driver: Any = session.connection().connection
-    statement = f"COPY {PolicyBlock.__tablename__} ({', '.join(BLOCK_COLUMNS)}) FROM STDIN (FORMAT binary)"
-    with closing(driver.cursor()) as cursor:
-        cursor.copy_expert(statement, io.BytesIO(COPY_BEGINS + rows.tobytes() + COPY_ENDS))
 
 
 def numbered(session: Session, study_id: int, policy_id: int) -> Policy | None:
@@ -165,7 +156,10 @@ def numbered(session: Session, study_id: int, policy_id: int) -> Policy | None:
 
 
 def slim(session: Session, study_id: int, policy_id: int) -> Policy:
-    """The same without the list of its participants, which may be long; it must exist."""
+    """Return policy `policy_id` of the study without the list of its participants, which may be long.
+
+    Raises NoResultFound.
+    """
     return session.scalars(
         select(Policy)
         .where(Policy.study_id == study_id, Policy.policy_id == policy_id)
@@ -174,9 +168,9 @@ def slim(session: Session, study_id: int, policy_id: int) -> Policy:
 
 
 def population(session: Session, study_id: int, policy_id: int) -> Population | None:
-    """The part of a policy that serving caches, or None where there is no such policy.
+    """Return the part of a policy that serving caches, or None where there is no such policy.
 
-    `mean` (q,) and `covariance` (q, q) where the row is as it was written: whoever uses them checks.
+    `mean` (q,) and `covariance` (q, q) where the row is as it was written: their user checks.
     """
     policy = numbered(session, study_id, policy_id)
     if policy is None:
@@ -191,13 +185,13 @@ def population(session: Session, study_id: int, policy_id: int) -> Population | 
 
 
 def prior(session: Session, study_id: int) -> int:
-    """The number of the policy that the study, or its last protocol that began anew, began with."""
+    """Return the number of the policy that the study, or its last protocol that began anew, began with."""
     numbers = select(func.max(Policy.policy_id)).where(Policy.study_id == study_id, Policy.row_count == 0)
     return session.execute(numbers).scalar_one()
 
 
 def below(session: Session, study_id: int, policy_id: int, feature_version: str) -> int | None:
-    """The highest policy number below `policy_id` of these features, or None."""
+    """Return the highest policy number below `policy_id` of these features, or None."""
     return session.scalar(
         select(func.max(Policy.policy_id)).where(
             Policy.study_id == study_id,
@@ -210,7 +204,7 @@ def below(session: Session, study_id: int, policy_id: int, feature_version: str)
 def block(
     session: Session, study_id: int, policy_id: int, participant_id: int
 ) -> tuple[str | None, str | None]:
-    """Mean and covariance of a participant's block under a policy, for `arrays.sent`; None where none is."""
+    """Return mean and covariance of a participant's block, for `pg_arrays.sent`; None where it has none."""
     row = session.execute(
         select(
             *(func.encode(func.array_send(a), "hex") for a in (PolicyBlock.mean, PolicyBlock.covariance))
@@ -224,11 +218,11 @@ def block(
 
 
 def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[Array, Array]:
-    """What a policy serves these participants with, in their order: means (m, q), covariances (m, q, q)."""
+    """Return (m, q) means and (m, q, q) covariances that a policy serves these m participants with."""
     q = len(policy.advantage_mean)
     means = np.tile(np.array(policy.advantage_mean), (len(participants), 1))
     covariances = np.tile(np.array(policy.advantage_covariance).reshape(q, q), (len(participants), 1, 1))
-    found = session.execute(
+    rows = session.execute(
         select(
             PolicyBlock.participant_id,
             *(func.array_send(column) for column in (PolicyBlock.mean, PolicyBlock.covariance)),
@@ -238,23 +232,23 @@ def blocks(session: Session, policy: Policy, participants: list[int]) -> tuple[A
             PolicyBlock.participant_id.in_(participants),
         )
     ).all()
-    if found:
-        known, own_means, own_covariances = zip(*found, strict=True)
-        place = {participant: row for row, participant in enumerate(participants)}
-        those = [place[participant] for participant in known]
-        means[those] = received(own_means, q)
-        covariances[those] = received(own_covariances, q * (q + 1) // 2)[:, places(q)]
+    if rows:
+        ids, own_means, own_covariances = zip(*rows, strict=True)
+        position = {participant: index for index, participant in enumerate(participants)}
+        own = [position[participant] for participant in ids]
+        means[own] = received(own_means, q)
+        covariances[own] = received(own_covariances, q * (q + 1) // 2)[:, places(q)]
     return means, covariances
 
 
 def is_whole(session: Session, policy: Policy) -> bool:
-    """Whether every participant in the fit has a block still: only then can the policy serve."""
-    kept = session.scalar(
+    """Return whether every participant in the fit has a block still: only then can the policy serve."""
+    block_count = session.scalar(
         select(func.count()).where(
             PolicyBlock.study_id == policy.study_id, PolicyBlock.policy_id == policy.policy_id
         )
     )
-    return kept == len(policy.participants)
+    return block_count == len(policy.participants)
 
 
 PRUNE = """
@@ -268,7 +262,7 @@ WHERE b.study_id = :study_id AND p.study_id = b.study_id AND p.policy_id = b.pol
 
 
 def prune(session: Session, study_id: int) -> int:
-    """Delete the blocks of policies that never served; how many. They can be computed again from the rows.
+    """Delete the blocks of policies that never served; return how many. Rows give them again.
 
     The serving policy's stay, and those of the one before it, which serves where it cannot.
     """
@@ -283,5 +277,5 @@ def listed(session: Session, study_id: int) -> list[Policy]:
 
 
 def count(session: Session, study_id: int) -> int:
-    """How many policies the study has."""
+    """Return how many policies the study has."""
     return session.scalar(select(func.count()).where(Policy.study_id == study_id)) or 0

@@ -8,6 +8,7 @@ from sqlalchemy import UniqueConstraint, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, CreatedAt, Document, Id, Instant, StudyId
+from models.core.declarations import Export, means
 from models.core.studies import Study
 from models.trial.decisions import Decision
 
@@ -20,18 +21,26 @@ class ProtocolVersion(Base):
     """
 
     __tablename__ = "protocols"
+    __rights__ = "INSERT"
+    __export__ = Export.ROWS
     __table_args__ = (UniqueConstraint("study_id", "version"),)
 
     id: Mapped[Id]
     study_id: Mapped[StudyId]
-    version: Mapped[int]
-    document: Mapped[Document]
-    hash: Mapped[str]
-    history: Mapped[int]
-    looks_back_days: Mapped[int] = mapped_column(server_default="0")
-    author: Mapped[str]
+    version: Mapped[int] = mapped_column(info=means("number of the version in its study", range=">= 1"))
+    document: Mapped[Document] = mapped_column(info=means("the complete protocol document"))
+    hash: Mapped[str] = mapped_column(info=means("SHA-256 of its canonical form", "hexadecimal"))
+    history: Mapped[int] = mapped_column(
+        info=means("how many earlier points a state looks back on", "decision points", ">= 0")
+    )
+    looks_back_days: Mapped[int] = mapped_column(
+        server_default="0", info=means("how many days of messages its safety envelope looks back on", "days")
+    )
+    author: Mapped[str] = mapped_column(info=means("who wrote the version"))
     reason: Mapped[str]
-    effective_at: Mapped[Instant] = mapped_column(server_default=text("now()"))
+    effective_at: Mapped[Instant] = mapped_column(
+        server_default=text("now()"), info=means("when it came, or is to come, in force", "UTC")
+    )
     created_at: Mapped[CreatedAt]
 
 
@@ -44,7 +53,7 @@ class Written(NamedTuple):
     looks_back_days: int
 
 
-# Who is beyond a shorter study's end has ended, or will with the window that is open.
+# Participants beyond a shorter study's end have ended, or will with the window that is open.
 LAST_WINDOWS = """
 UPDATE participants p SET phase = 'COMPLETED_AWAITING_REVIEW'
 WHERE p.study_id = :study_id AND p.phase = 'STARTED' AND p.decision_index + 1 >= :length
@@ -85,7 +94,7 @@ def add(
 
 
 def in_force(session: Session, study: Study) -> ProtocolVersion:
-    """The version of the study's protocol that is in force."""
+    """Return the version of the study's protocol that is in force."""
     return session.scalars(
         select(ProtocolVersion).where(
             ProtocolVersion.study_id == study.id, ProtocolVersion.version == study.protocol_version
@@ -94,7 +103,7 @@ def in_force(session: Session, study: Study) -> ProtocolVersion:
 
 
 def by_id(session: Session, protocol_id: int) -> ProtocolVersion:
-    """A version by its id: immutable, so it may be cached."""
+    """Return a version by its id: immutable, so it may be cached."""
     return session.get_one(ProtocolVersion, protocol_id)
 
 
@@ -148,8 +157,8 @@ def due(session: Session, study: Study, now: datetime) -> ProtocolVersion | None
 
 def reached(session: Session, study_id: int) -> int:
     """The highest decision index of any participant; 0 before the first decision."""
-    found = session.scalar(select(func.max(Decision.decision_index)).where(Decision.study_id == study_id))
-    return found or 0
+    highest = session.scalar(select(func.max(Decision.decision_index)).where(Decision.study_id == study_id))
+    return highest or 0
 
 
 def end_beyond(session: Session, study_id: int, study_length: int) -> None:

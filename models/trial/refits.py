@@ -1,4 +1,4 @@
-"""Asking for a refit: requests join while one waits."""
+"""Requests for refits: they join while one waits."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -29,7 +29,7 @@ RETURNING id, requests
 
 
 class Requested(NamedTuple):
-    """The job that does what was asked. `joined`: another request queued it before, and sent its id."""
+    """The job that does a request's refit. `joined`: another request queued it before, and sent its id."""
 
     job_id: int
     joined: bool
@@ -40,14 +40,14 @@ def request(
 ) -> Requested:
     """Join the study's queued refit or queue one, for a `pause` after its last one at the earliest.
 
-    A fit that is running ends now at the earliest. Who joins may bring the queued one forward, as far as to
-    its own pause, but not one that failed and waits to be tried again: its `code` says so.
+    A fit that is running ends now at the earliest. A request that joins may bring the queued refit forward,
+    as far as to its own pause, but not one that failed and waits to be tried again: its `code` says so.
 
     The conflict takes the row's lock, so a request either lands before the claim (and its rows are in the
     snapshot, which opens after the claim) or queues the next fit.
     """
-    asked = REQUEST.row(session, (study_id, hyperparameters, now, pause, LONG_AGO))
-    if asked is None:
+    row = REQUEST.row(session, (study_id, hyperparameters, now, pause, LONG_AGO))
+    if row is None:
         raise AssertionError("it inserts or updates")
-    job_id, requests = asked
+    job_id, requests = row
     return Requested(job_id, joined=requests > 1)

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, ForeignKey, delete, or_, selec
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core.base import Base, StudyId
+from models.core.declarations import Export, means
 from models.trial.participants import Participant
 
 
@@ -24,16 +25,24 @@ class ParticipantStatistics(Base):
     """
 
     __tablename__ = "statistics"
+    __rights__ = "INSERT, UPDATE, DELETE"
+    __export__ = Export.WITHHELD  # computed from learning rows, which are exported
 
     participant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("participants.id"), primary_key=True)
     study_id: Mapped[StudyId] = mapped_column(index=True)
     feature_version: Mapped[str]
-    row_index: Mapped[int]
-    row_seq: Mapped[int] = mapped_column(BigInteger)
-    corrections: Mapped[int]
-    row_count: Mapped[int]
-    c: Mapped[float]
-    packed: Mapped[bytes]
+    row_index: Mapped[int] = mapped_column(
+        info=means("highest decision index with a learning row", range=">= 1")
+    )
+    row_seq: Mapped[int] = mapped_column(BigInteger, info=means("last learning row contained", range=">= 0"))
+    corrections: Mapped[int] = mapped_column(
+        info=means("the participant's `corrections` when the rows were read", range=">= 0")
+    )
+    row_count: Mapped[int] = mapped_column(info=means("number of rows contained", range=">= 0"))
+    c: Mapped[float] = mapped_column(info=means("sum of squared outcomes", "reward units squared", ">= 0"))
+    packed: Mapped[bytes] = mapped_column(
+        info=means("the other sums, as the learner packs them: float64, little-endian")
+    )
 
 
 class Kept(NamedTuple):
@@ -46,21 +55,22 @@ class Kept(NamedTuple):
     packed: NDArray[np.float64]
 
     def take(self, places: NDArray[np.intp] | slice) -> "Kept":
-        """Those at some places."""
+        """Return the statistics at some places."""
         return Kept(self.participants[places], self.counts[places], self.c[places], self.packed[places])
 
 
 class Members(NamedTuple):
-    """Whom a fit learns from, by ascending id: `participants` (k,), and the rows of each, `counts` (k,)."""
+    """The participants a fit learns from, by ascending id (k,), and how many rows each of them has (k,)."""
 
     participants: NDArray[np.int64]
     counts: NDArray[np.int64]
 
     def together(self, other: "Members") -> "Members":
-        """These and others, none of whom is among these."""
-        both = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
-        order = np.argsort(both[0])
-        return Members(both[0][order], both[1][order])
+        """Return these members and others, none of whom is among these."""
+        participants = np.concatenate((self.participants, other.participants))
+        counts = np.concatenate((self.counts, other.counts))
+        order = np.argsort(participants)
+        return Members(participants[order], counts[order])
 
 
 SEEN = """
@@ -108,31 +118,32 @@ LIMIT 1
 
 
 def corrections(session: Session, study_id: int) -> dict[int, int]:
-    """How often each participant's outcomes were corrected; who still has zero is left out."""
-    found = session.execute(
+    """Return how often outcomes were corrected, by participant; those without a correction are left out."""
+    rows = session.execute(
         select(Participant.id, Participant.corrections).where(
             Participant.study_id == study_id, Participant.corrections > 0
         )
     )
-    return dict(found.all())
+    return dict(rows.all())
 
 
 def seen(session: Session, study_id: int, feature_version: str) -> int:
-    """The last row that statistics contain: all rows up to it are in those of their participants."""
+    """Return the last row that statistics contain: all rows up to it are in those of their participants."""
     return session.scalar(text(SEEN), {"study_id": study_id, "feature_version": feature_version}) or 0
 
 
 def changed(session: Session, study_id: int, feature_version: str, row_seq: int) -> list[int]:
-    """Participants whose rows up to `row_seq` are not, or not all, in their statistics."""
-    known = {"study_id": study_id, "seen": seen(session, study_id, feature_version), "row_seq": row_seq}
-    return sorted(session.scalars(text(CHANGED), known))
+    """Return the participants whose rows up to `row_seq` are not, or not all, in their statistics."""
+    last = seen(session, study_id, feature_version)
+    parameters = {"study_id": study_id, "seen": last, "row_seq": row_seq}
+    return sorted(session.scalars(text(CHANGED), parameters))
 
 
 def members(
     session: Session, study_id: int, feature_version: str, row_seq: int, without: list[int]
 ) -> Members:
-    """Whom a fit of the rows up to `row_seq` learns from by stored statistics, but for those `without`."""
-    found = session.execute(
+    """Return the members, but for those in `without`, whose stored statistics serve a fit up to `row_seq`."""
+    rows = session.execute(
         select(ParticipantStatistics.participant_id, ParticipantStatistics.row_count)
         .join(Participant, Participant.id == ParticipantStatistics.participant_id)
         .where(*_learnt_from(study_id, feature_version, row_seq))
@@ -140,17 +151,19 @@ def members(
         .order_by(ParticipantStatistics.participant_id)
     ).all()
     return Members(
-        np.array([row.participant_id for row in found], dtype=np.int64),
-        np.array([row.row_count for row in found], dtype=np.int64),
+        np.array([row.participant_id for row in rows], dtype=np.int64),
+        np.array([row.row_count for row in rows], dtype=np.int64),
     )
 
 
 def kept(
-    session: Session, study_id: int, feature_version: str, row_seq: int, *who: ColumnElement[bool]
+    session: Session, study_id: int, feature_version: str, row_seq: int, *conditions: ColumnElement[bool]
 ) -> Kept:
-    """The study's statistics under `feature_version`, of all participants or those of whom `who` holds, but
-    for those who were removed from learning up to `row_seq`."""
-    found = session.execute(
+    """Return the study's statistics under `feature_version`, of all participants or where `conditions` hold.
+
+    Participants who were removed from learning up to `row_seq` are left out.
+    """
+    rows = session.execute(
         select(
             ParticipantStatistics.participant_id,
             ParticipantStatistics.row_count,
@@ -158,25 +171,25 @@ def kept(
             ParticipantStatistics.packed,
         )
         .join(Participant, Participant.id == ParticipantStatistics.participant_id)
-        .where(*_learnt_from(study_id, feature_version, row_seq), *who)
+        .where(*_learnt_from(study_id, feature_version, row_seq), *conditions)
         .order_by(ParticipantStatistics.participant_id)
     ).all()
-    packed = np.frombuffer(b"".join(row.packed for row in found), dtype="<f8")
+    packed = np.frombuffer(b"".join(row.packed for row in rows), dtype="<f8")
     return Kept(
-        np.array([row.participant_id for row in found], dtype=np.int64),
-        np.array([row.row_count for row in found], dtype=np.int64),
-        np.array([row.c for row in found], dtype=np.float64),
-        packed.reshape(len(found), -1).astype(np.float64) if found else np.empty((0, 0)),
+        np.array([row.participant_id for row in rows], dtype=np.int64),
+        np.array([row.row_count for row in rows], dtype=np.int64),
+        np.array([row.c for row in rows], dtype=np.float64),
+        packed.reshape(len(rows), -1).astype(np.float64) if rows else np.empty((0, 0)),
     )
 
 
 def among(participants: list[int]) -> ColumnElement[bool]:
-    """That it is one of these participants."""
+    """Return the condition that statistics are of one of these participants."""
     return ParticipantStatistics.participant_id.in_(participants)
 
 
 def between(first: int, last: int) -> ColumnElement[bool]:
-    """That a participant's id is in this range."""
+    """Return the condition that the id of the statistics' participant is in this range."""
     return ParticipantStatistics.participant_id.between(first, last)
 
 
@@ -214,15 +227,15 @@ def keep(
 
 
 def are_placed(session: Session, study_id: int, feature_version: str) -> bool:
-    """Whether all say of themselves truly how far they go: rows are looked for beyond that alone."""
+    """Return whether all statistics say rightly how far they go: rows are looked for beyond that alone."""
     return session.scalar(text(MISPLACED), {"study_id": study_id, "feature_version": feature_version}) is None
 
 
 def forget(session: Session, study_id: int) -> int:
-    """Throw the study's statistics away: the next fit makes them anew from the rows. How many there were."""
-    found = session.execute(
+    """Delete the study's statistics and return how many: the next fit makes them anew from the rows."""
+    deleted = session.execute(
         delete(ParticipantStatistics)
         .where(ParticipantStatistics.study_id == study_id)
         .returning(ParticipantStatistics.participant_id)
     )
-    return len(found.all())
+    return len(deleted.all())

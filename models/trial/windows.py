@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, func, select
-from sqlalchemy.orm import Mapped, Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.core import jobs
 from models.core.base import Base, Id, Instant, ParticipantId, StudyId
+from models.core.declarations import Export, means
 from models.core.jobs import CLOCKS, Job
 from models.core.session import Prepared
 from models.trial.decisions import COLUMNS, Decision
@@ -31,6 +32,8 @@ class Window(Base):
     """
 
     __tablename__ = "windows"
+    __rights__ = "INSERT, UPDATE"
+    __export__ = Export.LONG_TABLE
     __table_args__ = (
         UniqueConstraint("participant_id", "decision_index"),
         CheckConstraint("kind IN ('ended', 'end_missing', 'missed')", name="kind"),
@@ -42,19 +45,29 @@ class Window(Base):
     study_id: Mapped[StudyId]
     participant_id: Mapped[ParticipantId]
     decision_index: Mapped[int]
-    kind: Mapped[str]
-    state: Mapped[str]
-    code: Mapped[int | None]
-    query_start: Mapped[Instant | None]
-    query_end: Mapped[Instant | None]
-    ended_at: Mapped[Instant]
-    ingested_at: Mapped[Instant | None]
+    kind: Mapped[str] = mapped_column(
+        info=means("how the window ended: by the app, by nobody, or nothing was decided")
+    )
+    state: Mapped[str] = mapped_column(
+        info=means("its survey data: awaited (`ended`), stored, not to be had, or none (`missed`)")
+    )
+    code: Mapped[int | None] = mapped_column(
+        info=means("why the survey data could not be had; see docs/errors.md")
+    )
+    query_start: Mapped[Instant | None] = mapped_column(
+        info=means("begin of the span asked for in the study's back end", "UTC")
+    )
+    query_end: Mapped[Instant | None] = mapped_column(info=means("end of that span", "UTC"))
+    ended_at: Mapped[Instant] = mapped_column(
+        info=means("when the window was over, by the server's clock", "UTC")
+    )
+    ingested_at: Mapped[Instant | None] = mapped_column(info=means("when its survey data were stored", "UTC"))
 
 
 class Source(NamedTuple):
-    """A window, where and for whom to ask for its data, and how often the study's back end failed lately.
+    """The source of a window's data: the back end, the person and the span, and its failures in a row.
 
-    token: under the keys of the settings, for `secrets.decrypt`.
+    token: under the keys of the settings, for `encryption.decrypt`.
     """
 
     window_id: int
@@ -67,8 +80,11 @@ class Source(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What the data of a window is stored with: its decision (of no session), how many reports that has
-    already, the study's time zone of naive times, and which protocol version is in force."""
+    """The rows that a window's data is stored with: its decision, and the study it belongs to.
+
+    decision: of no session. reports: how many the decision has already. zone: the time zone of naive times.
+    protocol_id: the protocol version in force.
+    """
 
     decision: Decision
     reports: int
@@ -76,9 +92,18 @@ class Target(NamedTuple):
     protocol_id: int
 
 
-# An ingest runs each of these: through the driver, they cost it a third of what the ORM would
+class ClaimedIngest(NamedTuple):
+    """A claimed ingest: its job, of no session, the source it asks and the target of the answer."""
+
+    job: Job
+    source: Source
+    target: Target
+
+
+# An ingest runs each of these: through the driver, they cost it a third of their cost by the ORM
 SETTLE = Prepared("settle_window", "UPDATE windows SET state = $2, code = $3, ingested_at = $4 WHERE id = $1")
 CLAIMED = ("id", "study_id", "kind", "window_id", "attempts", "tries", "run_after", "claimed_at", "code")
+# in the order of Target
 TARGET_COLUMNS = f"""
 {", ".join(f"d.{name}" for name in COLUMNS)},
 (SELECT count(*) FROM answers a WHERE a.decision_id = d.id), s.ema_timezone, v.id
@@ -88,6 +113,7 @@ JOIN studies s ON s.id = w.study_id
 JOIN protocols v ON v.study_id = s.id AND v.version = s.protocol_version
 LEFT JOIN decisions d ON d.participant_id = w.participant_id AND d.decision_index = w.decision_index
 """
+# its columns: Target, Job as far as claimed, Source, each in its order
 CLAIM = Prepared(
     "claim_ingest",
     f"""
@@ -177,19 +203,18 @@ def settle(session: Session, window_id: int, state: str, code: int | None, now: 
     SETTLE.later(session, (window_id, state, code, now))
 
 
-def claim(session: Session, job_id: int, now: datetime) -> tuple[Job, Source, Target] | None:
-    """Take a queued ingest that is due, with what it asks for and where that goes; None where it is not due.
-    The job is of no session."""
+def claim(session: Session, job_id: int, now: datetime) -> ClaimedIngest | None:
+    """Take a queued ingest that is due; None where it is not due."""
     row = CLAIM.row(session, (job_id, now, now + CLOCKS))
     if row is None:
         return None
-    target, claimed = row[:TARGET_WIDTH], row[TARGET_WIDTH:]
-    job = Job(**dict(zip(CLAIMED, claimed, strict=False)))
-    return job, Source(*claimed[len(CLAIMED) :]), _target(target)
+    job_end = TARGET_WIDTH + len(CLAIMED)
+    job = Job(**dict(zip(CLAIMED, row[TARGET_WIDTH:job_end], strict=True)))
+    return ClaimedIngest(job, Source(*row[job_end:]), _target(row[:TARGET_WIDTH]))
 
 
 def target(session: Session, window_id: int) -> Target:
-    """What the data of a window is stored with, as it is now."""
+    """Return the target of a window's data as it is now. Raises LookupError."""
     row = TARGET.row(session, (window_id,))
     if row is None:
         raise LookupError(f"there is no window {window_id}")
@@ -197,11 +222,12 @@ def target(session: Session, window_id: int) -> Target:
 
 
 def _target(row: tuple[Any, ...]) -> Target:
-    return Target(Decision(**dict(zip(COLUMNS, row, strict=False))), *row[len(COLUMNS) :])
+    decision = Decision(**dict(zip(COLUMNS, row[: len(COLUMNS)], strict=True)))
+    return Target(decision, *row[len(COLUMNS) :])
 
 
 def stale(session: Session, study_id: int, before: datetime, limit: int) -> list[int]:
-    """Ids of participants of the study whose open decision was generated before `before`."""
+    """Return the ids of the study's participants whose open decision was generated before `before`."""
     open_decision = (Decision.participant_id == Participant.id) & (
         Decision.decision_index == Participant.decision_index + 1
     )
@@ -217,7 +243,7 @@ def stale(session: Session, study_id: int, before: datetime, limit: int) -> list
 
 
 def counts(session: Session, study_id: int) -> dict[str, int]:
-    """How many windows are in each state."""
+    """Return the number of windows in each state."""
     rows = session.execute(
         select(Window.state, func.count()).where(Window.study_id == study_id).group_by(Window.state)
     )
@@ -243,7 +269,7 @@ def last_with_decision(session: Session, participant_id: int) -> Window | None:
 
 
 def retry(session: Session, study_id: int, window_id: int, now: datetime) -> Job | None:
-    """Queue the ingest of a window again where it had failed; its job, or None where there is none."""
+    """Queue the ingest of a window again where it had failed; return its job, or None where there is none."""
     window = session.get(Window, window_id)
     if window is None or window.study_id != study_id or window.kind == MISSED:
         return None

@@ -19,11 +19,12 @@ from algorithm.trial.envelope import Sent, forbids, local_time
 from algorithm.trial.protocol import Protocol
 from models.core import studies
 from models.core.jobs import QueuedJob
-from models.trial import answers, decisions, participants
+from models.trial import answers, decisions, participants, points
 from models.trial import windows as window_rows
-from models.trial.decisions import Decision, DecisionRecord, Point
+from models.trial.decisions import Decision, DecisionRecord
 from models.trial.idempotency import ACTIONS, keep
 from models.trial.participants import COMPLETED_AWAITING_REVIEW, REGISTERED, STARTED
+from models.trial.points import Point
 from services.core import callers
 from services.core.callers import Caller
 from services.core.refusals import Refusal
@@ -83,7 +84,7 @@ def _read(session: Session, caller: Caller, user_id: str, decision_index: int | 
     """
     study_id, with_sent = caller.study_id, _looks_back.get(caller.study_id, True)
     whose = study_id, caller.client_id, caller.jti, user_id, decision_index
-    point = decisions.point(session, *whose, with_sent)
+    point = points.read(session, *whose, with_sent)
     if point is None:
         callers.check_standing(session, caller)
         raise Refusal(TrialFault.ACTION_UNKNOWN)
@@ -93,7 +94,7 @@ def _read(session: Session, caller: Caller, user_id: str, decision_index: int | 
         rungs.make_room(_looks_back)
         _looks_back[study_id] = looks_back
     if looks_back and not with_sent:
-        return decisions.point(session, *whose, True) or point
+        return points.read(session, *whose, True) or point
     return point
 
 
@@ -126,7 +127,7 @@ def _settle(
 
 def _repeat(session: Session, point: Point, call: DecisionCall) -> Outcome:
     """The stored decision, and the call's answers where they are not those that it was made with."""
-    decision = decisions.known(session, point.participant_id, point.decision_index)
+    decision = decisions.existing(session, point.participant_id, point.decision_index)
     design = protocols.loaded(session, decision.protocol_id).design  # of an earlier version, perhaps
     item = call.answers(design)
     if item == decision.answers:

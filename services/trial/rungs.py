@@ -18,7 +18,7 @@ from algorithm.trial.ladder import Block, Choice, Level, Rung
 from algorithm.trial.protocol import Protocol
 from models.core import pg_arrays
 from models.trial import policies
-from models.trial.decisions import Point
+from models.trial.points import Point
 from models.trial.policies import Population
 
 KEPT = 256

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+import models
 from models.core import jobs
+from models.core.declarations import SHARED
 from models.core.session import transact
 from models.research import exports
-from models.research.dictionary import MEANINGS
 from replay.checks import replay
 from replay.format import writing
+from replay.format.long_table import Raw
 from settings import settings
 from tests.support.service import Service
 from tests.workers.trial.test_refit import play
@@ -107,10 +109,14 @@ def test_every_column_has_a_meaning_in_the_dictionary() -> None:
         for name, table in exports.tables().items()
         for column in exports.described(table)
     ]
+    assert len(columns) > 100
     assert [column[:2] for column in columns if not column[2]] == []
-    known = {f"{name}.{column}" for name, column, _ in columns} | {column for _, column, _ in columns}
-    ahead = {name for name in MEANINGS if name.startswith("incidents.")}
-    assert set(MEANINGS) - known - ahead == set()
+    names = {column.name for table in models.metadata.sorted_tables for column in table.columns}
+    assert set(SHARED) - names == set()
+
+
+def test_the_long_table_is_made_from_the_tables_that_say_so() -> None:
+    assert set(exports.long_tables()) == set(Raw.__dataclass_fields__)
 
 
 def test_the_size_of_the_chunks_changes_nothing(
