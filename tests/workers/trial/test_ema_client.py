@@ -152,7 +152,7 @@ def test_a_head_that_drips_over_tls_is_cut_off(monkeypatch: pytest.MonkeyPatch, 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.3)
-    monkeypatch.setattr(outgoing._session(), "verify", str(tmp_path / "authority.pem"))
+    monkeypatch.setattr(outgoing.http_session(), "verify", str(tmp_path / "authority.pem"))
     with listening(drip_head, context) as url:
         began = time.monotonic()
         failed = failure(url.replace("http", "https"))
