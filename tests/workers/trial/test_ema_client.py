@@ -293,12 +293,12 @@ def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answ
     (first, probing), (second, waiting) = asked
     claimed = transact(lambda session: windows.claim(session, probing, datetime.now(UTC)))
     assert claimed is not None
-    probe = ingest._admitted(ingest.Claimed(*claimed))
+    probe = transact(ingest.admit, ingest.Claimed(*claimed), datetime.now(UTC))
     assert probe is not None
     ingest.run(waiting)
     assert outcome(studied, waiting)[0] == "queued"
     back_end.has({**item(first), "user_id": "p1"})
-    ingest._ask(probe)
+    ingest.fetch(probe)
     back_end.has({**item(second), "user_id": "p2"})
     ingest.run(waiting)
     assert outcome(studied, waiting)[0] == "done"
