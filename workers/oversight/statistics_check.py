@@ -15,7 +15,7 @@ from models.trial.sufficient_statistics import Kept
 from services.trial import protocols, refits
 from workers.core.celery_app import log, send
 from workers.oversight.watchdog import record
-from workers.trial.sufficient_statistics import anew
+from workers.trial.sufficient_statistics import from_rows
 
 PART = 500
 REASON = "statistics are not what their rows give"
@@ -51,5 +51,5 @@ def _is_right(study_id: int, part: Kept, row_seq: int, design: Design) -> bool:
     """Whether statistics are equal, bit by bit, to those of the same participants from their rows."""
     ids = part.participants.tolist()
     rows = transact(learning_rows.snapshot, study_id, row_seq, ids, design.feature_version)
-    fresh = anew(design, rows)
+    fresh = from_rows(design, rows)
     return all(np.array_equal(stored, right) for stored, right in zip(part, fresh, strict=True))
