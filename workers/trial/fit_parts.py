@@ -161,21 +161,18 @@ def fit(
             changes.append(float(result["change"]))
             yield result["beta"], result["V"]
 
-    firsts = [first for result in spread.results(FIRST, L=terms.L, s2=terms.s2) for first in _firsts(result)]
+    firsts = list[First]()
+    for result in spread.results(FIRST, L=terms.L, s2=terms.s2):  # as `Task.first_pass` made it
+        per_block = zip(result["Jg"], result["numbers"].tolist(), result["fingerprints"], strict=True)
+        firsts += [
+            First(Sums(Jg, r, log_det, int(rows), int(participants)), fingerprint.tobytes(), None)
+            for Jg, (r, log_det, rows, participants), fingerprint in per_block
+        ]
     fitted = learner.combined(protocol, used, everybody.counts, firsts, serve)
     transact(fit_parts.clear, job)
     change = float(np.max(changes))
     numbers = {"count": 2 * len(spread.spans), "processes": len(spread.done_by)}
     return fitted, None if math.isnan(change) else change, numbers
-
-
-def _firsts(result: Arrays) -> list[First]:
-    """Read the blocks of a result of `Task.first_pass`."""
-    per_block = zip(result["Jg"], result["numbers"].tolist(), result["fingerprints"], strict=True)
-    return [
-        First(Sums(Jg, r, log_det, int(rows), int(participants)), fingerprint.tobytes(), None)
-        for Jg, (r, log_det, rows, participants), fingerprint in per_block
-    ]
 
 
 def take(part_id: int) -> bool:
