@@ -46,7 +46,7 @@ def _hours(span: timedelta) -> float:
 
 
 def no_decision(session: Session, look: Look) -> Condition | None:
-    """Check whether no participant had a decision in the quiet hours, though some are in the trial by date."""
+    """Check whether no participant had a decision in the quiet hours, although some are in the trial."""
     quiet = max(settings().quiet_hours, 36 / look.protocol.schedule.points_per_day)
     since = look.now - timedelta(hours=quiet)
     if look.study.paused:

@@ -46,9 +46,8 @@ def replay(study: Study, now: datetime) -> Report:
             "divergences": report.diverged.total(),
         }
         conditions = [Condition(Kind.REPLAY_DIVERGED, RED, detail)]
-    if (
-        sample.checked or report.first
-    ):  # a night without decisions does not end the incident of an earlier one
+    # a night without decisions does not end the incident of an earlier one
+    if sample.checked or report.first:
         record(study.id, [Kind.REPLAY_DIVERGED], conditions, now)
     return report
 

@@ -58,9 +58,8 @@ def look_again(other: str, before: datetime, since: datetime) -> tuple[datetime,
         look(other, since, now)
     except Exception as error:  # nothing may end this thread
         log.warning("sentry cannot look", of=other, error=type(error).__name__)
-        since = datetime.now(
-            UTC
-        )  # where this process cannot read heartbeats, the other one cannot write them
+        # where this process cannot read heartbeats, the other one cannot write them
+        since = datetime.now(UTC)
     return datetime.now(UTC), since  # the end: a delivery may take its time, and is no standstill
 
 

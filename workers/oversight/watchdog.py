@@ -48,7 +48,7 @@ def run(now: datetime | None = None) -> None:
 
 
 def _silence_of_beat(now: datetime) -> list[Condition]:
-    """Return the condition that beat is silent, if it is; the workers are not, since one of them runs this."""
+    """Return the condition that beat is silent, if it is. The workers are not: one of them runs this."""
     last = transact(heartbeats.last, BEAT)
     if last is None or now - last < timedelta(seconds=settings().silence_seconds):
         return []

@@ -169,9 +169,8 @@ def fit(job: Job, snapshot: Snapshot) -> Fitted:
     everybody = up_to_date(job, snapshot)
     protocol, serving, ids = snapshot.protocol, snapshot.serving, everybody.participants.tolist()
     reading = Reading(job.study_id, protocol.design.feature_version, snapshot.row_seq)
-    is_small = (
-        len(ids) <= settings().fit_part
-    )  # one part holds all participants: their statistics fit in memory
+    # where one part would hold all participants, their statistics fit into memory
+    is_small = len(ids) <= settings().fit_part
     statistics = source(transact(reading.kept, len(ids))) if is_small else Table(reading, everybody)
     # the hyper-parameters stay those of the serving policy unless the job asks for new ones
     p = len(serving.mean)
