@@ -46,8 +46,8 @@ def log_lines(**_: Any) -> None:
 
 
 @worker_process_init.connect
-def begin_anew(**_: Any) -> None:
-    """Let a child process of the worker, which has just started, give way to the API."""
+def start_child(**_: Any) -> None:
+    """Let a child process that the worker has just started give way to the API."""
     priority.give_way()
 
 

@@ -42,6 +42,7 @@ Check = Callable[[Session, Look], Condition | None]
 
 
 def _hours(span: timedelta) -> float:
+    """Return a span of time in hours, as it is shown in an incident."""
     return round(span / timedelta(hours=1), 2)
 
 

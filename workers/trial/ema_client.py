@@ -140,6 +140,6 @@ class Repeating(NamedTuple):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeating:
-    """Return the members of a JSON object, as a dictionary where their names differ."""
+    """Return a JSON object as a dictionary, or as Repeating where a name stands twice."""
     members = dict(pairs)
     return members if len(members) == len(pairs) else Repeating(pairs)
