@@ -7,7 +7,6 @@ from sqlalchemy.orm import Session
 
 from algorithm.oversight import fidelity as draws
 from models.oversight import fidelity, incidents
-from models.oversight.fidelity import Draws
 from models.oversight.incidents import Kind
 
 SETTLED = timedelta(minutes=1)  # between a decision's moment and its rid, whatever the machines' clocks say
@@ -29,7 +28,13 @@ def read(session: Session, study_id: int, decided_before: datetime) -> None:
     new = fidelity.unread(session, study_id, decided_before - SETTLED, BATCH)
     if not len(new.rid):
         return
-    streams = _streams(new)
+    # each stream is a mask of the new decisions and a share; all shares there may ever be add up to one
+    streams = {fidelity.ALL: (np.ones(len(new.rid), dtype=bool), OF_ALL)}
+    for name, mask in (("evening", new.evening), ("morning", ~new.evening)):
+        if mask.any():
+            streams[name] = mask, OF_HALF_DAYS
+    for policy_id in np.unique(new.policy_id[new.policy_id >= 0]).tolist():
+        streams[f"policy {policy_id}"] = new.policy_id == policy_id, OF_POLICIES * draws.weight(policy_id)
     rows = fidelity.locked(session, study_id, list(streams))
     # a value that is no draw at all is a mismatch, and nobody can have bet on it
     are_draws = draws.are_draws(new.act_prob, new.action)
@@ -42,17 +47,3 @@ def read(session: Session, study_id: int, decided_before: datetime) -> None:
         stream.decisions += int(mask.sum())
         stream.mismatched += int((mask & (new.mismatched | ~are_draws)).sum())
         stream.last_rid = int(new.rid[-1])
-
-
-def _streams(new: Draws) -> dict[str, tuple[np.ndarray, float]]:
-    """Return the streams of decisions that are tested, as (mask, share) by name.
-
-    The shares of all streams that there may ever be add up to one.
-    """
-    streams = {fidelity.ALL: (np.ones(len(new.rid), dtype=bool), OF_ALL)}
-    for name, mask in (("evening", new.evening), ("morning", ~new.evening)):
-        if mask.any():
-            streams[name] = mask, OF_HALF_DAYS
-    for policy_id in np.unique(new.policy_id[new.policy_id >= 0]).tolist():
-        streams[f"policy {policy_id}"] = new.policy_id == policy_id, OF_POLICIES * draws.weight(policy_id)
-    return streams

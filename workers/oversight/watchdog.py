@@ -36,23 +36,20 @@ def run(now: datetime | None = None) -> None:
         decided_before = min(now, transact(fidelity.oldest_transaction) or now)
 
         def look(study_id: int | None) -> None:
-            if study_id is None:
-                record(None, incidents.OF_THE_DEPLOYMENT, _silence_of_beat(now), now)
-            else:
+            if study_id is not None:
                 _look_at_study(study_id, now, decided_before)
+                return
+            # beat may be silent; the workers are not, since one of them runs this
+            last, conditions = transact(heartbeats.last, BEAT), list[Condition]()
+            if last is not None and now - last >= timedelta(seconds=settings().silence_seconds):
+                seconds = round((now - last).total_seconds())
+                conditions.append(Condition(Kind.BEAT_SILENT, RED, {"seconds": seconds}))
+            record(None, incidents.OF_THE_DEPLOYMENT, conditions, now)
 
         looks = [None, *transact(studies.ids)]
         isolated.attempt(looks, look, event="study cannot be watched", name="study_id")
     finally:
         notify.send_due(now)
-
-
-def _silence_of_beat(now: datetime) -> list[Condition]:
-    """Return the condition that beat is silent, if it is. The workers are not: one of them runs this."""
-    last = transact(heartbeats.last, BEAT)
-    if last is None or now - last < timedelta(seconds=settings().silence_seconds):
-        return []
-    return [Condition(Kind.BEAT_SILENT, RED, {"seconds": round((now - last).total_seconds())})]
 
 
 def _look_at_study(study_id: int, now: datetime, decided_before: datetime) -> None:

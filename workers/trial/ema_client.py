@@ -97,7 +97,7 @@ def _retry_after(response: requests.Response) -> float:
 def _ema_data(body: bytes) -> Any:
     """Read `ema_data` in an answer {"status": "success", "ema_data": ...}. Raises BackEndFailed."""
     try:
-        answer = json.loads(body, object_pairs_hook=_object)
+        answer = json.loads(body, object_pairs_hook=Repeating.read)
     except (ValueError, RecursionError):
         raise BackEndFailed(UNREACHABLE, "the answer is not JSON", soon=True) from None
     if isinstance(answer, Repeating):
@@ -134,12 +134,12 @@ class Repeating(NamedTuple):
 
     pairs: list[tuple[str, Any]]
 
+    @staticmethod
+    def read(pairs: list[tuple[str, Any]]) -> "dict[str, Any] | Repeating":
+        """Return a JSON object as a dictionary, or as Repeating where a name stands twice."""
+        members = dict(pairs)
+        return members if len(members) == len(pairs) else Repeating(pairs)
+
     def values(self) -> list[Any]:
         """Return the values of all members."""
         return [value for _, value in self.pairs]
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeating:
-    """Return a JSON object as a dictionary, or as Repeating where a name stands twice."""
-    members = dict(pairs)
-    return members if len(members) == len(pairs) else Repeating(pairs)

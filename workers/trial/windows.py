@@ -22,24 +22,24 @@ def close_stale() -> None:
 
     An error in one study does not keep the others from being looked at.
     """
-    isolated.each(transact(studies.ids), _close_stale, event="study is left out", name="study_id")
 
+    def close_in(study_id: int) -> None:
+        hours = transact(protocols.in_force, study_id).schedule.window_hours
+        decided_before = datetime.now(UTC) - timedelta(hours=hours)
+        for participant_id in transact(windows.stale, study_id, decided_before, STALE):
+            try:
+                # each in a transaction of its own: a long one would keep its participants' calls waiting
+                jobs = transact(service.close_stale, participant_id, decided_before, datetime.now(UTC))
+            except DBAPIError as error:
+                if db_errors.is_away(error):
+                    raise  # as it is for all other windows
+                name = type(error).__name__
+                log.error("stale window stays open", participant_id=participant_id, error=name)
+                continue
+            for job in jobs:
+                send(*job)
 
-def _close_stale(study_id: int) -> None:
-    """Close the stale windows of one study and send their ingests."""
-    hours = transact(protocols.in_force, study_id).schedule.window_hours
-    decided_before = datetime.now(UTC) - timedelta(hours=hours)
-    for participant_id in transact(windows.stale, study_id, decided_before, STALE):
-        try:
-            # each in a transaction of its own: a long one would keep its participants' calls waiting
-            jobs = transact(service.close_stale, participant_id, decided_before, datetime.now(UTC))
-        except DBAPIError as error:
-            if db_errors.is_away(error):
-                raise  # as it is for all other windows
-            log.error("stale window stays open", participant_id=participant_id, error=type(error).__name__)
-            continue
-        for job in jobs:
-            send(*job)
+    isolated.each(transact(studies.ids), close_in, event="study is left out", name="study_id")
 
 
 def settle_failed(session: Session, job: Job) -> None:
