@@ -5,6 +5,5 @@ from workers.core.celery_app import app
 __all__ = ["TASKS", "app"]
 
 TASKS = tuple(f"workers.{area}.tasks" for area in ("core", "trial", "oversight", "research"))
-app.conf.include = list(
-    TASKS
-)  # imported when a worker or beat starts, not by Flower, which needs none of them
+# The list is imported when a worker or beat starts; Flower, which needs no task, never imports it.
+app.conf.include = list(TASKS)

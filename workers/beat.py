@@ -16,7 +16,7 @@ from workers.oversight import sentry
 
 WAIT_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
-LONGEST_TRANSACTION_SECONDS = 20.0  # of a database that hangs: then another beat may take over
+LONGEST_TRANSACTION_SECONDS = 20.0  # with a database that hangs; after that another beat may take over
 
 
 class LockedScheduler(PersistentScheduler):
@@ -29,14 +29,15 @@ class LockedScheduler(PersistentScheduler):
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Seconds until the next tick; nothing is sent unless the lock is held."""
+        """Send what is due if this beat holds the lock, and return the seconds until the next tick."""
         if not (self._holds_lock() and self._shows_life()):
             return WAIT_SECONDS
         return float(super().tick(*args, **kwargs))
 
     def _holds_lock(self) -> bool:
-        """The connection that took the lock still lives, or a new one takes it."""
+        """Return whether this beat holds the lock; take it if it is free."""
         try:
+            # the lock lives as long as the connection that took it
             if self._holder is not None:
                 self._holder.check()
                 return True
@@ -49,12 +50,12 @@ class LockedScheduler(PersistentScheduler):
         return False
 
     def _shows_life(self) -> bool:
-        """Note that this beat ticks, often enough for who watches it."""
+        """Write a heartbeat if the last one is old enough; return False where the database is away."""
         pause = min(HEARTBEAT_SECONDS, settings().silence_seconds / 6)
         if time.monotonic() - self._shown_at < pause:
             return True
         try:
-            transact(lambda session: heartbeats.touch(session, heartbeats.BEAT, datetime.now(UTC)))
+            transact(heartbeats.touch, heartbeats.BEAT, datetime.now(UTC))
         except DBAPIError:
             self._drop()
             return False

@@ -1,4 +1,4 @@
-"""The Celery application of the workers, how they send ids to each other, and their log line per task."""
+"""The Celery application of the workers, sending the ids of rows to the broker, and one log line per task."""
 
 import inspect
 import logging.config
@@ -24,59 +24,57 @@ import logs
 from settings import settings
 from workers.core import priority
 
-CHATTER = ("celery.worker.strategy", "celery.app.trace")  # a line of their own for what ours tells better
+CHATTER = ("celery.worker.strategy", "celery.app.trace")  # their line per task says less than ours
 app = Celery("kairos")
 app.config_from_object("celeryconfig")
 logs.as_json()
 log = get_logger()
-_began: dict[str, float] = {}
+_started_at: dict[str, float] = {}  # by task id, on the clock of time.perf_counter
 
 
 @celeryd_init.connect
 @beat_init.connect
 def refuse_wrong_settings(**_: Any) -> None:
-    """Look at the settings before the first task needs them. Raises WrongSettings."""
+    """Read the settings before the first task needs them. Raises WrongSettings."""
     settings()
 
 
 @setup_logging.connect
 def log_lines(**_: Any) -> None:
-    """Celery's own words are lines of JSON too; those about single tasks only where something is wrong."""
+    """Write Celery's own messages as lines of JSON; those about single tasks only from WARNING on."""
     logging.config.dictConfig(logs.standard(dict.fromkeys(CHATTER, "WARNING")))
 
 
 @worker_process_init.connect
-def begin_anew(**_: Any) -> None:
-    """A child of the worker's begins: it gives way to the API."""
+def start_child(**_: Any) -> None:
+    """Let a child process that the worker has just started give way to the API."""
     priority.give_way()
 
 
 @task_prerun.connect
 def begin_task(task_id: str, task: Task[Any, Any], args: Any, **_: Any) -> None:
-    """From here on every line of this task carries its ids."""
+    """Put the ids of a task that starts into each of its log lines."""
     clear_contextvars()
     bind_contextvars(task_id=task_id, request_id=task.request.get("request_id"))
     if args:
-        bind_contextvars(**{_id_name(task): args[0]})
-    _began[task_id] = time.perf_counter()
+        # the id that a task takes is logged under the name of the task's parameter, as job_id
+        name = next(iter(inspect.signature(task.run).parameters))
+        bind_contextvars(**{name: args[0]})
+    _started_at[task_id] = time.perf_counter()
 
 
 @task_postrun.connect
 def end_task(task_id: str, task: Task[Any, Any], state: str | None, **_: Any) -> None:
-    """One line per task. Its outcome is Celery's, or `failed` where the job failed by a fault of ours."""
-    known = {"outcome": str(state).lower(), "study_id": None, **get_contextvars()}
-    seconds = time.perf_counter() - _began.pop(task_id, math.nan)
-    log.info("task", task=task.name, ms=round(1000 * seconds, 2), **known)
+    """Log the line of a finished task. Its outcome is Celery's, or `failed` if the service failed its job."""
+    # the context comes last: the outcome that claims.py has bound there replaces Celery's
+    fields = {"outcome": str(state).lower(), "study_id": None, **get_contextvars()}
+    seconds = time.perf_counter() - _started_at.pop(task_id, math.nan)
+    log.info("task", task=task.name, ms=round(1000 * seconds, 2), **fields)
     clear_contextvars()
 
 
-def _id_name(task: Task[Any, Any]) -> str:
-    """The name under which the id that a task takes stands in the log: that of its parameter."""
-    return next(iter(inspect.signature(task.run).parameters))
-
-
 def send(kind: str, row_id: int) -> bool:
-    """Send a committed row's id; False where the broker is away.
+    """Send the id of a committed row to the broker; return False where the broker is away.
 
     Nothing is lost then: the sweep sends it later, and the parts of a fit are done by the process that fits.
     """
@@ -90,10 +88,11 @@ def send(kind: str, row_id: int) -> bool:
 
 
 def waiting(kind: str) -> bool:
-    """Whether ids of this kind still lie in the broker; False also where there is no broker to ask."""
+    """Return whether ids of this kind still lie in the broker; False also where the broker is away."""
     queue = app.conf.task_routes[f"kairos.{kind}"]["queue"]
     try:
         with app.connection_or_acquire() as connection:
             return bool(connection.default_channel.queue_declare(queue, passive=True).message_count)
-    except (ChannelError, KombuError, RedisError, OSError):  # the first: Redis has no empty lists
+    except (ChannelError, KombuError, RedisError, OSError):
+        # ChannelError means that the queue does not exist: Redis keeps no empty lists
         return False

@@ -1,4 +1,4 @@
-"""Several things of which one that fails keeps none of the others from being done."""
+"""Loops in which the failure of one item does not keep the others from being done."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -13,15 +13,17 @@ T = TypeVar("T")
 
 
 def each(things: Iterable[T], act: Callable[[T], object], event: str, name: str) -> None:
-    """Act on each, as `attempt` does. Raises at the end what the first one met."""
+    """Call `act` on each thing, as `attempt` does, and raise the first error after the last thing."""
     errors = attempt(things, act, event, name)
     if errors:
         raise errors[0]
 
 
 def attempt(things: Iterable[T], act: Callable[[T], object], event: str, name: str) -> list[Exception]:
-    """Act on each. What one met is logged as `event`, with the thing under `name`, and returned; raised is
-    what would be the same for all of them: a database that is away, a time that is over."""
+    """Call `act` on each thing; log each error as `event`, with its thing as the field `name`; return them.
+
+    Raises at once an error that all other things would meet too: a database that is away, a time limit.
+    """
     errors: list[Exception] = []
     for thing in things:
         try:

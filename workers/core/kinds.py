@@ -21,8 +21,9 @@ WhenFailed = Callable[[Session, Job], None]
 class Kind(NamedTuple):
     """A kind of job.
 
-    when_failed: settles what waits for the job, in the transaction in which it fails by the service's own
-    fault. slow_tries: where a failed job of this kind wakes by itself, the most tries that it has in all.
+    when_failed: a function that settles what waits for the job; it is called in the transaction in which the
+    job fails by the service's own fault. slow_tries: the most tries in all of a job that failed and is woken
+    on the slow schedule; None where failed jobs of this kind are not woken.
     """
 
     name: str
@@ -30,10 +31,8 @@ class Kind(NamedTuple):
     slow_tries: int | None = None
 
     def tries(self, job: Job) -> int:
-        """The most tries of a job whose worker dies.
-
-        Most tries of one that has a code of another system were failures there and no deaths.
-        """
+        """Return how often a job whose worker dies is tried."""
+        # with the code of another system, most of the tries failed there and no worker died
         if job.code in {None, OWN_FAULT} or self.slow_tries is None:
             return LADDERS["job"].tries
         return self.slow_tries
@@ -45,7 +44,7 @@ KINDS: dict[str, Kind] = {}
 def job_task(
     name: str, when_failed: WhenFailed | None = None, slow_tries: int | None = None
 ) -> Callable[[Run], Run]:
-    """Declare a kind of job, and make the function that does one its task, under the job's lock."""
+    """Declare a kind of job; the decorated function does one job and becomes the task `kairos.<name>`."""
 
     def register(run: Run) -> Run:
         KINDS[name] = Kind(name, when_failed, slow_tries)
@@ -61,14 +60,17 @@ def job_task(
 
 
 def alone(job_id: int, run: Run) -> None:
-    """Run a job under its lock: as long as this process lives and works at it, the sweep lets it be."""
+    """Run a job while holding its lock; do nothing where another process holds it.
+
+    The lock dies with the process, so that the sweep knows which claimed jobs are still worked at.
+    """
     with locks.of_job(job_id) as is_ours:
         if is_ours:
             run(job_id)
 
 
 def settle(session: Session, job: Job) -> None:
-    """Do what the kind of a job does when it has failed by the service's own fault."""
+    """Settle what waits for a job that failed by the service's own fault, as its kind says."""
     kind = KINDS.get(job.kind)
     if kind is not None and kind.when_failed is not None:
         kind.when_failed(session, job)

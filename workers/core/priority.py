@@ -1,9 +1,9 @@
-"""How workers give way to calls: a fit may take every idle processor, and none that a decision needs.
+"""Priority: a worker's fit may take every idle processor, but none that a call needs.
 
-Niceness alone does not do it on Linux. It may share processors among sessions first, and niceness then counts
-only within one of them (sched(7), "The autogroup feature"); the API is another session, and so is each of
-PostgreSQL's processes. And whoever runs is left its turn before even a less nice process that wakes up gets
-one, unless that asks for shorter turns (sched_setattr(2), since Linux 6.12).
+Niceness alone is not enough on Linux, for two reasons. Linux may share the processors among sessions first,
+and niceness then counts only within a session (sched(7), "The autogroup feature"); the API is another session
+than the workers, and so is each process of PostgreSQL. And a running process keeps its turn even when a less
+nice one wakes up, unless that one asks for shorter turns (sched_setattr(2), since Linux 6.12).
 """
 
 import ctypes
@@ -20,36 +20,37 @@ from sqlalchemy import event
 from models.core.connections import engine
 
 NICENESS = 10
-TURN_NANOSECONDS = 100_000_000  # the longest that can be asked for; others ask for some 2 ms
+TURN_NANOSECONDS = 100_000_000  # the longest turn that Linux grants; others take some 2 ms
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 """The system call's number: neither Python nor every C library has a function for it."""
 ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # struct sched_attr, first version
 TRIES = 20
-PAUSE = 0.1  # seconds: the kernel takes one change in that time from whoever is not root
+PAUSE = 0.1  # seconds, in which the kernel takes one change from a user who is not root
 
 
 def give_way() -> None:
-    """Lower this process, its session where that is the worker's own, and whoever serves it on this machine.
+    """Lower the priority of a worker's child process, at its start and before it connects to the database.
 
-    For the start of a worker's child, before it connects to the database.
+    1. The process itself becomes nicer and takes long turns.
+    2. Its session is lowered, if that is the worker's own.
+    3. So is each process of PostgreSQL that comes to serve it on this machine.
     """
     take_long_turns(os.nice(NICENESS))
-    if os.getsid(0) == os.getppid():  # a shell's session has others in it
+    if os.getsid(0) == os.getppid():  # the session of a shell has other programs in it
         lower_session(os.getpid())
-    event.listen(engine(), "connect", _lower_server)
+    event.listen(engine(), "connect", lower_server)
 
 
 def take_long_turns(niceness: int) -> None:
-    """Ask for turns of this process so long that everybody's are shorter; another system does without."""
+    """Ask for the longest turns for this process; systems other than Linux do without."""
     number = SCHED_SETATTR.get(platform.machine()) if platform.system() == "Linux" else None
     if number is not None:
-        asked = ATTRIBUTES.pack(ATTRIBUTES.size, os.SCHED_OTHER, 0, niceness, 0, TURN_NANOSECONDS, 0, 0)
-        ctypes.CDLL(None).syscall(number, 0, asked, 0)
+        attributes = ATTRIBUTES.pack(ATTRIBUTES.size, os.SCHED_OTHER, 0, niceness, 0, TURN_NANOSECONDS, 0, 0)
+        ctypes.CDLL(None).syscall(number, 0, attributes, 0)
 
 
 def lower_session(pid: int) -> None:
-    """Lower the session of a process. Where the kernel does not share by sessions, or the process is not
-    ours to lower, nothing is done."""
+    """Lower the session of a process, where the kernel shares by sessions and lets this process do it."""
     for _ in range(TRIES):
         try:
             Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS))
@@ -61,26 +62,26 @@ def lower_session(pid: int) -> None:
             return
 
 
-def _lower_server(connection: Any, _record: Any) -> None:
-    """The process that serves a new connection works for the same fit, and is a session of its own."""
-    server, backend = _other_end(connection.info.socket), connection.info.backend_pid
-    if server and parent(backend) == server:  # another machine's numbers mean nothing here
+def lower_server(connection: Any, _record: Any) -> None:
+    """Lower the session of the PostgreSQL process that serves a new connection, if it is on this machine.
+
+    It works for the same fit as this process, and is a session of its own.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):  # on another system than Linux
+        return
+    with socket.socket(fileno=os.dup(connection.info.socket)) as link:
+        credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    # the process that made the Unix socket, PostgreSQL's first one; 0 where this is no Unix socket
+    server = struct.unpack("3i", credentials)[0]
+    backend = connection.info.backend_pid
+    if server and parent(backend) == server:  # the process ids of another machine mean nothing here
         lower_session(backend)
 
 
 def parent(pid: int) -> int:
-    """Whose child a process is; 0 where there is none of that number."""
+    """Return the id of a process's parent; 0 where there is no such process."""
     try:
         line = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return 0
-    return int(line.rpartition(")")[2].split()[1])  # what stands before is its name, be it what it may
-
-
-def _other_end(descriptor: int) -> int:
-    """The process that made the Unix socket which a connection came to; 0 where it is no such connection."""
-    if not hasattr(socket, "SO_PEERCRED"):  # but for Linux
-        return 0
-    with socket.socket(fileno=os.dup(descriptor)) as connected:
-        told = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", told)[0])
+    return int(line.rpartition(")")[2].split()[1])  # before ")" stands the process's name, with any character

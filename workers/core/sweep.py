@@ -17,35 +17,38 @@ DIED = "its worker died at every try"
 
 
 def sweep() -> None:
-    """Free the claims of dead workers, wake slow retries, and send the ids that nobody took."""
+    """Bring every job on that nobody works at.
+
+    1. Free the claims of dead workers: their jobs are queued again, or failed after their last try.
+    2. Wake the failed jobs of kinds that are tried on the slow schedule.
+    3. Send the ids of jobs that are due and that no worker took.
+    """
     now = datetime.now(UTC)
-    freed = transact(_put_back, now)
-    if freed:
-        log.warning("claims put back", jobs=[job.id for job in freed])
+    freed_jobs = transact(_free_claims, now)
+    if freed_jobs:
+        log.warning("claims put back", jobs=[job.id for job in freed_jobs])
     for kind in KINDS.values():
         if kind.slow_tries is not None:
             transact(jobs.wake, now, kind.name, kind.slow_tries)
-        _send_due(kind.name, now)
+        # What may still lie in the broker is not sent again, or a backlog would feed itself. A job that was
+        # put back after it was sent does not lie there: its `sent_at` is LONG_AGO.
+        lately = timedelta(seconds=2 * settings().sweep_seconds)
+        sent_before = jobs.LONG_AGO if waiting(kind.name) else now - lately
+        for job_id in transact(jobs.due, kind=kind.name, now=now, sent_before=sent_before, limit=BATCH):
+            send(kind.name, job_id)
 
 
-def _put_back(session: Session, now: datetime) -> list[Job]:
-    """Free the claims of dead workers; settle what waits for a job that failed by it, in one transaction."""
-    limit, slow = (timedelta(seconds=s) for s in (settings().claim_seconds, settings().slow_retry_seconds))
-    freed = stale_claims.put_back(session, now, limit, lambda job: KINDS[job.kind].tries(job), slow, DIED)
-    for job in freed:
+def _free_claims(session: Session, now: datetime) -> list[Job]:
+    """Free the claims of dead workers, and settle what waits for jobs that failed by it; return the jobs."""
+    longest_claim = timedelta(seconds=settings().claim_seconds)
+    slow_pause = timedelta(seconds=settings().slow_retry_seconds)
+
+    def tries(job: Job) -> int:
+        return KINDS[job.kind].tries(job)
+
+    freed_jobs = stale_claims.put_back(session, now, longest_claim, tries, slow_pause, DIED)
+    for job in freed_jobs:
         if job.state == jobs.FAILED and KINDS[job.kind].when_failed is not None:
             job.code = OWN_FAULT
             kinds.settle(session, job)
-    return freed
-
-
-def _send_due(kind: str, now: datetime) -> None:
-    """Send what nobody took.
-
-    What may still lie in a queue needs no second message, or a backlog would feed itself; what was put back
-    since it was last sent does not lie there.
-    """
-    lately = timedelta(seconds=2 * settings().sweep_seconds)
-    sent_before = jobs.LONG_AGO if waiting(kind) else now - lately
-    for job_id in transact(jobs.due, kind=kind, now=now, sent_before=sent_before, limit=BATCH):
-        send(kind, job_id)
+    return freed_jobs

@@ -6,5 +6,5 @@ from workers.core.celery_app import app
 
 @app.task(name="kairos.sweep")
 def sweep_jobs() -> None:
-    """Put back what dead workers hold and send what nobody took."""
+    """Put the jobs of dead workers back in the queue and send the jobs that no worker took."""
     sweep.sweep()

@@ -1,6 +1,7 @@
-"""The nightly look at a study's audit: its chain is verified, and its head is told to the outside.
+"""The audit's nightly check: the chain of a study is verified, and its head is logged and published.
 
-Whoever keeps what is told can later find a tail that was cut off, or a chain that was written anew.
+A person outside who keeps the published heads can later detect a tail that was cut off, or a chain that was
+written anew.
 """
 
 from datetime import datetime
@@ -18,18 +19,18 @@ from workers.oversight.watchdog import record
 
 
 def verify(study: Study, now: datetime) -> None:
-    """Look for faults of the chain, and log its head."""
-    faults = transact(lambda session: audit.faults(session, study.id))
+    """Check a study's chain: log each fault, record an incident if there are any, and log the head."""
+    faults = transact(audit.faults, study.id)
     for fault in faults:
         log.error("audit is not whole", study_id=study.id, fault=fault)
-    found = [Condition(Kind.AUDIT_BROKEN, RED, {"faults": len(faults)})] if faults else []
-    record(study.id, [Kind.AUDIT_BROKEN], found, now)
-    head = transact(lambda session: audit.head(session, study.id))
+    conditions = [Condition(Kind.AUDIT_BROKEN, RED, {"faults": len(faults)})] if faults else []
+    record(study.id, [Kind.AUDIT_BROKEN], conditions, now)
+    head = transact(audit.head, study.id)
     log.info("audit head", study_id=study.id, seq=head.seq, hash=head.hash)
 
 
 def publish(session: Session, study_id: int, now: datetime) -> None:
-    """Have the chain's head told on every channel."""
+    """Queue the head of a study's chain for every channel of notifications."""
     head = audit.head(session, study_id)
     message = audit.published(head, study_id, now)
     notifications.tell(session, study_id, head.seq, message, notify.channels(), now)

@@ -1,4 +1,4 @@
-"""What the watchdog looks for in a study, one condition each: what it is seen by, and how bad it is."""
+"""The conditions that the watchdog looks for in a study: one check each, with the level of its incident."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,15 +18,18 @@ from settings import settings
 from workers.oversight import fidelity as reader
 
 DAY = timedelta(days=1)
-LATE_CLOSING = timedelta(minutes=15)  # the beat closes stale windows every five
-LONG_OPEN = timedelta(hours=1)
+LATE_CLOSING = timedelta(minutes=15)  # the beat closes stale windows every five minutes
+LONG_OPEN = timedelta(hours=1)  # after which an open circuit is red
 FEWEST = 20  # probabilities a day below which their share at a bound says nothing
-MUCH = 5  # so many times a limit is red
+MUCH = 5  # so many times the limit is red, and not yellow
 BOUND_MARGIN = 0.01  # of the span between the bounds
 
 
 class Look(NamedTuple):
-    """A study as the watchdog finds it. decided_before: what was decided earlier is stored, if it ever is."""
+    """A study at the moment of a check.
+
+    decided_before: a time; all decisions that were made earlier are stored by now, or never will be.
+    """
 
     study: Study
     protocol: Protocol
@@ -35,14 +38,16 @@ class Look(NamedTuple):
 
 
 Check = Callable[[Session, Look], Condition | None]
+"""A check of one condition: it returns the condition if it holds, and None if it does not."""
 
 
 def _hours(span: timedelta) -> float:
+    """Return a span of time in hours, as it is shown in an incident."""
     return round(span / timedelta(hours=1), 2)
 
 
 def no_decision(session: Session, look: Look) -> Condition | None:
-    """Participants are in the trial by their dates, and none had a decision in the quiet hours."""
+    """Check whether no participant had a decision in the quiet hours, although some are in the trial."""
     quiet = max(settings().quiet_hours, 36 / look.protocol.schedule.points_per_day)
     since = look.now - timedelta(hours=quiet)
     if look.study.paused:
@@ -56,30 +61,28 @@ def no_decision(session: Session, look: Look) -> Condition | None:
 
 
 def window_not_ended(session: Session, look: Look) -> Condition | None:
-    """The service had to close a day's windows itself (yellow), or does not even do that (red)."""
+    """Check whether the service had to close windows of the last day itself (yellow) or failed to (red)."""
     longest = timedelta(hours=look.protocol.schedule.window_hours) + LATE_CLOSING
-    open_ones = watchdog.open_windows(session, look.study.id, look.now - longest)
+    still_open = watchdog.open_windows(session, look.study.id, look.now - longest)
     closed = watchdog.closed_for_the_app(session, look.study.id, look.now - DAY)
-    if not open_ones.number and not closed.number:
+    if not still_open.number and not closed.number:
         return None
-    level = RED if open_ones.number else YELLOW
+    level = RED if still_open.number else YELLOW
     return Condition(
-        Kind.WINDOW_NOT_ENDED, level, {"open": open_ones.number, "closed_for_the_app": closed.number}
+        Kind.WINDOW_NOT_ENDED, level, {"open": still_open.number, "closed_for_the_app": closed.number}
     )
 
 
 def window_not_ingested(session: Session, look: Look) -> Condition | None:
-    """Survey data is awaited for too long, or could not be had and nobody has acknowledged that.
-
-    An acknowledged incident must come to its end although windows fail anew, so that these open the next one,
-    which is told.
-    """
+    """Check whether survey data is awaited for too long, or has failed to come and nobody acknowledged it."""
     late = timedelta(minutes=settings().ingest_late_minutes)
     waiting = watchdog.awaited(session, look.study.id, look.now - late)
-    seen_to = incidents.last_acknowledged(session, look.study.id, Kind.WINDOW_NOT_INGESTED)
-    failed = watchdog.failed(session, look.study.id, seen_to.acknowledged_at if seen_to else None)
-    is_seen_to = seen_to is not None and seen_to.resolved_at is None
-    if not waiting.number and (is_seen_to or not failed):
+    last = incidents.last_acknowledged(session, look.study.id, Kind.WINDOW_NOT_INGESTED)
+    failed = watchdog.failed(session, look.study.id, last.acknowledged_at if last else None)
+    # an acknowledged incident must come to its end although windows fail anew: they open the next incident,
+    # and only of a new one are people notified
+    is_acknowledged = last is not None and last.resolved_at is None
+    if not waiting.number and (is_acknowledged or not failed):
         return None
     age = look.now - (waiting.oldest or look.now)
     level = RED if age > MUCH * late else YELLOW
@@ -91,21 +94,21 @@ def window_not_ingested(session: Session, look: Look) -> Condition | None:
 
 
 def refit_late(session: Session, look: Look) -> Condition | None:
-    """Decisions that report an outcome are older than a refit may take, and none came to its end since."""
+    """Check whether decisions with an outcome wait for longer than a refit may take."""
     if look.study.learning_frozen:
         return None
     late = timedelta(hours=settings().refit_late_hours)
     since = watchdog.last_fit(session, look.study.id) or look.study.created_at
-    unlearnt = watchdog.pairs_since(session, look.study.id, since, look.now - late)
-    if unlearnt.oldest is None:
+    waiting = watchdog.pairs_since(session, look.study.id, since, look.now - late)
+    if waiting.oldest is None:
         return None
-    age = look.now - unlearnt.oldest
+    age = look.now - waiting.oldest
     level = RED if age > 2 * late else YELLOW
-    return Condition(Kind.REFIT_LATE, level, {"decisions": unlearnt.number, "hours": _hours(age)})
+    return Condition(Kind.REFIT_LATE, level, {"decisions": waiting.number, "hours": _hours(age)})
 
 
 def refit_without_rows(session: Session, look: Look) -> Condition | None:
-    """Refits come to their end and decisions report outcomes, yet no learning row has come for long."""
+    """Check whether refits end and decisions have outcomes, but no learning row has come for too long."""
     since = look.now - timedelta(hours=settings().refit_late_hours)
     fit = watchdog.last_fit(session, look.study.id)
     row = watchdog.last_row(session, look.study.id)
@@ -118,7 +121,7 @@ def refit_without_rows(session: Session, look: Look) -> Condition | None:
 
 
 def queue_old(session: Session, look: Look) -> Condition | None:
-    """A job is due and nobody takes it."""
+    """Check whether a job has been due for too long and no worker takes it."""
     late = timedelta(minutes=settings().queue_late_minutes)
     queue = watchdog.queue(session, look.study.id, look.now)
     age = look.now - (queue.oldest or look.now)
@@ -129,13 +132,11 @@ def queue_old(session: Session, look: Look) -> Condition | None:
 
 
 def circuit_open(session: Session, look: Look) -> Condition | None:
-    """The study's back end failed so often that it is left in peace, and somebody waits to ask it.
-
-    Where nobody does, no answer would ever close the circuit: the windows that failed are another incident.
-    """
+    """Check whether the study's back end is left in peace after failures while jobs wait to ask it."""
     circuit = circuits.of_study(session, look.study.id)
     if circuit is None or circuit.state == circuits.CLOSED:
         return None
+    # without a job that waits no answer would ever close the circuit; failed windows are another incident
     if not watchdog.will_ask(session, look.study.id, LADDERS["back end, slowly"].tries):
         return None
     age = look.now - (circuit.opened_at or look.now)
@@ -144,39 +145,37 @@ def circuit_open(session: Session, look: Look) -> Condition | None:
 
 
 def fallbacks(session: Session, look: Look) -> Condition | None:
-    """The active policy could not serve too many of a day's decisions, be they few.
-
-    In a small trial a single one is too many: that is told for its day, and red where there are more.
-    """
-    found = watchdog.recent(session, look.study.id, look.now - DAY, 0, 1)
-    condition = _share(Kind.FALLBACKS, found.fallbacks, found.decisions, settings().fallback_share)
-    return condition._replace(level=YELLOW) if condition and found.fallbacks == 1 else condition
+    """Check whether the active policy could not serve too large a share of the last day's decisions."""
+    recent = watchdog.recent(session, look.study.id, look.now - DAY, 0, 1)
+    condition = _share(Kind.FALLBACKS, recent.fallbacks, recent.decisions, settings().fallback_share)
+    # in a small trial a single fallback is too large a share already: it is yellow, and two are red
+    return condition._replace(level=YELLOW) if condition and recent.fallbacks == 1 else condition
 
 
 def at_bound(session: Session, look: Look) -> Condition | None:
-    """Too many of a day's probabilities are as low or as high as the protocol allows."""
+    """Check whether too many of the last day's probabilities are at a bound that the protocol sets."""
     allocation = look.protocol.allocation
     margin = BOUND_MARGIN * (allocation.upper - allocation.lower)
     if margin == 0 or look.protocol.probability is not None:
         return None
-    found = watchdog.recent(
-        session, look.study.id, look.now - DAY, allocation.lower + margin, allocation.upper - margin
-    )
-    if found.decisions < FEWEST:
+    lower, upper = allocation.lower + margin, allocation.upper - margin
+    recent = watchdog.recent(session, look.study.id, look.now - DAY, lower, upper)
+    if recent.decisions < FEWEST:
         return None
-    condition = _share(Kind.AT_BOUND, found.at_bound, found.decisions, settings().bound_share)
+    condition = _share(Kind.AT_BOUND, recent.at_bound, recent.decisions, settings().bound_share)
     return condition._replace(level=YELLOW) if condition else None
 
 
-def _share(kind: Kind, some: int, of_all: int, limit: float) -> Condition | None:
-    if some <= limit * of_all:
+def _share(kind: Kind, count: int, total: int, limit: float) -> Condition | None:
+    """Return the condition that `count` of `total` decisions are more than the share `limit`."""
+    if count <= limit * total:
         return None
-    level = RED if some > MUCH * limit * of_all else YELLOW
-    return Condition(kind, level, {"decisions": some, "of": of_all, "share": round(some / of_all, 4)})
+    level = RED if count > MUCH * limit * total else YELLOW
+    return Condition(kind, level, {"decisions": count, "of": total, "share": round(count / total, 4)})
 
 
 def randomisation_off(session: Session, look: Look) -> Condition | None:
-    """A draw is not what its seed says, or the draws as a whole do not fit their probabilities."""
+    """Check whether a draw does not follow from its seed, or all draws do not fit their probabilities."""
     reader.read(session, look.study.id, look.decided_before)
     state = fidelity.state(session, look.study.id)
     evidence = draws.combined(state.log_evidence, state.shares)

@@ -1,4 +1,4 @@
-"""Notifications on their way out: a webhook and e-mail, each claimed, tried and tried again by its row."""
+"""Notifications on their way out, by webhook and e-mail; each is a row that is claimed and tried again."""
 
 import hashlib
 import hmac
@@ -12,8 +12,6 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 
-from sqlalchemy.orm import Session
-
 from algorithm.core.backoff import LADDERS, backoff
 from models.core.session import transact
 from models.oversight import notifications
@@ -24,78 +22,77 @@ from workers.core.celery_app import log, send
 from workers.core.outgoing import NotAllowed
 
 LADDER = LADDERS["notification"]
-CLAIM = timedelta(minutes=15)  # longer than a task may take: what is being sent is sent by one
-BATCH = 100
+CLAIM = timedelta(minutes=15)  # longer than a task may take: no notification is sent by two at once
+BATCH = 100  # notifications that are sent at one look
 DIED = "who sent it died at the last try"
 
 
 class NotDelivered(Exception):
-    """The other side did not take a notification; the message says why, without a word of its own."""
+    """The refusal of a notification by the other side; the message quotes nothing of its answer."""
 
 
 def channels() -> list[str]:
-    """Where this deployment wants to be told."""
-    told = settings()
-    return [WEBHOOK] * bool(told.webhook_url) + [EMAIL] * bool(told.smtp_host)
+    """Return the channels that are set up in this deployment."""
+    current = settings()
+    return [WEBHOOK] * bool(current.webhook_url) + [EMAIL] * bool(current.smtp_host)
 
 
 def send_due(now: datetime) -> None:
-    """Give every notification that is due to the workers. A message that comes twice finds it claimed."""
+    """Send the id of every notification that is due to the workers."""
     for notification_id in _due(now):
-        send("notify", notification_id)
+        send("notify", notification_id)  # an id that is sent twice is harmless: the second claim fails
 
 
 def deliver_due(now: datetime) -> None:
-    """Deliver them here, where the workers or the clock that drives them are gone."""
+    """Deliver every notification that is due in this process, where the workers or beat are gone."""
     for notification_id in _due(now):
         run(notification_id)
 
 
 def _due(now: datetime) -> list[int]:
-    def work(session: Session) -> list[int]:
-        notifications.put_back(session, now, CLAIM, LADDER.tries, DIED)
-        return notifications.due(session, now, BATCH)
-
-    return transact(work)
+    """Return the ids of notifications that are due, also of those whose sender died."""
+    transact(notifications.put_back, now, CLAIM, LADDER.tries, DIED)
+    return transact(notifications.due, now, BATCH)
 
 
 def run(notification_id: int) -> None:
-    """Claim, deliver with no transaction open, write down how it came out: whatever went wrong was a try."""
-    claimed = transact(lambda session: notifications.claim(session, notification_id, datetime.now(UTC)))
+    """Deliver one notification.
+
+    1. Claim it.
+    2. Deliver it on its channel, with no transaction open.
+    3. Write down that it was delivered. After any error it is tried again later; after the last try it fails.
+    """
+    claimed = transact(notifications.claim, notification_id, datetime.now(UTC))
     if claimed is None:
         return
     try:
         DELIVER[claimed.channel](claimed)
     except Exception as failure:
-        reason = _reason(failure)
+        # messages of other errors quote the other side, and what it was sent
+        is_ours = isinstance(failure, NotDelivered | NotAllowed)
+        reason = str(failure) if is_ours else f"not delivered: {type(failure).__name__}"
         log.warning("notification not delivered", notification_id=claimed.id, reason=reason)
-        transact(_try_later, claimed, reason, datetime.now(UTC))
+        now = datetime.now(UTC)
+        if claimed.attempts >= LADDER.tries:
+            transact(notifications.fail, claimed, now, reason)
+        else:
+            pause = backoff(claimed.attempts, settings().retry_seconds, LADDER.longest)
+            transact(notifications.postpone, claimed, now + timedelta(seconds=pause), reason)
     else:
-        transact(lambda session: notifications.finish(session, claimed, datetime.now(UTC)))
-
-
-def _reason(failure: Exception) -> str:
-    """Our own words, or a name alone: messages of other errors quote the other side and what it was sent."""
-    own = isinstance(failure, NotDelivered | NotAllowed)
-    return str(failure) if own else f"not delivered: {type(failure).__name__}"
-
-
-def _try_later(session: Session, claimed: Notification, reason: str, now: datetime) -> None:
-    if claimed.attempts >= LADDER.tries:
-        notifications.fail(session, claimed, now, reason)
-        return
-    pause = backoff(claimed.attempts, settings().retry_seconds, LADDER.longest)
-    notifications.postpone(session, claimed, now + timedelta(seconds=pause), reason)
+        transact(notifications.finish, claimed, datetime.now(UTC))
 
 
 def signature(secret: str, moment: int, body: bytes) -> str:
-    """The header that proves who sent a body and when: t=seconds,v1=HMAC-SHA256 of "seconds.body" in hex."""
+    """Return the header that proves who sent a body and when.
+
+    It is t=seconds,v1=digest, where digest is HMAC-SHA256 of "seconds.body" in hexadecimal digits.
+    """
     digest = hmac.new(secret.encode(), f"{moment}.".encode() + body, hashlib.sha256)
     return f"t={moment},v1={digest.hexdigest()}"
 
 
-def _webhook(claimed: Notification) -> None:
-    """POST it, signed; only an answer of 2xx counts. The answer's body is not read."""
+def post_to_webhook(claimed: Notification) -> None:
+    """POST a notification, signed; an answer other than 2xx is a refusal. Raises NotDelivered."""
     body = json.dumps({"notification_id": claimed.id, **claimed.message}).encode()
     headers = {
         "Content-Type": "application/json",
@@ -108,29 +105,27 @@ def _webhook(claimed: Notification) -> None:
         raise NotDelivered(f"HTTP status {status}")
 
 
-def _email(claimed: Notification) -> None:
-    """Hand it to the mail server."""
-    told, mail = settings(), _mail(claimed)
+def send_email(claimed: Notification) -> None:
+    """Hand a notification to the mail server."""
+    mail, server = email(claimed), settings()
     context = ssl.create_default_context()
-    with outgoing.connection(told.smtp_host, told.smtp_port) as link, _server(link, context) as server:
-        if told.smtp_tls == "starttls":
-            server.starttls(context=context)
-        if told.smtp_user:
-            server.login(told.smtp_user, told.smtp_password)
-        server.send_message(mail)
-        with suppress(OSError):
-            server.putcmd("QUIT")  # nobody waits for its answer: the mail is taken
-
-
-def _server(link: socket.socket, context: ssl.SSLContext) -> closing[smtplib.SMTP]:
-    told = settings()
-    if told.smtp_tls == "tls":
-        link = context.wrap_socket(link, server_hostname=told.smtp_host)
-    return closing(_Conversation(told.smtp_host, link))
+    with outgoing.connection(server.smtp_host, server.smtp_port) as link:
+        if server.smtp_tls == "tls":
+            wrapped: socket.socket = context.wrap_socket(link, server_hostname=server.smtp_host)
+        else:
+            wrapped = link
+        with closing(_Conversation(server.smtp_host, wrapped)) as conversation:
+            if server.smtp_tls == "starttls":
+                conversation.starttls(context=context)
+            if server.smtp_user:
+                conversation.login(server.smtp_user, server.smtp_password)
+            conversation.send_message(mail)
+            with suppress(OSError):
+                conversation.putcmd("QUIT")  # its answer is not waited for: the mail is accepted
 
 
 class _Conversation(smtplib.SMTP):
-    """With a mail server, over a connection that is there."""
+    """A conversation with a mail server over a connection that is open already."""
 
     def __init__(self, host: str, link: socket.socket) -> None:
         self._link = link
@@ -140,21 +135,21 @@ class _Conversation(smtplib.SMTP):
         return self._link
 
 
-def _mail(claimed: Notification) -> EmailMessage:
-    told, message = settings(), claimed.message
+def email(claimed: Notification) -> EmailMessage:
+    """Return a notification as an e-mail, one line for each field of its message."""
+    server, message = settings(), claimed.message
     study = "the deployment" if message["study_id"] is None else f"study {message['study_id']}"
     kind = message["kind"].replace("_", " ")
     mail = EmailMessage()
     mail["Subject"] = f"[Kairos] {message['level']}: {kind}, {study} ({message['change']})"
-    mail["From"], mail["To"] = told.smtp_from, ", ".join(told.smtp_to)
-    mail["Message-ID"] = f"<kairos-{claimed.id}@{told.smtp_from.rpartition('@')[2]}>"
+    mail["From"], mail["To"] = server.smtp_from, ", ".join(server.smtp_to)
+    mail["Message-ID"] = f"<kairos-{claimed.id}@{server.smtp_from.rpartition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content("".join(f"{name}: {_shown(value)}\n" for name, value in message.items()))
+    values = {
+        name: json.dumps(value) if isinstance(value, dict) else value for name, value in message.items()
+    }
+    mail.set_content("".join(f"{name}: {value}\n" for name, value in values.items()))
     return mail
 
 
-def _shown(value: object) -> str:
-    return json.dumps(value) if isinstance(value, dict) else str(value)
-
-
-DELIVER: Mapping[str, Callable[[Notification], None]] = {WEBHOOK: _webhook, EMAIL: _email}
+DELIVER: Mapping[str, Callable[[Notification], None]] = {WEBHOOK: post_to_webhook, EMAIL: send_email}

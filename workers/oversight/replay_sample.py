@@ -1,8 +1,7 @@
-"""The nightly replay of a sample: recent decisions computed again, straight from the database."""
+"""The nightly replay of a sample: recent decisions are computed again, straight from the database."""
 
 import random
 from datetime import datetime, timedelta
-from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -20,52 +19,55 @@ from settings import settings
 from workers.core.celery_app import log
 from workers.oversight.watchdog import record
 
-RECENT = timedelta(hours=26)
-NEED_ALL_POLICIES = {"F1", "F3"}
+RECENT = timedelta(hours=26)  # a day, and what the night before may have left out
+NEED_ALL_POLICIES = {"F1", "F3"}  # rungs of the ladder below others: why those failed shows in their policies
 
 
 def replay(study: Study, now: datetime) -> Report:
-    """The replay of a day's decisions, of as many participants as the settings say; an incident if it fails.
+    """Replay a day's decisions of as many participants as the settings say.
 
-    A night that had nothing to replay says nothing of the incident of a night before.
+    1. The rows of the sample are read, at one moment.
+    2. Each decision is computed again from its own inputs.
+    3. A decision that differs is logged, by kind, and is an incident: a person must look at it.
     """
-    sample = transact(partial(_read, study, now - RECENT))
+    sample = transact(_read, study, now - RECENT)
     report = Report()
     checks.some(sample, study.study_key, report)
     report.conclude()
     log.info("sample replayed", study_id=study.id, decisions=len(sample.checked), faults=report.faults)
-    for kind, one in report.first.items():
-        told = {"kind": kind, "where": one.where, "count": report.diverged[kind]}
-        log.error("replay diverged", study_id=study.id, **told)
+    for kind, divergence in report.first.items():
+        fields = {"kind": kind, "where": divergence.where, "count": report.diverged[kind]}
+        log.error("replay diverged", study_id=study.id, **fields)
+    conditions = list[Condition]()
+    if report.first:
+        detail: dict[str, float] = {
+            "decisions": len(sample.checked),
+            "kinds": len(report.first),
+            "divergences": report.diverged.total(),
+        }
+        conditions = [Condition(Kind.REPLAY_DIVERGED, RED, detail)]
+    # a night without decisions does not end the incident of an earlier one
     if sample.checked or report.first:
-        record(study.id, [Kind.REPLAY_DIVERGED], _conditions(report, len(sample.checked)), now)
+        record(study.id, [Kind.REPLAY_DIVERGED], conditions, now)
     return report
 
 
-def _conditions(report: Report, decisions: int) -> list[Condition]:
-    """Somebody must look at this: what is stored is not what its own inputs give."""
-    if not report.first:
-        return []
-    told = {"kinds": len(report.first), "divergences": report.diverged.total()}
-    return [Condition(Kind.REPLAY_DIVERGED, RED, {"decisions": decisions, **told})]
-
-
-def _read(study: Study, since: datetime, session: Session) -> Replayed:
-    """All rows of the sampled participants, and the policies that decided for them since then."""
+def _read(session: Session, study: Study, since: datetime) -> Replayed:
+    """Read all rows of the sampled participants, and the policies that decided for them since `since`."""
     recent = exports.decided_since(session, study.id, since)
-    people = sorted(random.sample(recent, min(len(recent), settings().replay_sample)))
+    participants = sorted(random.sample(recent, min(len(recent), settings().replay_sample)))
     tables = {
-        name: exports.rows(session, study.id, name, people)
+        name: exports.rows(session, study.id, name, participants)
         for name in TABLES
         if name not in {"protocols", "policies", "policy_blocks"}
     }
     checked = [row for row in tables["decisions"] if row["act_gen_timestamp"] >= since]
-    numbers = None
+    policy_ids = None  # all
     if not NEED_ALL_POLICIES & {row["fallback_level"] for row in checked}:
-        numbers = sorted({row["policy_id"] for row in checked if row["policy_id"] is not None})
+        policy_ids = sorted({row["policy_id"] for row in checked if row["policy_id"] is not None})
     tables["protocols"] = exports.rows(session, study.id, "protocols")
-    tables["policies"] = exports.rows(session, study.id, "policies", policy_ids=numbers)
-    tables["policy_blocks"] = exports.rows(session, study.id, "policy_blocks", people, numbers)
-    # read again: other sessions may have moved the counters on since the study's row was read
+    tables["policies"] = exports.rows(session, study.id, "policies", policy_ids=policy_ids)
+    tables["policy_blocks"] = exports.rows(session, study.id, "policy_blocks", participants, policy_ids)
+    # the study is read again, at the moment of the other rows: its counters may have moved on
     snapshot = Snapshot(session, studies.by_id(session, study.id), exports.now(session))
     return Replayed(tables, snapshot.facts["study"], snapshot.as_of, checked)

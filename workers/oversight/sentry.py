@@ -1,14 +1,14 @@
 """Beat and workers watch each other, each in a thread of the other one's process.
 
-The watchdog is a task that beat sends and a worker runs: it cannot tell that one of the two is gone. Who is
-left records it and delivers what is to be told itself. Where both are gone, /healthcheck and /metrics say so.
+The watchdog is a task that beat sends and a worker runs, so it cannot notice that one of the two is gone. The
+one that is left records the incident, and delivers the notifications itself. Where both are gone,
+/healthcheck and /metrics show it.
 """
 
 import functools
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from celery.signals import worker_ready
 
@@ -25,11 +25,7 @@ KINDS = {BEAT: Kind.BEAT_SILENT, WORKERS: Kind.WORKERS_SILENT}
 
 def guard_beat() -> None:
     """Have this process watch beat, if it becomes a worker."""
-    worker_ready.connect(_worker_is_ready)
-
-
-def _worker_is_ready(**_: Any) -> None:
-    _start(BEAT)
+    worker_ready.connect(lambda **_: _start(BEAT), weak=False)  # no other reference to the lambda is kept
 
 
 def guard_workers() -> None:
@@ -39,40 +35,45 @@ def guard_workers() -> None:
 
 @functools.cache
 def _start(other: str) -> None:
-    threading.Thread(target=_keep_looking, args=(other,), daemon=True).start()
+    """Start the thread that watches `other`, once in this process."""
+
+    def keep_looking() -> None:
+        before = since = datetime.now(UTC)
+        while True:
+            time.sleep(settings().watch_seconds)
+            before, since = look_again(other, before, since)
+
+    threading.Thread(target=keep_looking, daemon=True).start()
 
 
-def _keep_looking(other: str) -> None:
-    before = since = datetime.now(UTC)
-    while True:
-        time.sleep(settings().watch_seconds)
-        before, since = _look_again(other, before, since)
+def look_again(other: str, before: datetime, since: datetime) -> tuple[datetime, datetime]:
+    """Take one more look at `other`, after the look that ended at `before`.
 
-
-def _look_again(other: str, before: datetime, since: datetime) -> tuple[datetime, datetime]:
-    """One more look after that which ended at `before`: its own end, and since when `other` is watched."""
+    Return the end of this look, and the time since when `other` has been watched without interruption.
+    """
     now = datetime.now(UTC)
-    if now - before > _longest_gap():  # this process stood still: perhaps nobody told the other one to move
+    if now - before > longest_gap():  # this process stood still, perhaps as all of the machine did
         since = now
     try:
         look(other, since, now)
     except Exception as error:  # nothing may end this thread
         log.warning("sentry cannot look", of=other, error=type(error).__name__)
-        since = datetime.now(UTC)  # nor could the other one show that it lives
-    return datetime.now(UTC), since  # what is delivered may take its time, and is no standstill
+        # where this process cannot read heartbeats, the other one cannot write them
+        since = datetime.now(UTC)
+    return datetime.now(UTC), since  # the end: a delivery may take its time, and is no standstill
 
 
-def _longest_gap() -> timedelta:
-    """Between two looks: with a longer one, a silence may be of its making."""
+def longest_gap() -> timedelta:
+    """Return the longest time between two looks after which a silence still is the other process's own."""
     return timedelta(seconds=max(settings().silence_seconds / 2, 1.5 * settings().watch_seconds))
 
 
 def look(other: str, since: datetime, now: datetime) -> bool:
-    """Record that `other` has given no sign of life for too long, and tell it; whether that is so.
+    """Record an incident and deliver its notifications if `other` was silent for too long; return if it was.
 
-    since: when this watch began, for what was silent before may have had a cause that is over.
+    since: the time at which this watch began. Silence before may have had a cause that is over.
     """
-    last = transact(lambda session: heartbeats.last(session, other))
+    last = transact(heartbeats.last, other)
     silence = now - max(last or since, since)
     if silence < timedelta(seconds=settings().silence_seconds):
         return False

@@ -1,4 +1,4 @@
-"""The tasks that watch over studies. Routes, limits and schedules stand in celeryconfig.py."""
+"""The tasks of oversight. Routes, limits and schedules stand in celeryconfig.py."""
 
 from models.core.jobs import NIGHT
 from workers.core.celery_app import app
@@ -8,13 +8,13 @@ from workers.oversight import configuration, night, notifications, sentry, watch
 
 @app.task(name="kairos.note_configuration")
 def note_configuration() -> None:
-    """Note in the audit under which settings this worker runs."""
+    """Note the settings of this worker in the audit of every study that does not have them yet."""
     configuration.note_changes()
 
 
 @app.task(name="kairos.watch")
 def look_for_incidents() -> None:
-    """Record what did not happen, and have it told."""
+    """Look at every study once, record incidents and send their notifications."""
     watchdog.run()
 
 

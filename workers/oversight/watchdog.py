@@ -1,21 +1,18 @@
-"""The watchdog: looks for what did not happen, writes it down as incidents, and has it told."""
+"""The watchdog: it looks for what should have happened and did not, and records and notifies incidents."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
-from algorithm.trial.protocol import load
 from models.core import heartbeats, studies
 from models.core.heartbeats import BEAT, WORKERS
 from models.core.session import transact
-from models.core.studies import Study
 from models.oversight import fidelity, incidents, notifications
 from models.oversight.incidents import RED, Condition, Kind
-from models.trial import protocols
+from services.trial import protocols
 from settings import settings
 from workers.core import isolated
 from workers.core.celery_app import log
@@ -24,80 +21,77 @@ from workers.oversight.conditions import CHECKS, Look
 
 
 def run(now: datetime | None = None) -> None:
-    """Look at the deployment and at every study, then send what is to be told.
+    """Look at the deployment and at every study once.
 
-    It is sent whatever the looks met: they are made anew every minute, and who is to be told waits.
+    1. Give the workers' sign of life.
+    2. Look whether beat is silent, and do the checks of every study; record what they find as incidents. An
+       error in one look does not keep the others from being taken.
+    3. Send the notifications that are due, also where a database or a time limit has ended step 2: the looks
+       are taken again in a minute, but people wait for notifications.
     """
     now = now or datetime.now(UTC)
-    transact(lambda session: heartbeats.touch(session, WORKERS, now))
+    transact(heartbeats.touch, WORKERS, now)
     try:
+        # what was decided before the oldest transaction still open is stored by now, if it ever is
         decided_before = min(now, transact(fidelity.oldest_transaction) or now)
-        isolated.attempt(
-            [None, *transact(studies.ids)],
-            lambda study_id: _look(study_id, now, decided_before),
-            event="study cannot be watched",
-            name="study_id",
-        )
+
+        def look(study_id: int | None) -> None:
+            if study_id is not None:
+                _look_at_study(study_id, now, decided_before)
+                return
+            # beat may be silent; the workers are not, since one of them runs this
+            last, conditions = transact(heartbeats.last, BEAT), list[Condition]()
+            if last is not None and now - last >= timedelta(seconds=settings().silence_seconds):
+                seconds = round((now - last).total_seconds())
+                conditions.append(Condition(Kind.BEAT_SILENT, RED, {"seconds": seconds}))
+            record(None, incidents.OF_THE_DEPLOYMENT, conditions, now)
+
+        looks = [None, *transact(studies.ids)]
+        isolated.attempt(looks, look, event="study cannot be watched", name="study_id")
     finally:
         notify.send_due(now)
 
 
-def _look(study_id: int | None, now: datetime, decided_before: datetime) -> None:
-    """At a study; None: at the deployment."""
-    if study_id is None:
-        record(None, incidents.OF_THE_DEPLOYMENT, _deployment(now), now)
-    else:
-        _watch(study_id, now, decided_before)
-
-
-def _deployment(now: datetime) -> list[Condition]:
-    """Beat's silence. A worker runs this: of theirs there is nothing to record, only to resolve."""
-    last = transact(lambda session: heartbeats.last(session, BEAT))
-    if last is None or now - last < timedelta(seconds=settings().silence_seconds):
-        return []
-    return [Condition(Kind.BEAT_SILENT, RED, {"seconds": round((now - last).total_seconds())})]
-
-
-def _watch(study_id: int, now: datetime, decided_before: datetime) -> None:
-    study, document = transact(partial(_loaded, study_id))
-    look = Look(study, load(document), now, decided_before)
-    looked_for: list[Kind] = []  # what cannot be looked at is neither there nor over
-    found: list[Condition] = []
+def _look_at_study(study_id: int, now: datetime, decided_before: datetime) -> None:
+    """Do all checks of a study, each in a transaction of its own, and record the conditions that hold."""
+    study, protocol = transact(studies.by_id, study_id), transact(protocols.in_force, study_id)
+    look = Look(study, protocol, now, decided_before)
+    checked: list[Kind] = []  # a check that fails says neither that its condition holds nor that it is over
+    conditions: list[Condition] = []
 
     def check(kind: Kind) -> None:
-        condition = transact(lambda session: CHECKS[kind](session, look))
-        looked_for.append(kind)
-        found.extend([condition] if condition else [])
+        condition = transact(CHECKS[kind], look)
+        checked.append(kind)
+        conditions.extend([condition] if condition else [])
 
     with bound_contextvars(study_id=study_id):
         isolated.attempt(CHECKS, check, event="check failed", name="kind")
-    record(study_id, looked_for, found, now)
+    record(study_id, checked, conditions, now)
 
 
-def _loaded(study_id: int, session: Session) -> tuple[Study, dict[str, Any]]:
-    """A study, and the document of its protocol in force."""
-    study = studies.by_id(session, study_id)
-    return study, protocols.in_force(session, study).document
+def record(study_id: int | None, checked: Iterable[Kind], conditions: list[Condition], now: datetime) -> None:
+    """Record which conditions hold, of the kinds that were checked, and queue notifications of the changes.
 
-
-def record(study_id: int | None, looked_for: Iterable[Kind], found: list[Condition], now: datetime) -> None:
-    """Write down which of the kinds that were looked for hold now, and queue what is to be told of it."""
-    changes = transact(partial(_record, study_id, tuple(looked_for), found, now))
-    for incident_id, kind, level, what in changes:
-        told = {"kind": kind, "incident_level": level, "what": what}
-        log.warning("incident", incident_id=incident_id, study_id=study_id, **told)
-
-
-def _record(
-    study_id: int | None,
-    looked_for: tuple[Kind, ...],
-    found: list[Condition],
-    now: datetime,
-    session: Session,
-) -> list[tuple[int, str, str, str]]:
+    study_id: None for the deployment. A kind that was checked and does not hold ends its incident.
+    """
+    kinds = tuple(checked)
+    by_kind = {condition.kind: condition for condition in conditions}
     remind = timedelta(hours=settings().remind_hours)
-    by_kind = {condition.kind: condition for condition in found}
-    changes = incidents.observe(session, study_id, looked_for, by_kind, now, remind)
-    for change in changes:
-        notifications.add(session, change, notify.channels(), now)
-    return [(one.incident.id, one.incident.kind, one.incident.level, one.what) for one in changes]
+
+    def write(session: Session) -> list[dict[str, Any]]:
+        changes = incidents.observe(session, study_id, kinds, by_kind, now, remind)
+        for change in changes:
+            notifications.add(session, change, notify.channels(), now)
+        return [
+            {
+                "incident_id": change.incident.id,
+                "study_id": study_id,
+                "kind": change.incident.kind,
+                "incident_level": change.incident.level,
+                "what": change.what,
+            }
+            for change in changes
+        ]
+
+    for fields in transact(write):  # logged once it is committed: the transaction may run several times
+        log.warning("incident", **fields)

@@ -1,4 +1,4 @@
-"""Asking a study's back end for survey data over HTTP, bounded in time and size."""
+"""The client of a study's back end: it asks for survey data over HTTP, bounded in time and size."""
 
 import json
 import time
@@ -14,9 +14,9 @@ from workers.core import outgoing
 from workers.core.outgoing import NotAllowed
 
 LARGEST_ANSWER = 4 * 1024 * 1024
-MOST_ITEMS = 1000  # the span asked for holds a few decisions
-LONGEST_WAIT = 3600.0  # that a back end may ask for
-PASSING = {408, 425, 429}  # with 5xx: statuses that a later try may not meet again
+MOST_ITEMS = 1000  # the span of a query holds a few decisions
+LONGEST_WAIT = 3600.0  # seconds, that a back end may ask for
+PASSING = {408, 425, 429}  # statuses that a later try may not meet again; all of 5xx are such too
 
 SAYS_FAIL = 316
 NO_DATA = 317
@@ -24,7 +24,7 @@ UNREACHABLE = 320
 
 
 class Query(NamedTuple):
-    """What to ask, where and with which token: one participant's data in one span of time."""
+    """A query for one participant's data in one span of time: its address, token and arguments."""
 
     url: str
     token: str | None
@@ -34,9 +34,10 @@ class Query(NamedTuple):
 
 
 class BackEndFailed(Exception):
-    """The back end gave no survey data. `soon`: worth a try within the minute, else on the slow schedule.
+    """The failure of a back end to give survey data.
 
-    after: seconds that the back end asked to be left in peace for.
+    soon: True where a try within the minute may succeed, else the slow schedule is enough. after: seconds for
+    which the back end asked to be left in peace.
     """
 
     def __init__(self, code: int, reason: str, soon: bool, after: float = 0.0) -> None:
@@ -48,9 +49,12 @@ class BackEndFailed(Exception):
 
 
 def survey_data(query: Query) -> list[dict[str, Any]]:
-    """The items that the back end has for a query, as it sent them. Raises BackEndFailed."""
+    """Return the items that the back end has for a query, as it sent them. Raises BackEndFailed."""
+    headers = {"Authorization": f"Bearer {query.token}"} if query.token else {}
+    span = {"start_time": query.start_time.isoformat(), "end_time": query.end_time.isoformat()}
     try:
-        status, body, after = _post(query)
+        with outgoing.post(query.url, headers, json={"user_id": query.user_id, **span}) as response:
+            status, body, after = response.status_code, _body(response), _retry_after(response)
     except NotAllowed as refused:
         raise BackEndFailed(UNREACHABLE, str(refused), soon=False) from None
     except (requests.RequestException, HTTPError) as error:
@@ -63,22 +67,11 @@ def survey_data(query: Query) -> list[dict[str, Any]]:
         raise BackEndFailed(SAYS_FAIL, f"HTTP status {status}", soon=False)
     if status != 200:
         raise BackEndFailed(UNREACHABLE, f"HTTP status {status}", soon=False)
-    return _items(body)
+    return _items(_ema_data(body))
 
 
-def _post(query: Query) -> tuple[int, bytes, float]:
-    asked = {
-        "user_id": query.user_id,
-        "start_time": query.start_time.isoformat(),
-        "end_time": query.end_time.isoformat(),
-    }
-    headers = {"Authorization": f"Bearer {query.token}"} if query.token else {}
-    with outgoing.post(query.url, headers, json=asked) as response:
-        return response.status_code, _bounded(response), _asked_to_wait(response)
-
-
-def _bounded(response: requests.Response) -> bytes:
-    """The body, unpacked, within its bounds of size and time."""
+def _body(response: requests.Response) -> bytes:
+    """Read the body of an answer, unpacked, within its bounds of size and time. Raises BackEndFailed."""
     body, until = bytearray(), time.monotonic() + outgoing.seconds_left(response)
     while chunk := response.raw.read1(64 * 1024, decode_content=True):
         body += chunk
@@ -89,69 +82,64 @@ def _bounded(response: requests.Response) -> bytes:
     return bytes(body)
 
 
-def _asked_to_wait(response: requests.Response) -> float:
-    """The header Retry-After (RFC 9110, 10.2.3) in seconds, within reason; nonsense counts as none."""
-    given = response.headers.get("Retry-After", "")
-    if given.isascii() and given.isdigit():
-        return min(float(given), LONGEST_WAIT)
+def _retry_after(response: requests.Response) -> float:
+    """Return the header Retry-After (RFC 9110, 10.2.3) in seconds, at most LONGEST_WAIT; 0 if unreadable."""
+    header = response.headers.get("Retry-After", "")
+    if header.isascii() and header.isdigit():
+        return min(float(header), LONGEST_WAIT)
     try:
-        wait = (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds()
+        wait = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         return 0.0
     return min(max(wait, 0.0), LONGEST_WAIT)
 
 
-def _items(body: bytes) -> list[dict[str, Any]]:
-    answer = _parsed(body)
-    status = answer.get("status")
-    if status in ("fail", "failure"):
-        raise BackEndFailed(SAYS_FAIL, "the back end says fail", soon=False)
-    if status != "success":
-        raise BackEndFailed(UNREACHABLE, "the answer says neither success nor fail", soon=False)
-    found = _labelled(answer.get("ema_data"))
-    if not found:
-        raise BackEndFailed(NO_DATA, "no data for the window", soon=False)
-    if len(found) > MOST_ITEMS:
-        raise BackEndFailed(UNREACHABLE, f"more than {MOST_ITEMS} items", soon=False)
-    return found
-
-
-class Repeating(NamedTuple):
-    """A JSON object in which a name stands more than once."""
-
-    pairs: list[tuple[str, Any]]
-
-    def values(self) -> list[Any]:
-        """All of them."""
-        return [value for _, value in self.pairs]
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeating:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else Repeating(pairs)
-
-
-def _parsed(body: bytes) -> dict[str, Any]:
+def _ema_data(body: bytes) -> Any:
+    """Read `ema_data` in an answer {"status": "success", "ema_data": ...}. Raises BackEndFailed."""
     try:
-        answer = json.loads(body, object_pairs_hook=_object)
+        answer = json.loads(body, object_pairs_hook=Repeating.read)
     except (ValueError, RecursionError):
         raise BackEndFailed(UNREACHABLE, "the answer is not JSON", soon=True) from None
     if isinstance(answer, Repeating):
         raise BackEndFailed(UNREACHABLE, "a name stands twice in the answer", soon=False)
     if not isinstance(answer, dict):
         raise BackEndFailed(UNREACHABLE, "the answer is no object", soon=False)
-    return answer
+    status = answer.get("status")
+    if status in ("fail", "failure"):
+        raise BackEndFailed(SAYS_FAIL, "the back end says fail", soon=False)
+    if status != "success":
+        raise BackEndFailed(UNREACHABLE, "the answer says neither success nor fail", soon=False)
+    return answer.get("ema_data")
 
 
-def _labelled(data: Any) -> list[dict[str, Any]]:
-    """All items of `ema_data`: a label means nothing and may come again, a field of an item may not. Where
-    there is none, some languages write an empty object as an empty list.
-    """
-    if data == []:
-        return []
-    found = list(data.values()) if isinstance(data, dict | Repeating) else [data]
-    if any(isinstance(item, Repeating) for item in found):
+def _items(data: Any) -> list[dict[str, Any]]:
+    """Read the items in `ema_data`, an object {label: item}. Raises BackEndFailed."""
+    if data == []:  # as some languages write an empty object
+        data = {}
+    # a label means nothing and may be repeated; a field of an item may not
+    items: list[Any] = list(data.values()) if isinstance(data, dict | Repeating) else [data]
+    if any(isinstance(item, Repeating) for item in items):
         raise BackEndFailed(UNREACHABLE, "a name stands twice in an item", soon=False)
-    if not all(isinstance(item, dict) for item in found):
+    if not all(isinstance(item, dict) for item in items):
         raise BackEndFailed(SAYS_FAIL, "ema_data is not an object of items", soon=False)
-    return found
+    if not items:
+        raise BackEndFailed(NO_DATA, "no data for the window", soon=False)
+    if len(items) > MOST_ITEMS:
+        raise BackEndFailed(UNREACHABLE, f"more than {MOST_ITEMS} items", soon=False)
+    return items
+
+
+class Repeating(NamedTuple):
+    """A JSON object that has two members of the same name."""
+
+    pairs: list[tuple[str, Any]]
+
+    @staticmethod
+    def read(pairs: list[tuple[str, Any]]) -> "dict[str, Any] | Repeating":
+        """Return a JSON object as a dictionary, or as Repeating where a name stands twice."""
+        members = dict(pairs)
+        return members if len(members) == len(pairs) else Repeating(pairs)
+
+    def values(self) -> list[Any]:
+        """Return the values of all members."""
+        return [value for _, value in self.pairs]

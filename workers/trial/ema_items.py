@@ -1,4 +1,4 @@
-"""Items of survey data: their fields, and where they disagree with what was issued."""
+"""Items of survey data: their fields, and their differences from the decisions that they belong to."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,16 +14,18 @@ NO_FIELD_CODE = 303
 
 
 def _coded(code: int, **more: Any) -> Any:
+    """Return a field that has the error code `code`."""
     return Field(json_schema_extra={"error_code": code}, **more)
 
 
 def _unknown(value: Any) -> Any:
+    """Return None for the "NA" that the contract writes where a value is unknown."""
     return None if value == "NA" else value
 
 
 def _time(written: str) -> str:
-    """The text as it came, which is kept: any character may stand before the hours, also one that the
-    database refuses. Raises ValueError where it is no time."""
+    """Check that a text is a time, and return it unchanged, as it is stored. Raises ValueError."""
+    # ISO 8601 as Python reads it takes any character before the hours, also one that the database refuses
     if not (written.isascii() and written.isprintable()):
         raise ValueError("not a time")
     discrepancies.instant(written, "UTC")
@@ -37,9 +39,9 @@ KnownTime = Annotated[Time | None, BeforeValidator(_unknown)]
 
 
 class Item(BaseModel):
-    """What the app says of a decision, apart from the answers. Unknown fields are not stored.
+    """The report of the app on a decision, apart from the answers. Unknown fields are not stored.
 
-    All of it is bounded: it may come to stand in a discrepancy. Numbers are those that their columns hold.
+    Texts are bounded, since they may be stored in a discrepancy, and numbers are those that a column holds.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
@@ -59,12 +61,15 @@ class Item(BaseModel):
     evening_notification_time_start: Week = _coded(315, default=None)
 
     def content(self, answers: dict[str, Any]) -> dict[str, Any]:
-        """What is stored: one flat object with the answers, without the person's name."""
+        """Return the object that is stored: the fields and the answers, without the person's name."""
         return self.model_dump(exclude={"user_id"}) | answers
 
 
 class BadItem(ValueError):
-    """An item with a field missing or wrong; `code` says which, the message names it, never its value."""
+    """The refusal of an item for a missing or wrong field, which `code` and the message name.
+
+    The message never holds the field's value.
+    """
 
     def __init__(self, code: int, field: str) -> None:
         super().__init__(f"{field} is missing or wrong")
@@ -72,7 +77,7 @@ class BadItem(ValueError):
 
 
 def read(raw: dict[str, Any]) -> Item:
-    """The item in `raw`. Raises BadItem."""
+    """Read the item in `raw`. Raises BadItem."""
     try:
         return Item.model_validate(raw)
     except ValidationError as error:
@@ -81,18 +86,18 @@ def read(raw: dict[str, Any]) -> Item:
 
 
 def answers(raw: dict[str, Any], design: Design) -> dict[str, Any]:
-    """The answers of `design` in `raw`. Raises BadItem for the first that is missing or wrong."""
-    found = {}
+    """Read the answers of `design` in `raw`. Raises BadItem for the first that is missing or wrong."""
+    values = {}
     for name, check in design.answers.items():
         try:
-            found[name] = check(name, _unknown(raw.get(name)))
+            values[name] = check(name, _unknown(raw.get(name)))
         except ProtocolError:
             raise BadItem(code_of(name), name) from None
-    return found
+    return values
 
 
 def code_of(name: str) -> int:
-    """The error code of a field of `Item`."""
+    """Return the error code of a field of `Item`."""
     field = Item.model_fields.get(name)
     extra = field.json_schema_extra if field else None
     code = extra.get("error_code") if isinstance(extra, dict) else None
@@ -100,10 +105,10 @@ def code_of(name: str) -> int:
 
 
 def differences(item: Item, issued: Decision, zone: str) -> list[Difference]:
-    """Where an item says something else than what was issued for its decision."""
+    """Return the differences between an item and the decision that was issued."""
     return discrepancies.differences(item.model_dump(), vars(issued), zone)
 
 
 def tells_outcome(item: Item, issued: Decision, zone: str, outcome_lag: int) -> bool:
-    """Whether the answers count for the outcome."""
+    """Return whether the answers of an item count for the outcome of its decision."""
     return discrepancies.tells_outcome(item.model_dump(), vars(issued), zone, outcome_lag)

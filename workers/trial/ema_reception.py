@@ -1,8 +1,7 @@
-"""Storing what a back end sent: each item with its decision, everything that fits none as a discrepancy."""
+"""The reception of a reply: its items are stored with their decisions, and its faults as discrepancies."""
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -16,6 +15,7 @@ from models.trial.acts import TrialAct
 from models.trial.answers import Answer
 from models.trial.decisions import Decision
 from models.trial.windows import Target
+from services.trial import protocols
 from workers.trial import ema_items
 from workers.trial.ema_client import NO_DATA, BackEndFailed
 from workers.trial.ema_items import BadItem, Item
@@ -25,35 +25,38 @@ UNKNOWN_RID = 319
 
 
 class Outcome(NamedTuple):
-    """What came of a reply: what the window lacks (None: nothing), and whether any outcome is another now."""
+    """The outcome of storing a reply.
+
+    lack: the failure to be noted at the window; None where its item was stored. changed: True where the
+    outcome of any decision is another now.
+    """
 
     lack: BackEndFailed | None
     changed: bool
 
 
 class Sent(NamedTuple):
-    """An item, and all that was sent with it: the answers are read once its decision is known."""
+    """An item and the object that it was read from, whose answers are read once the decision is known."""
 
     item: Item
     raw: dict[str, Any]
 
 
 class Reception:
-    """One reply on its way into the database: where it goes and what is wrong with it."""
+    """A reply on its way into the database: the window that it is for, and the faults in it so far."""
 
-    def __init__(self, session: Session, target: Target, protocols: Callable[[int], Protocol]) -> None:
+    def __init__(self, session: Session, target: Target) -> None:
         self.session = session
         self.study_id = target.decision.study_id
         self.participant_id = target.decision.participant_id
         self.point = target.decision.decision_index
         self.zone = target.zone
-        self.protocols = protocols
         self.bad: list[BadItem] = []
         self.changed = False
         self.disagreements: list[tuple[int | None, Difference]] = []
 
     def read(self, reply: list[dict[str, Any]], user_id: str) -> dict[int, list[Sent]]:
-        """The readable items of this participant by rid."""
+        """Return the readable items of this participant by rid; note all others as faults."""
         by_rid: dict[int, list[Sent]] = defaultdict(list)
         for raw in reply:
             try:
@@ -68,24 +71,26 @@ class Reception:
         return by_rid
 
     def receive(self, decision: Decision, earlier: list[Answer], sent: list[Sent]) -> int:
-        """Store what was sent of a decision where all of it says the same; how much of it does not.
+        """Store the items of a decision if all say the same; return the number of different contents.
 
-        The answers are those of the version that it was decided under, which may not be that of the window.
+        earlier: the reports on the decision that are stored already.
         """
-        protocol = self.protocols(decision.protocol_id)
-        found: dict[str, tuple[Item, dict[str, Any]]] = {}
+        # the answers are read by the version that it was decided under, perhaps not the version of the window
+        protocol = protocols.loaded(self.session, decision.protocol_id)
+        by_content: dict[str, tuple[Item, dict[str, Any]]] = {}
         for item, raw in sent:
             try:
                 content = item.content(ema_items.answers(raw, protocol.design))
             except BadItem as bad:
                 self.bad.append(bad)
             else:
-                found[json.dumps(content, sort_keys=True)] = item, content
-        if len(found) > 1:
-            self.disagree(decision.id, Difference("item", TWO_ITEMS, "one item", f"{len(found)} items"))
-        for item, content in found.values() if len(found) == 1 else ():
+                by_content[json.dumps(content, sort_keys=True)] = item, content
+        if len(by_content) > 1:
+            reported = f"{len(by_content)} items"
+            self.disagree(decision.id, Difference("item", TWO_ITEMS, "one item", reported))
+        for item, content in by_content.values() if len(by_content) == 1 else ():
             self._keep(item, content, decision, protocol, earlier)
-        return len(found)
+        return len(by_content)
 
     def _keep(
         self,
@@ -95,7 +100,7 @@ class Reception:
         protocol: Protocol,
         earlier: list[Answer],
     ) -> None:
-        """Store an item and whatever it says that differs from what was issued."""
+        """Store an item, and what it says that differs from the decision as it was issued."""
         for difference in ema_items.differences(item, decision, self.zone):
             self.disagree(decision.id, difference)
         reward = None
@@ -107,30 +112,28 @@ class Reception:
             self.changed = True
             participants.corrected(self.session, self.participant_id)
             if before is not None:
-                self._note_correction(decision, before, after)
-
-    def _note_correction(self, decision: Decision, before: float, after: float | None) -> None:
-        audit.note(
-            self.session,
-            Actor(self.study_id, role=SERVICE),
-            TrialAct.CORRECT,
-            "the study's back end reports another outcome",
-            participant_id=self.participant_id,
-            before={"rid": decision.id, "outcome": before},
-            after={"rid": decision.id, "outcome": after, "source": "ema"},
-        )
+                audit.note(
+                    self.session,
+                    Actor(self.study_id, role=SERVICE),
+                    TrialAct.CORRECT,
+                    "the study's back end reports another outcome",
+                    participant_id=self.participant_id,
+                    before={"rid": decision.id, "outcome": before},
+                    after={"rid": decision.id, "outcome": after, "source": "ema"},
+                )
 
     def strange(self, rid: int) -> None:
-        """An item of a decision that is not the participant's."""
+        """Note an item whose decision is not one of the participant's."""
+        # it names the point of the window, so that the same item in the next window has a row of its own
         reported = f"{rid} (for point {self.point})"
         self.disagree(None, Difference("rid", UNKNOWN_RID, "a decision of the participant", reported))
 
     def disagree(self, decision_id: int | None, difference: Difference) -> None:
-        """What fits no decision names the point that was asked for: the next one has a row of its own."""
+        """Note a difference; decision_id: None where it belongs to no decision of the participant."""
         self.disagreements.append((decision_id, difference))
 
     def close(self) -> None:
-        """Record all that was wrong, each once, however often the same reply comes for the same window."""
+        """Store all faults that were noted, each once, however often the same reply comes for the window."""
         for (code, text), count in Counter((bad.code, str(bad)) for bad in self.bad).items():
             reported = f"{text} ({count} for point {self.point})"
             self.disagree(None, Difference("item", code, "a well-formed item", reported))
@@ -141,45 +144,40 @@ class Reception:
         )
 
 
-def items_of(
-    session: Session,
-    target: Target,
-    protocols: Callable[[int], Protocol],
-    user_id: str,
-    reply: list[dict[str, Any]],
-) -> Outcome:
+def store(session: Session, target: Target, user_id: str, reply: list[dict[str, Any]]) -> Outcome:
     """Store a reply to the query for the window of a decision.
 
-    protocols: a version by its id."""
-    reception = Reception(session, target, protocols)
+    1. The items are read; those that cannot be read, or are not of this participant, are noted as faults.
+    2. Each item is stored with its decision. Two different items of one decision are a fault.
+    3. The faults are stored as discrepancies.
+    4. The window has its data if exactly one item came for its decision.
+    """
+    reception = Reception(session, target)
     by_rid = reception.read(reply, user_id)
-    known, earlier = _known(session, target, list(by_rid))
-    counts = {rid: reception.receive(known[rid], earlier[rid], by_rid[rid]) for rid in by_rid if rid in known}
+    expected = target.decision
+    if list(by_rid) == [expected.id]:  # nearly always: then nothing has to be read but earlier reports
+        of_participant = {expected.id: expected}
+        is_first_report = not target.reports
+    else:
+        of_participant = decisions.by_rids(session, expected.participant_id, list(by_rid))
+        is_first_report = False
+    earlier = {expected.id: []} if is_first_report else answers.of_decisions(session, of_participant)
+    counts = {
+        rid: reception.receive(of_participant[rid], earlier[rid], items)
+        for rid, items in by_rid.items()
+        if rid in of_participant
+    }
     for rid in by_rid:
-        if rid not in known:
+        if rid not in of_participant:
             reception.strange(rid)
     reception.close()
-    return Outcome(_lack(counts.get(target.decision.id, 0), reception.bad), reception.changed)
-
-
-def _known(
-    session: Session, target: Target, rids: list[int]
-) -> tuple[dict[int, Decision], dict[int, list[Answer]]]:
-    """The participant's decisions among `rids`, and what is reported of them already."""
-    asked = target.decision
-    alone = rids == [asked.id]  # as nearly always
-    known = {asked.id: asked} if alone else decisions.by_rids(session, asked.participant_id, rids)
-    if alone and not target.reports:
-        return known, {asked.id: []}
-    return known, answers.of_decisions(session, known)
-
-
-def _lack(count: int, bad: list[BadItem]) -> BackEndFailed | None:
-    """What the window lacks that `count` different items came for."""
+    count = counts.get(expected.id, 0)
     if count == 1:
-        return None
-    if count:
-        return BackEndFailed(TWO_ITEMS, "two items for the window's decision", soon=False)
-    if bad:
-        return BackEndFailed(bad[0].code, str(bad[0]), soon=False)
-    return BackEndFailed(NO_DATA, "no item for the window's decision", soon=False)
+        lack = None
+    elif count:
+        lack = BackEndFailed(TWO_ITEMS, "two items for the window's decision", soon=False)
+    elif reception.bad:
+        lack = BackEndFailed(reception.bad[0].code, str(reception.bad[0]), soon=False)
+    else:
+        lack = BackEndFailed(NO_DATA, "no item for the window's decision", soon=False)
+    return Outcome(lack, reception.changed)

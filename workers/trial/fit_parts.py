@@ -1,7 +1,7 @@
-"""The fit of a large study in parts: any worker may do one, and who fits puts them together.
+"""The fit of a large study in parts, which any worker may do, and which the fitting process puts together.
 
-A part is some whole blocks of participants in one of the fit's two passes. Its numbers are the same whoever
-computes them, and they are added in the order of the participants.
+A part is some whole blocks of participants in one of the fit's two passes. Its numbers are the same whichever
+process computes them, and they are added in the order of the participants.
 """
 
 import io
@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,18 +33,70 @@ from settings import settings
 from workers.core.celery_app import send
 from workers.trial.sufficient_statistics import Reading, source
 
-PAUSE = 0.02
+PAUSE = 0.02  # seconds between two looks at parts that other processes work at
 PATIENCE = 60.0  # seconds, with a part whose holder lives and comes to no end
 Arrays = dict[str, Any]
 
 
 class Task(NamedTuple):
-    """A part with what it needs: the statistics of its participants and what serves them now."""
+    """A part with its input: the statistics of its participants, and the blocks that serve them now.
+
+    before: None in the first pass, which does not compare.
+    """
 
     part: Part
     protocol: Protocol
     kept: Kept
     before: Served | None
+
+    @classmethod
+    def read(cls, session: Session, part_id: int) -> "Task | None":
+        """Read a part with its input; None where it is done or gone. Raises Vanished."""
+        part = fit_parts.open_part(session, part_id)
+        if part is None:
+            return None
+        protocol = protocols.loaded(session, part.protocol_id)
+        reading = Reading(part.study_id, protocol.design.feature_version, part.row_seq)
+        of_part = sufficient_statistics.between(part.first_participant, part.last_participant)
+        kept = reading.kept(session, part.size, of_part)
+        before = None
+        if part.step == SECOND:
+            serving = policies.slim(session, part.study_id, part.policy_id)
+            before = policies.blocks(session, serving, kept.participants.tolist())
+        return cls(part, protocol, kept, before)
+
+    @property
+    def terms(self) -> Terms:
+        """The terms of the fit that all its parts have in common."""
+        arrays = _unpacked(self.part.terms)
+        return Terms(arrays["L"], float(arrays["s2"]), len(self.protocol.design.feature_names))
+
+    def first_pass(self) -> Arrays:
+        """Compute the sums of the first pass, one row of each array per block of participants."""
+        statistics, terms = source(self.kept), self.terms
+        firsts = [learner.first(statistics, terms, False, block) for block in blocks(statistics.members)]
+        sums = [first.sums for first in firsts]
+        return {
+            "Jg": np.array([block.Jg for block in sums]),
+            "numbers": np.array([(block.r, block.log_det, block.rows, block.participants) for block in sums]),
+            "fingerprints": np.array([list(first.fingerprint) for first in firsts], dtype=np.uint8),
+        }
+
+    def second_pass(self) -> Arrays:
+        """Compute the blocks that shall serve each participant, and the largest change of a probability.
+
+        The change is nan where it is unknown.
+        """
+        statistics, terms, arrays = source(self.kept), self.terms, _unpacked(self.part.terms)
+        population = Population(arrays["mean"], arrays["covariance"], math.nan)
+        served = [
+            learner.second(statistics, terms, population, block) for block in blocks(statistics.members)
+        ]
+        beta, V = (np.concatenate(pieces) for pieces in zip(*served, strict=True))
+        change = None
+        if self.before is not None:
+            change = largest_change(self.before, (beta, V), self.protocol)
+        return {"beta": beta, "V": V, "change": math.nan if change is None else change}
 
 
 @dataclass
@@ -58,151 +109,109 @@ class Spread:
     done_by: set[str] = field(default_factory=set)
 
     def results(self, step: str, **terms: Any) -> Iterator[Arrays]:
-        """Have a step done in parts; what they gave, in the order of the participants."""
-        part_ids = transact(partial(self._add, step, _packed(terms)))
+        """Have a step done in parts, and yield their results in the order of the participants.
+
+        1. The parts are stored, and their ids sent to the other workers.
+        2. This process does whatever part no other one holds, until all are done.
+        3. The results are read.
+
+        Raises LostClaim where a part is gone, since the fit was taken up anew.
+        """
+        part_ids = transact(fit_parts.add, self.job, self.basis, step, _packed(terms), self.spans)
         for part_id in reversed(part_ids[1:]):  # others begin at the end, and this process at the start
             if not send("fit_part", part_id):  # a broker that hangs would cost a second for each of them
                 break
-        _work_off(part_ids)
+        waited = 0.0
+        while unfinished := transact(fit_parts.unfinished, part_ids):
+            if sum(take(part_id) for part_id in unfinished):  # a sum tries each of them, as any() would not
+                waited = 0.0
+            elif waited < PATIENCE:
+                time.sleep(PAUSE)
+                waited += PAUSE
+            else:
+                _do(unfinished[0])
         for part_id in part_ids:
-            result, done_by = transact(partial(fit_parts.result, part_id=part_id))
+            result, done_by = transact(fit_parts.result, part_id)
             self.done_by.add(done_by)
             yield _unpacked(result)
 
-    def _add(self, step: str, terms: bytes, session: Session) -> list[int]:
-        return fit_parts.add(session, self.job, self.basis, step, terms, self.spans)
-
 
 def fit(
-    job: Job, basis: Basis, made: Protocol, everybody: Members, given: Hyperparameters
+    job: Job, basis: Basis, protocol: Protocol, everybody: Members, hyperparameters: Hyperparameters
 ) -> tuple[Fit, float | None, dict[str, int]]:
-    """The policy, its largest change of a probability, and how many parts and processes it took.
+    """Fit a large study in parts.
 
-    Raises as `learner.fit_statistics` does, Vanished, and LostClaim.
+    1. The participants are cut into spans of whole blocks, one for each part.
+    2. The first pass gives the sums of each block, which are added to the population.
+    3. The second pass gives the blocks that serve each participant under that population.
+
+    Return the policy, its largest change of a probability (None where it is unknown), and the numbers of
+    parts and of processes. Raises as `learner.fit_statistics` does, and Vanished and LostClaim.
     """
-    used = learner.agreed(made, everybody.counts, given)
-    known = learner.terms(made, used)
-    spread, changes = Spread(job, basis, _spans(everybody.participants)), list[float]()
-    fixed = {"L": known.L, "s2": known.s2}
-    firsts = [one for result in spread.results(FIRST, **fixed) for one in _firsts(result)]
+    used = learner.agreed(protocol, everybody.counts, hyperparameters)
+    terms = learner.terms(protocol, used)
+    ids, size = everybody.participants, settings().fit_part
+    pieces = [ids[start : start + size] for start in range(0, len(ids), size)]
+    spread = Spread(job, basis, [Span(int(piece[0]), int(piece[-1]), len(piece)) for piece in pieces])
+    changes = list[float]()
 
-    def serve(found: Population) -> Iterator[Served]:
-        for result in spread.results(SECOND, **fixed, mean=found.mean, covariance=found.covariance):
+    def serve(population: Population) -> Iterator[Served]:
+        arrays = {"L": terms.L, "s2": terms.s2, "mean": population.mean, "covariance": population.covariance}
+        for result in spread.results(SECOND, **arrays):
             changes.append(float(result["change"]))
             yield result["beta"], result["V"]
 
-    fitted = learner.combined(made, used, everybody.counts, firsts, serve)
-    transact(partial(fit_parts.clear, job=job))
+    firsts = list[First]()
+    for result in spread.results(FIRST, L=terms.L, s2=terms.s2):  # as `Task.first_pass` made it
+        per_block = zip(result["Jg"], result["numbers"].tolist(), result["fingerprints"], strict=True)
+        firsts += [
+            First(Sums(Jg, r, log_det, int(rows), int(participants)), fingerprint.tobytes(), None)
+            for Jg, (r, log_det, rows, participants), fingerprint in per_block
+        ]
+    fitted = learner.combined(protocol, used, everybody.counts, firsts, serve)
+    transact(fit_parts.clear, job)
     change = float(np.max(changes))
-    told = {"count": 2 * len(spread.spans), "processes": len(spread.done_by)}
-    return fitted, None if math.isnan(change) else change, told
+    numbers = {"count": 2 * len(spread.spans), "processes": len(spread.done_by)}
+    return fitted, None if math.isnan(change) else change, numbers
 
 
 def take(part_id: int) -> bool:
-    """Do a part unless somebody does it, did it, or nobody needs it any more; whether it was done here."""
-    with locks.of_part(part_id) as ours:
-        return ours and _do(part_id)
+    """Do a part, unless it is done, gone or held by another process; return whether it was done here."""
+    with locks.of_part(part_id) as is_ours:
+        return is_ours and _do(part_id)
 
 
-def largest_change(before: Served, after: Served, made: Protocol) -> float | None:
-    """Of the randomisation probabilities; who is new had the population's. None where blocks are damaged."""
+def _do(part_id: int) -> bool:
+    """Do a part and store its result; return False where it is done already or gone."""
+    task = transact(Task.read, part_id)
+    if task is None:
+        return False
+    bind_contextvars(job_id=task.part.job_id, study_id=task.part.study_id)
+    result = _packed(task.first_pass() if task.part.step == FIRST else task.second_pass())
+    done_by = f"{socket.gethostname()}:{os.getpid()}"
+    transact(fit_parts.finish, part_id, result, done_by)
+    return True
+
+
+def largest_change(before: Served, after: Served, protocol: Protocol) -> float | None:
+    """Return the largest change of a randomisation probability from one policy to the next.
+
+    A participant without a block before had the population's. None where stored blocks are damaged.
+    """
     try:
-        return learner.largest_change(before, after, made)
+        return learner.largest_change(before, after, protocol)
     except ValueError:
         return None
 
 
-def _spans(participants: Any) -> list[Span]:
-    """`participants`, ids in ascending order, in parts of whole blocks."""
-    size = settings().fit_part
-    pieces = [participants[start : start + size] for start in range(0, len(participants), size)]
-    return [Span(int(piece[0]), int(piece[-1]), len(piece)) for piece in pieces]
-
-
-def _work_off(part_ids: list[int]) -> None:
-    """Do what nobody does, until all is done. What a dead worker held is free again."""
-    waited = 0.0
-    while left := transact(partial(fit_parts.unfinished, part_ids=part_ids)):
-        if sum(take(part_id) for part_id in left):  # each of them is tried
-            waited = 0.0
-        elif waited < PATIENCE:
-            time.sleep(PAUSE)
-            waited += PAUSE
-        else:
-            _do(left[0])
-
-
-def _do(part_id: int) -> bool:
-    task = transact(partial(_read, part_id=part_id))
-    if task is None:
-        return False
-    bind_contextvars(job_id=task.part.job_id, study_id=task.part.study_id)
-    result = _packed(_first(task) if task.part.step == FIRST else _second(task))
-    done_by = f"{socket.gethostname()}:{os.getpid()}"
-    transact(partial(fit_parts.finish, part_id=part_id, result=result, done_by=done_by))
-    return True
-
-
-def _read(session: Session, part_id: int) -> Task | None:
-    part = fit_parts.open_part(session, part_id)
-    if part is None:
-        return None
-    protocol = protocols.loaded(session, part.protocol_id)
-    reading = Reading(part.study_id, protocol.design.feature_version, part.row_seq)
-    kept = reading.kept(
-        session, part.size, sufficient_statistics.between(part.first_participant, part.last_participant)
-    )
-    before = None
-    if part.step == SECOND:
-        serving = policies.slim(session, part.study_id, part.policy_id)
-        before = policies.blocks(session, serving, kept.participants.tolist())
-    return Task(part, protocol, kept, before)
-
-
-def _first(task: Task) -> Arrays:
-    """What the first pass gives, block by block."""
-    known, learnt = _terms(task), source(task.kept)
-    found = [learner.first(learnt, known, False, members) for members in blocks(learnt.members)]
-    added = [one.sums for one in found]
-    return {
-        "Jg": np.array([one.Jg for one in added]),
-        "numbers": np.array([(one.r, one.log_det, one.rows, one.participants) for one in added]),
-        "fingerprints": np.array([list(one.fingerprint) for one in found], dtype=np.uint8),
-    }
-
-
-def _firsts(result: Arrays) -> list[First]:
-    """The same again as it was, block by block."""
-    each = zip(result["Jg"], result["numbers"].tolist(), result["fingerprints"], strict=True)
-    return [
-        First(Sums(Jg, r, log_det, int(rows), int(people)), print_.tobytes(), None)
-        for Jg, (r, log_det, rows, people), print_ in each
-    ]
-
-
-def _second(task: Task) -> Arrays:
-    """What serves each participant, and the largest change of a probability (not a number: unknown)."""
-    known, learnt = _terms(task), source(task.kept)
-    terms = _unpacked(task.part.terms)
-    found = Population(terms["mean"], terms["covariance"], math.nan)
-    served = [learner.second(learnt, known, found, members) for members in blocks(learnt.members)]
-    beta, V = (np.concatenate(arrays) for arrays in zip(*served, strict=True))
-    change = largest_change(task.before, (beta, V), task.protocol) if task.before is not None else None
-    return {"beta": beta, "V": V, "change": math.nan if change is None else change}
-
-
-def _terms(task: Task) -> Terms:
-    terms = _unpacked(task.part.terms)
-    return Terms(terms["L"], float(terms["s2"]), len(task.protocol.design.feature_names))
-
-
 def _packed(arrays: Arrays) -> bytes:
-    """Arrays by name, exact to the bit."""
+    """Return arrays by name as bytes, exact to the bit."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
 def _unpacked(packed: bytes) -> Arrays:
+    """Return the arrays in the bytes that `_packed` made."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         return dict(arrays)

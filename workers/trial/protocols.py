@@ -1,4 +1,4 @@
-"""Protocol versions come in force when their time has come."""
+"""Protocol versions that come in force at a later time than they were approved."""
 
 from datetime import UTC, datetime
 
@@ -23,6 +23,7 @@ def enter_due() -> None:
 
 
 def _enter(session: Session, study_id: int, now: datetime) -> list[QueuedJob]:
+    """Let a study's version that is due come in force; return the jobs to be sent."""
     study = studies.locked(session, study_id)
     version = protocols.due(session, study, now)
     if version is None:  # another worker was quicker

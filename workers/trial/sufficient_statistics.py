@@ -1,4 +1,4 @@
-"""Sufficient statistics of a study: what a fit reads of them, making them from rows, and the comparison."""
+"""Sufficient statistics for a fit: reading those that are stored, and computing them from learning rows."""
 
 from typing import NamedTuple
 
@@ -14,31 +14,31 @@ from models.core.session import transact
 from models.trial import learning_rows, sufficient_statistics
 from models.trial.sufficient_statistics import Kept, Members
 
-PART = 500
-DIFFER = "statistics are not what their rows give"
-
 
 class Vanished(Exception):
-    """Statistics that a fit relies on are gone: the nightly comparison threw them away in the meantime."""
+    """The loss of statistics during a fit that relies on them: the nightly comparison threw them away."""
 
 
 class Reading(NamedTuple):
-    """Which statistics of a study a fit learns from."""
+    """The statistics of a study that a fit learns from: one version of features, rows up to `row_seq`."""
 
     study_id: int
     feature_version: str
     row_seq: int
 
-    def kept(self, session: Session, size: int, *who: ColumnElement[bool]) -> Kept:
-        """Those of `size` participants, all or those of whom `who` holds. Raises Vanished."""
-        found = sufficient_statistics.kept(session, *self, *who)
-        if len(found.participants) != size:
-            raise Vanished(f"statistics of {len(found.participants)} participants, not {size}")
-        return found
+    def kept(self, session: Session, size: int, *conditions: ColumnElement[bool]) -> Kept:
+        """Read the statistics of all participants who meet the conditions. Raises Vanished.
+
+        size: the number of participants that there must be.
+        """
+        kept = sufficient_statistics.kept(session, *self, *conditions)
+        if len(kept.participants) != size:
+            raise Vanished(f"statistics of {len(kept.participants)} participants, not {size}")
+        return kept
 
 
 class Table(NamedTuple):
-    """Statistics where they lie: read when they are asked for, so that not all of them are in memory.
+    """Statistics in the database that are read block by block, so that not all of them are in memory at once.
 
     Participants are coded by their place among the members.
     """
@@ -48,31 +48,31 @@ class Table(NamedTuple):
 
     @property
     def counts(self) -> Ints:
-        """The rows of each."""
+        """The number of learning rows of each participant, shape (participants,)."""
         return self.everybody.counts
 
     @property
     def members(self) -> Ints:
-        """All of them."""
+        """The codes of all participants, shape (participants,)."""
         return np.arange(len(self.counts))
 
     def block(self, members: Ints) -> Statistics:
-        """The statistics of some, by ascending code. Raises Vanished."""
+        """Read the statistics of some participants, by ascending code. Raises Vanished."""
         ids = self.everybody.participants[members].tolist()
-        size, who = len(members), sufficient_statistics.among(ids)
-        found = source(transact(lambda session: self.reading.kept(session, size, who)))
-        return found.block(found.members)
+        kept = transact(self.reading.kept, len(members), sufficient_statistics.among(ids))
+        in_memory = source(kept)
+        return in_memory.block(in_memory.members)
 
 
 def source(kept: Kept) -> Stored:
-    """What a fit learns from, in memory; participants are coded by their place."""
+    """Return statistics in memory for the learner; participants are coded by their place."""
     return Stored(kept.packed, kept.c, kept.counts)
 
 
-def anew(design: Design, found: learning_rows.Rows) -> Kept:
-    """Statistics from rows."""
-    if not len(found.participants):
-        return Kept(found.participants, np.empty(0, np.int64), np.empty(0), np.empty((0, 0)))
-    learning = Rows(found.codes, found.states, found.act_prob, found.action, found.outcome)
-    made = stored(arrange(design, learning, len(found.participants)))
-    return Kept(found.participants, made.counts, made.c, made.packed)
+def from_rows(design: Design, rows: learning_rows.Rows) -> Kept:
+    """Compute the statistics of the participants of some learning rows."""
+    if not len(rows.participants):
+        return Kept(rows.participants, np.empty(0, np.int64), np.empty(0), np.empty((0, 0)))
+    learner_rows = Rows(rows.codes, rows.states, rows.act_prob, rows.action, rows.outcome)
+    statistics = stored(arrange(design, learner_rows, len(rows.participants)))
+    return Kept(rows.participants, statistics.counts, statistics.c, statistics.packed)

@@ -1,4 +1,4 @@
-"""The trial's tasks. Routes, limits and schedules stand in celeryconfig.py."""
+"""The tasks of the trial. Routes, limits and schedules stand in celeryconfig.py."""
 
 from algorithm.core.backoff import LADDERS
 from models.core.jobs import INGEST, REFIT
@@ -23,7 +23,7 @@ def refit_study(job_id: int) -> None:
 
 @app.task(name="kairos.fit_part", max_retries=3)
 def fit_part(part_id: int) -> None:
-    """Do a part of the fit of a large study, for whoever fits it."""
+    """Do a part of the fit of a large study, which another worker puts together."""
     fit_parts.take(part_id)
 
 
@@ -35,11 +35,11 @@ def clear_fit_parts() -> None:
 
 @app.task(name="kairos.close_stale_windows")
 def close_stale_windows() -> None:
-    """End the windows that no app ended in time."""
+    """Close the windows that no app ended in time."""
     windows.close_stale()
 
 
 @app.task(name="kairos.enter_protocols")
 def enter_protocols() -> None:
-    """Let protocol versions come in force whose time has come."""
+    """Let the protocol versions come in force that are due."""
     protocols.enter_due()

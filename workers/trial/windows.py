@@ -1,4 +1,4 @@
-"""Windows that no app ended in time, and those whose ingest failed by the service's own fault."""
+"""Windows: closing those that no app ended in time, and settling those whose ingest the service failed."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,28 +14,32 @@ from services.trial import windows as service
 from workers.core import isolated
 from workers.core.celery_app import log, send
 
-STALE = 10_000  # at most at one look; the next one is five minutes later
+STALE = 10_000  # windows of a study that one run closes at most; the next run is five minutes later
 
 
 def close_stale() -> None:
-    """End, in every study, the windows that are older than its protocol allows; each study by itself."""
-    isolated.each(transact(studies.ids), _close_stale, event="study is left out", name="study_id")
+    """Close, in every study, the windows that are open for longer than its protocol allows.
 
+    An error in one study does not keep the others from being looked at.
+    """
 
-def _close_stale(study_id: int) -> None:
-    """Each window in a transaction of its own: many in one would keep their participants' calls waiting."""
-    hours = transact(protocols.in_force, study_id).schedule.window_hours
-    before = datetime.now(UTC) - timedelta(hours=hours)
-    for participant_id in transact(windows.stale, study_id, before, STALE):
-        try:
-            jobs = transact(service.close_stale, participant_id, before, datetime.now(UTC))
-        except DBAPIError as error:
-            if db_errors.is_away(error):
-                raise  # for all of them
-            log.error("stale window stays open", participant_id=participant_id, error=type(error).__name__)
-            continue
-        for job in jobs:
-            send(*job)
+    def close_in(study_id: int) -> None:
+        hours = transact(protocols.in_force, study_id).schedule.window_hours
+        decided_before = datetime.now(UTC) - timedelta(hours=hours)
+        for participant_id in transact(windows.stale, study_id, decided_before, STALE):
+            try:
+                # each in a transaction of its own: a long one would keep its participants' calls waiting
+                jobs = transact(service.close_stale, participant_id, decided_before, datetime.now(UTC))
+            except DBAPIError as error:
+                if db_errors.is_away(error):
+                    raise  # as it is for all other windows
+                name = type(error).__name__
+                log.error("stale window stays open", participant_id=participant_id, error=name)
+                continue
+            for job in jobs:
+                send(*job)
+
+    isolated.each(transact(studies.ids), close_in, event="study is left out", name="study_id")
 
 
 def settle_failed(session: Session, job: Job) -> None:

@@ -311,13 +311,13 @@ def test_no_rung_of_the_ladder_leads_to_other_features(trial: Trial, shifted: st
 def test_a_fit_that_a_new_version_overtakes_is_dropped(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     trial.enrol("ann")
     trial.live("ann", 4)
-    fit = refit._fit
+    fit = refit.fit
 
     def overtaken(*arguments: Any) -> Any:
         changed(trial, {"prior": {"noise_variance": 0.9}}, amendment=True)
         return fit(*arguments)
 
-    monkeypatch.setattr(refit, "_fit", overtaken)
+    monkeypatch.setattr(refit, "fit", overtaken)
     job = learn(trial)
     assert (job["state"], job["policy_id"]) == ("done", 1)
     (serving,) = trial.rows("SELECT policy_id FROM studies WHERE id = %s", trial.study_id)
@@ -325,7 +325,7 @@ def test_a_fit_that_a_new_version_overtakes_is_dropped(trial: Trial, monkeypatch
         "SELECT noise_variance, row_count FROM policies WHERE study_id = %s AND policy_id = 1", trial.study_id
     )
     assert (serving["policy_id"], prior["noise_variance"], prior["row_count"]) == (1, 0.9, 0)
-    monkeypatch.setattr(refit, "_fit", fit)
+    monkeypatch.setattr(refit, "fit", fit)
     assert learn(trial)["policy_id"] == 2
 
 

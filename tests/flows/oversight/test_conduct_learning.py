@@ -93,7 +93,7 @@ def test_a_fit_that_was_under_way_changes_nothing(
 ) -> None:
     trial, _ = learning
     live(trial, 1, "ann")
-    whole = refit._fit
+    whole = refit.fit
 
     def interrupted(*told: Any) -> Any:
         if act == "activate":
@@ -103,7 +103,7 @@ def test_a_fit_that_was_under_way_changes_nothing(
             ask(trial, "/study/freeze_learning")
         return whole(*told)
 
-    monkeypatch.setattr(refit, "_fit", interrupted)
+    monkeypatch.setattr(refit, "fit", interrupted)
     done = fit(trial)
     assert ("frozen" if act == "freeze" else "meanwhile") in done["result"]["note"]
     assert study(trial)["policies"] == 2

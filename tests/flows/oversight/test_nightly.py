@@ -24,7 +24,7 @@ from workers.oversight import night
 
 
 def asked(now: datetime) -> list[QueuedJob]:
-    return transact(night._queue, 1, now)
+    return transact(night.queue, 1, now)
 
 
 def made_on(day: date) -> None:

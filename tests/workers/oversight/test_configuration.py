@@ -89,7 +89,7 @@ def test_nothing_new_leaves_no_row_and_a_new_study_gets_one(
 
 def test_workers_that_start_together_write_one_row(service: Service) -> None:
     def start(_: int) -> None:
-        transact(configuration._note, 1)
+        transact(configuration.note_in_study, 1)
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(start, range(6)))

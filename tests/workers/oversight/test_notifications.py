@@ -166,7 +166,7 @@ def test_what_is_not_taken_is_sent_again(
 def test_nobody_tries_for_ever(
     told: Service, receiver: Hook, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "TRIES", 3)
+    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=3))
     receiver.statuses = [500]
     see(RED, datetime.now(UTC))
     deliver(times=6)
@@ -177,7 +177,7 @@ def test_nobody_tries_for_ever(
 def test_a_try_that_its_sender_did_not_survive_was_one(
     told: Service, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "TRIES", 2)
+    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=2))
     see(RED, datetime.now(UTC))
     long_ago = text("UPDATE notifications SET claimed_at = claimed_at - interval '16 minutes'")
     for _ in range(2):
@@ -199,7 +199,7 @@ def test_a_task_that_takes_too_long_has_tried(
         os.kill(os.getpid(), signal.SIGUSR1)  # as Celery tells a task
         connection.recv(1)
 
-    monkeypatch.setattr(notify, "TRIES", 1)
+    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=1))
     before = signal.signal(signal.SIGUSR1, limit)
     try:
         with listening(hang) as url, start(KAIROS_WEBHOOK_URL=url, KAIROS_WEBHOOK_SECRET=SECRET) as service:
@@ -362,7 +362,7 @@ def test_a_password_that_cannot_be_sent_ends_after_so_many_tries_and_stops_nobod
     fresh_database: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(notify, "TRIES", 3)
+    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=3))
     monkeypatch.setattr(notify, "channels", lambda: ["email", "webhook"])  # the one that fails goes first
     login = {"KAIROS_SMTP_USER": USER.decode(), "KAIROS_SMTP_PASSWORD": "f\u00fcr die Post"}
     hooked = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}

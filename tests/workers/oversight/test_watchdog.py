@@ -419,8 +419,8 @@ def test_studies_are_looked_at_one_by_one(place: Place) -> None:
 
 
 def test_a_look_that_takes_its_time_is_no_standstill(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentry, "_longest_gap", lambda: timedelta(seconds=2))
+    monkeypatch.setattr(sentry, "longest_gap", lambda: timedelta(seconds=2))
     monkeypatch.setattr(sentry, "look", lambda *_: time.sleep(3))
     began = datetime.now(UTC)
-    looked, since = sentry._look_again(BEAT, began, began)
-    assert sentry._look_again(BEAT, looked, since)[1] == began
+    looked, since = sentry.look_again(BEAT, began, began)
+    assert sentry.look_again(BEAT, looked, since)[1] == began

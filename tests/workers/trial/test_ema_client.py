@@ -152,7 +152,7 @@ def test_a_head_that_drips_over_tls_is_cut_off(monkeypatch: pytest.MonkeyPatch, 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.3)
-    monkeypatch.setattr(outgoing._session(), "verify", str(tmp_path / "authority.pem"))
+    monkeypatch.setattr(outgoing.http_session(), "verify", str(tmp_path / "authority.pem"))
     with listening(drip_head, context) as url:
         began = time.monotonic()
         failed = failure(url.replace("http", "https"))
@@ -293,12 +293,12 @@ def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answ
     (first, probing), (second, waiting) = asked
     claimed = transact(lambda session: windows.claim(session, probing, datetime.now(UTC)))
     assert claimed is not None
-    probe = ingest._admitted(ingest.Claimed(*claimed))
+    probe = transact(ingest.admit, ingest.Claimed(*claimed), datetime.now(UTC))
     assert probe is not None
     ingest.run(waiting)
     assert outcome(studied, waiting)[0] == "queued"
     back_end.has({**item(first), "user_id": "p1"})
-    ingest._ask(probe)
+    ingest.fetch(probe)
     back_end.has({**item(second), "user_id": "p2"})
     ingest.run(waiting)
     assert outcome(studied, waiting)[0] == "done"

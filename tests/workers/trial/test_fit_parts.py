@@ -278,7 +278,7 @@ def test_a_fit_whose_parts_are_gone_has_lost_its_claim(
 def test_statistics_that_vanish_during_a_fit_are_made_again(
     crowded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    up_to_date = refit._up_to_date
+    up_to_date = refit.up_to_date
 
     def forgotten(job: Job, snapshot: refit.Snapshot) -> sufficient_statistics.Members:
         found = up_to_date(job, snapshot)
@@ -287,7 +287,7 @@ def test_statistics_that_vanish_during_a_fit_are_made_again(
 
     job_id = asked(crowded)
     with monkeypatch.context() as patch:
-        patch.setattr(refit, "_up_to_date", forgotten)
+        patch.setattr(refit, "up_to_date", forgotten)
         refit.run(job_id)
     assert crowded.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
     sweep.sweep()
