@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from api.core.endpoint import Domain, Query, Reply
+from api.core.endpoint import Domain, Page, Reply
 from models.core import audit
 from models.core.audit import Actor
 from models.core.session import transact
@@ -20,13 +20,11 @@ from services.core.refusals import Refusal
 domain = Domain("incidents", __doc__)
 
 
-class IncidentQuery(Query):
+class IncidentQuery(Page):
     """Which incidents to list: open or over, of one level, after the last id of the page before."""
 
     open: bool | None = None
     level: Literal["red", "yellow", "green"] | None = None
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class IncidentSeen(BaseModel):

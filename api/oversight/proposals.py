@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from api.core import broker
-from api.core.endpoint import Domain, Query, Reply, StrictBody
+from api.core.endpoint import Domain, Page, Reply, StrictBody
 from api.core.fields import Sentence, coded
 from models.core.audit import Act
 from models.core.session import transact
@@ -42,11 +42,8 @@ class Opinion(StrictBody):
     reason: Sentence = coded(CoreFault.FIELD, examples=["discussed with the safety board on Monday"])
 
 
-class ProposalQuery(Query):
+class ProposalQuery(Page):
     """Proposals after the last id of the page before."""
-
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class Proposed(Reply):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.core.endpoint import Domain, Query, Reply
+from api.core.endpoint import Domain, Page, Reply
 from models.core.session import transact
 from models.trial import decisions
 from services.core.callers import Caller
@@ -13,12 +13,10 @@ from services.core.callers import Caller
 domain = Domain("decisions", __doc__)
 
 
-class DecisionQuery(Query):
+class DecisionQuery(Page):
     """Which decisions to list: one participant's or everybody's, after the last rid of the page before."""
 
     participant_id: int | None = Field(default=None, ge=1, le=2**63 - 1)
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class DecisionSeen(BaseModel):

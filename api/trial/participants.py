@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from algorithm.trial.decision_time import study_day
 from algorithm.trial.protocol import Schedule
-from api.core.endpoint import Body, Domain, Query, Reply
+from api.core.endpoint import Body, Domain, Page, Reply
 from api.core.fields import Day, Printable, Zone, coded
 from api.trial.examples import EXAMPLES
 from models.core.session import transact
@@ -90,12 +90,10 @@ def register(body: Registration, caller: Caller) -> Registered:
     return Registered(message=f"User {body.user_id} was added!", participant_id=participant_id)
 
 
-class ParticipantQuery(Query):
+class ParticipantQuery(Page):
     """Which participants to list: the one whom the app calls `user_id`, or all after the last id before."""
 
     user_id: Printable | None = None
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class ParticipantSeen(BaseModel):
