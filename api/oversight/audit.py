@@ -57,7 +57,7 @@ class AuditPage(Reply):
 
 @domain.operation("GET", "/audit", roles={"researcher", "admin"})
 def list_audit(query: AuditQuery, caller: Caller) -> AuditPage:
-    """What was done to your study: configuration, conduct, accounts, corrections, access to exports."""
+    """The acts on your study: configuration, conduct, accounts, corrections, access to exports."""
 
     def read(session: Session) -> AuditPage:
         page = audit.listed(session, caller.study_id, query.act, query.after, query.limit)

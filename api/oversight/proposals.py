@@ -37,7 +37,7 @@ CAN_FAIL = (
 
 
 class Opinion(StrictBody):
-    """Why it should happen, or not. Kept for good: it must not name a participant."""
+    """The reason why an act should happen or not. It is kept for good and must not name a participant."""
 
     reason: Sentence = coded(CoreFault.FIELD, examples=["discussed with the safety board on Monday"])
 
@@ -84,7 +84,7 @@ class ProposalPage(Reply):
 
 
 def shown(proposal: Proposal, now: datetime) -> ProposalSeen:
-    """A proposal as it is at this moment: `expired` is a matter of time."""
+    """Return a proposal as it is at this moment: whether it is `expired` depends on the time."""
     names = set(ProposalSeen.model_fields) - {"proposal_id", "state"}
     columns = {name: getattr(proposal, name) for name in names}
     return ProposalSeen(proposal_id=proposal.id, state=proposals.state(proposal, now), **columns)
@@ -111,7 +111,7 @@ def show_proposal(proposal_id: int, caller: Caller) -> ProposalReply:
 
 @domain.operation("POST", "/proposals/<int:proposal_id>/approve", roles={"admin"}, faults=CAN_FAIL)
 def approve_proposal(proposal_id: int, body: Opinion, caller: Caller) -> ProposalReply:
-    """Let a proposed act happen, now. Its proposer cannot, unless one person is enough in the deployment."""
+    """Approve a proposed act: it happens now. Its proposer cannot, unless the deployment needs one person."""
     now = datetime.now(UTC)
     outcome = transact(approval.approve, caller.actor, proposal_id, body.reason, now)
     broker.send(*outcome.jobs)
@@ -120,7 +120,7 @@ def approve_proposal(proposal_id: int, body: Opinion, caller: Caller) -> Proposa
 
 @domain.operation("POST", "/proposals/<int:proposal_id>/reject", roles={"admin"}, faults=OVER)
 def reject_proposal(proposal_id: int, body: Opinion, caller: Caller) -> ProposalReply:
-    """Let a proposed act never happen. Its own proposer may too."""
+    """Reject a proposed act: it never happens. Its own proposer may do so too."""
     now = datetime.now(UTC)
     proposal = transact(approval.reject, caller.actor, proposal_id, body.reason, now)
     return ProposalReply(proposal=shown(proposal, now))

@@ -20,7 +20,7 @@ domain = Domain("windows", __doc__, EXAMPLES)
 
 
 class WindowEnd(Body):
-    """Whose window is over, and of which decision where the app knows."""
+    """The participant whose window is over, and the decision's index where the app knows it."""
 
     user_id: Printable = coded(TrialFault.ACTION_USER, examples=["p-017"])
     decision_index: DecisionIndex | None = coded(CoreFault.FIELD, default=None, examples=[1])
@@ -60,7 +60,7 @@ def end_decision_window(body: WindowEnd, caller: Caller, key: str | None) -> End
 
 
 class WindowQuery(Page):
-    """Which windows to list: those of one state, after the last id of the page before."""
+    """The windows to list: those of one state, after the last id of the page before."""
 
     state: Literal["ended", "ingested", "failed", "missed"] | None = None
 
