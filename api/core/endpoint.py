@@ -25,6 +25,8 @@ NO_EXAMPLES: Mapping[str, Example] = MappingProxyType({})
 KEY = re.compile(r"[ -~]{1,128}")
 HIGHEST_ID = 2**63 - 1
 JSON = "application/json"
+OF_EVERY_TOKEN = {CoreFault.TOKEN_MISSING, CoreFault.TOKEN_MALFORMED, CoreFault.TOKEN_INVALID, CoreFault.ROLE}
+OF_EVERY_BODY = {CoreFault.NOT_JSON, CoreFault.MEDIA_TYPE}
 MOST_ERRORS = 20
 
 
@@ -94,6 +96,23 @@ class Endpoint:
     standing_is_read_by_view: bool = False
     reads_token: bool = False
     example: Example | None = None
+
+    @property
+    def all_faults(self) -> set[Fault]:
+        """Every way in which the operation may refuse a call, with those that it shares with others."""
+        faults = {*self.faults, CoreFault.DATABASE_AWAY}
+        if self.roles is not None:
+            faults |= OF_EVERY_TOKEN
+        if self.method != "GET":
+            faults.add(CoreFault.TOO_LARGE)
+        if self.body is not None:
+            faults |= OF_EVERY_BODY
+        for model in (self.body, self.query):
+            if model is not None:
+                faults |= {code_of(field) for field in model.model_fields.values()} | {CoreFault.FIELD}
+        if "key" in self.wants:
+            faults.add(CoreFault.FIELD)
+        return faults
 
     @property
     def is_secured(self) -> bool:
@@ -200,13 +219,14 @@ class Domain(Blueprint):
 
 
 def _read_body(model: type[BaseModel]) -> BaseModel:
+    """Read and check the body of the current request. Raises Refusal."""
     if request.mimetype != "application/json":
         raise Refusal(CoreFault.MEDIA_TYPE)
     raw = request.get_data(cache=False)
     if request.content_length is None and request.environ["wsgi.input"].read(1):
         raise Refusal(CoreFault.TOO_LARGE)  # a body in chunks that goes on where the read one was cut off
     try:
-        # pydantic reads the bytes itself, but lets names stand twice and cannot say where a value lies
+        # pydantic reads the bytes itself, but would let a name stand twice
         document = _decoder.decode(raw.decode())
     except (ValueError, RecursionError):
         raise Refusal(CoreFault.NOT_JSON) from None

@@ -71,6 +71,13 @@ def instant(time: datetime) -> datetime:
     return time
 
 
+def clock(hhmm: int) -> int:
+    """Return a local time HHMM. Raises ValueError where it is none."""
+    if not 0 <= hhmm <= 2359 or hhmm % 100 > 59:
+        raise ValueError("not a time HHMM")
+    return hhmm
+
+
 Printable = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)]
 NewPassword = Annotated[
     str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_NAME), AfterValidator(_printable)

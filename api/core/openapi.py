@@ -9,13 +9,9 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from api.core.endpoint import HIGHEST_ID, JSON, KEY, Domain, Endpoint
 from api.core.errors import Failure
-from api.core.fields import code_of
-from services.core.faults import CoreFault
-from services.core.refusals import Fault, all_faults
+from services.core.refusals import all_faults
 from version import VERSION
 
-EVERY_TOKEN = (CoreFault.TOKEN_MISSING, CoreFault.TOKEN_MALFORMED, CoreFault.TOKEN_INVALID, CoreFault.ROLE)
-EVERY_BODY = (CoreFault.NOT_JSON, CoreFault.MEDIA_TYPE)
 ABOUT = """The decision service for adaptive-intervention trials: when to intervene, randomised and learnt.
 
 Success is `{"status": "success", ...}`, failure `{"status": "fail", "message", "error_code"}`, with `errors`
@@ -135,7 +131,7 @@ def _responses(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
             "206": _response("The part of the file that `Range` asks for.", content),
             "304": _response("As before.", {}),
         }
-    faults = _faults(endpoint)
+    faults = endpoint.all_faults
     for status in sorted({fault.status for fault in faults}):
         of_status = sorted(
             (fault for fault in faults if fault.status == status), key=lambda fault: fault.code
@@ -147,23 +143,6 @@ def _responses(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
         headers += ["WWW-Authenticate"] if status == 401 else []
         responses[str(status)] = _response(text, {JSON: content}, *headers)
     return responses
-
-
-def _faults(endpoint: Endpoint) -> set[Fault]:
-    """Return every way in which an operation may refuse a call."""
-    faults = {*endpoint.faults, CoreFault.DATABASE_AWAY}
-    if endpoint.roles is not None:
-        faults |= set(EVERY_TOKEN)
-    if endpoint.method != "GET":
-        faults.add(CoreFault.TOO_LARGE)
-    if endpoint.body is not None:
-        faults |= set(EVERY_BODY)
-    for model in (endpoint.body, endpoint.query):
-        if model is not None:
-            faults |= {code_of(field) for field in model.model_fields.values()} | {CoreFault.FIELD}
-    if "key" in endpoint.wants:
-        faults.add(CoreFault.FIELD)
-    return faults
 
 
 def _response(description: str, content: dict[str, Any], *headers: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from algorithm.trial.decision_time import study_day
 from algorithm.trial.protocol import Schedule
 from api.core.endpoint import Body, Domain, Page, Reply
-from api.core.fields import Day, Printable, Zone, coded
+from api.core.fields import Day, Printable, Zone, clock, coded
 from api.trial.examples import EXAMPLES
 from models.core.session import transact
 from models.trial import decisions, participants, windows
@@ -23,14 +23,7 @@ from services.trial.faults import TrialFault
 domain = Domain("participants", __doc__, EXAMPLES)
 
 
-def _clock(hhmm: int) -> int:
-    """Return a local time HHMM. Raises ValueError where it is none."""
-    if not 0 <= hhmm <= 2359 or hhmm % 100 > 59:
-        raise ValueError("not a time HHMM")
-    return hhmm
-
-
-WeekOfTimes = Annotated[list[Annotated[int, AfterValidator(_clock)]], Field(min_length=7, max_length=7)]
+WeekOfTimes = Annotated[list[Annotated[int, AfterValidator(clock)]], Field(min_length=7, max_length=7)]
 
 
 class Registration(Body):

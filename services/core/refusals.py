@@ -48,12 +48,12 @@ class Refusal(Exception):
 
 
 def all_faults() -> list[Fault]:
-    """Every fault of every area that is loaded, by number."""
+    """Return every fault of every area that is loaded, by number."""
     return sorted((fault for area in Fault.__subclasses__() for fault in area), key=lambda fault: fault.code)
 
 
 def fault_of(code: int) -> Fault:
-    """The fault with this number. Raises LookupError."""
+    """Return the fault with this number. Raises LookupError."""
     for fault in all_faults():
         if fault.code == code:
             return fault

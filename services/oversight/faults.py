@@ -1,4 +1,4 @@
-"""The ways in which an act on a study is refused."""
+"""Faults of oversight: the refusals of acts on a study."""
 
 from services.core.refusals import Fault
 

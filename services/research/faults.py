@@ -1,4 +1,4 @@
-"""The ways in which an export is refused."""
+"""Faults of research: the refusals of exports."""
 
 from services.core.refusals import Fault
 

@@ -1,4 +1,4 @@
-"""The ways in which a trial says no. Codes below 900 are those of the MiWaves service."""
+"""Faults of trials: the refusals of calls. Codes below 900 are those of the MiWaves service."""
 
 from services.core.refusals import Fault
 
