@@ -86,7 +86,7 @@ def caller(
 
 
 def check_standing(caller: Caller) -> None:
-    """Let the caller in by what the database says now, in a transaction of its own. Raises Refusal."""
+    """Let the caller in by the account's present state, in a transaction of its own. Raises Refusal."""
     transact(callers.check_standing, caller)
 
 

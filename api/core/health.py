@@ -1,4 +1,4 @@
-"""Is it up, which version is it, and does everything it needs answer?"""
+"""Health: signs of life of the service and of every part that it needs, and the running version."""
 
 import functools
 from contextlib import suppress
@@ -84,8 +84,9 @@ def _silent_parts() -> list[str]:
         revision = transact(
             lambda session: str(session.scalar(text("SELECT version_num FROM alembic_version")))
         )
-    with suppress(*broker.AWAY), broker.producer().connection() as connection:
-        connection.ensure_connection(max_retries=1, timeout=1)
+    with suppress(*broker.AWAY):
+        with broker.producer().connection() as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
         has_broker = True
     # beat cannot be asked, and no task can tell that none is sent: it leaves the time of each tick
     with suppress(SQLAlchemyError, OSError):

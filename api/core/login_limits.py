@@ -64,7 +64,7 @@ class Tries(NamedTuple):
                 raise Refusal(CoreFault.TOO_MANY, retry_after=seconds)
 
     def give_back(self) -> None:
-        """Uncount the try of a call that failed for no fault of its own: an outage must lock nobody out."""
+        """Give back the try of a call that failed for no fault of its own: an outage must lock nobody out."""
         for limit, key in (self._of_address, self._of_name):
             _hit(limit, key, cost=-1)
 

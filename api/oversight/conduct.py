@@ -39,7 +39,7 @@ class Paused(Reply):
 
 
 class Frozen(Reply):
-    """The freeze of learning: while it holds no new policy serves. `refit_job_id` is the fit that ends it."""
+    """The freeze of learning: while it holds no new policy serves; it ends with the refit `refit_job_id`."""
 
     learning_frozen: bool
     refit_job_id: int | None

@@ -111,7 +111,7 @@ def show_proposal(proposal_id: int, caller: Caller) -> ProposalReply:
 
 @domain.operation("POST", "/proposals/<int:proposal_id>/approve", roles={"admin"}, faults=CAN_FAIL)
 def approve_proposal(proposal_id: int, body: Opinion, caller: Caller) -> ProposalReply:
-    """Approve a proposed act: it happens now. Its proposer cannot, unless the deployment needs one person."""
+    """Approve a proposed act: it happens now. Its proposer cannot, unless one person is enough."""
     now = datetime.now(UTC)
     outcome = transact(approval.approve, caller.actor, proposal_id, body.reason, now)
     broker.send(*outcome.jobs)

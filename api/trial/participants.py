@@ -187,7 +187,7 @@ def _progress(participant: Participant, schedule: Schedule) -> dict[str, Any]:
     faults=(CoreFault.UNKNOWN,),
 )
 def show_participant(participant_id: int, caller: Caller) -> ParticipantReply:
-    """One participant of your study: how far, where, and every decision point that is over."""
+    """One participant of your study: progress, time zones, and every decision point that is over."""
 
     def read(session: Session) -> ParticipantInFull:
         participant = participants.of_study(session, caller.study_id, participant_id)

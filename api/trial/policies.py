@@ -104,8 +104,9 @@ def show_block(policy_id: int, participant_id: int, caller: Caller) -> BlockRepl
         if policy is None or participants.of_study(session, caller.study_id, participant_id) is None:
             raise Refusal(CoreFault.UNKNOWN)
         is_in_fit = participant_id in policy.participants
-        block = _of_all(policy)
-        if is_in_fit:
+        if not is_in_fit:
+            block = _of_all(policy)
+        else:
             mean, covariance = policies.block(session, caller.study_id, policy_id, participant_id)
             if mean is None or covariance is None:
                 raise Refusal(TrialFault.POLICY_PRUNED)

@@ -1,4 +1,4 @@
-"""Refusals: how any part of the service says no, whoever asked and by whichever way.
+"""Refusals: the one way in which any part of the service says no, whoever asked.
 
 A fault is a kind of refusal with its own number. The faults of an area stand in the area's `faults.py`; two
 faults never share a number. The numbers below 900 are those of the MiWaves service.

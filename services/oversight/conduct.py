@@ -63,7 +63,7 @@ def set_paused(session: Session, actor: Actor, paused: bool, reason: str) -> Non
 
 
 def set_frozen(session: Session, actor: Actor, frozen: bool, reason: str, now: datetime) -> list[QueuedJob]:
-    """Let no new policy serve, or learn again: then with a refit from whatever has gathered."""
+    """Freeze learning, so that no new policy serves, or resume it with a refit from all that has gathered."""
     study = studies.locked(session, actor.study_id)
     before, study.learning_frozen = {"learning_frozen": study.learning_frozen}, frozen
     act = OversightAct.FREEZE if frozen else OversightAct.UNFREEZE

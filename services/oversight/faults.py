@@ -4,7 +4,7 @@ from services.core.refusals import Fault
 
 
 class OversightFault(Fault):
-    """error_code, HTTP status and message."""
+    """A fault of oversight: error_code, HTTP status and message."""
 
     SAME_PERSON = 930, 409, "Another admin than the one who proposed it must approve."
     PROPOSAL_OVER = 931, 409, "The proposal is approved, rejected or expired already."

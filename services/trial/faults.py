@@ -4,7 +4,7 @@ from services.core.refusals import Fault
 
 
 class TrialFault(Fault):
-    """error_code, HTTP status and message."""
+    """A fault of a trial: error_code, HTTP status and message."""
 
     PARTICIPANT_USER = 100, 422, "user_id must be 1 to 128 printable characters."
     PARTICIPANT_START = 101, 422, "rl_start_date must be a date inside the consent dates."

@@ -1,4 +1,4 @@
-"""Protocols in use: versions ready for use, the one in force, and the entry in force of another one."""
+"""Protocols in use: versions ready for use, the version in force, and its replacement."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ class Entered(NamedTuple):
 
 
 def loaded(session: Session, protocol_id: int) -> Protocol:
-    """Return a protocol version, ready for use. They never change, so each process keeps those it read."""
+    """Return a protocol version, ready for use. Versions never change: each process keeps what it read."""
     version = _loaded.get(protocol_id)
     if version is None:
         version = ready(protocols.by_id(session, protocol_id))
