@@ -60,7 +60,7 @@ log = structlog.get_logger()
 
 
 def create_app() -> Flask:
-    """The application, with settings checked before the first request."""
+    """Put the application together; its settings are checked before the first request."""
     hops = settings().proxy_hops
     app = Flask("api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
@@ -76,7 +76,7 @@ def create_app() -> Flask:
         app.register_blueprint(domain)
     docs_page.install(app, DOMAINS)
     metrics.install(app)
-    metrics.GAUGES[:] = [gauges.of_database]
+    metrics.GAUGES[:] = gauges.READERS
     for command in COMMANDS:
         app.cli.add_command(command)
     return app
@@ -84,8 +84,8 @@ def create_app() -> Flask:
 
 def _begin() -> None:
     environ = request.environ
-    given = environ.get("HTTP_X_REQUEST_ID", "")
-    request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    header = environ.get("HTTP_X_REQUEST_ID", "")
+    request_id = header if REQUEST_ID.fullmatch(header) else os.urandom(16).hex()
     environ["kairos.request_id"], environ["kairos.began"] = request_id, time.perf_counter()
     clear_contextvars()
     bind_contextvars(request_id=request_id)
@@ -94,9 +94,9 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
-    """The route's rule is logged, never the path or a body: they may name a person."""
+    """Count and log the request, and give the answer its id."""
     environ, rule = request.environ, request.url_rule
-    route = rule.rule if rule else None
+    route = rule.rule if rule else None  # never the path itself or a body: they may name a person
     seconds = time.perf_counter() - environ["kairos.began"]
     metrics.observe(route, response.status_code, seconds)
     response.headers["X-Request-ID"] = environ["kairos.request_id"]

@@ -45,7 +45,7 @@ def metrics(_study_id: int) -> None:
     from api.core import metrics as api_metrics
     from api.oversight import gauges
 
-    api_metrics.GAUGES[:] = [gauges.of_database]
+    api_metrics.GAUGES[:] = gauges.READERS
     api_metrics.forget()
     assert b'state="ingested"' in generate_latest(api_metrics._Gauges())
 

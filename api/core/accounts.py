@@ -19,7 +19,6 @@ from models.core.audit import Actor
 from models.core.session import transact
 from models.core.studies import Study
 from services.core import callers
-from services.core.callers import Caller
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
 from settings import settings
@@ -73,28 +72,35 @@ def _keep_out_of_caches(response: Response) -> Response:
 )
 def register_client(body: Newcomer) -> Token:
     """Become the client of a study, as far as the deployment's registration policy allows."""
+    policy = settings().registration
+
+    def add(session: Session, password_hash: str) -> Client:
+        study = _study(session, body.study)
+        if accounts.by_name(session, body.api_user) is not None:
+            raise Refusal(CoreFault.NAME_TAKEN)
+        if policy == "first" and accounts.has_client(session, study.id):
+            raise Refusal(CoreFault.REGISTRATION_CLOSED)
+        client = accounts.create(session, study.id, body.api_user, password_hash, "client")
+        # another registration at the same time waits here, runs again and sees this account
+        actor, reason = Actor(study.id, client.id), f"registered ({policy})"
+        audit.note(session, actor, CoreAct.CREATE_ACCOUNT, reason, after=shown(client))
+        return client
+
     with login_limits.one_try(body.api_user):
-        _check_policy(body)
-        password_hash = auth.hashed(body.api_pass)
-        client = transact(_add, body, password_hash)
+        if policy == "closed":
+            raise Refusal(CoreFault.REGISTRATION_CLOSED)
+        if policy == "token":
+            # the study need not exist: without its token nobody learns that
+            study = body.study or transact(_study, None).name
+            token = (body.registration_token or "").encode()
+            if not hmac.compare_digest(token, registration_token(study).encode()):  # in constant time
+                raise Refusal(CoreFault.REGISTRATION_CLOSED, "The study's registration_token is needed.")
+        client = transact(add, auth.hashed(body.api_pass))
     return Token(auth_token=auth.token_for(client, datetime.now(UTC)))
 
 
-def _check_policy(body: Newcomer) -> None:
-    policy = settings().registration
-    if policy == "closed":
-        raise Refusal(CoreFault.REGISTRATION_CLOSED)
-    if policy == "first":
-        return
-    # the study need not exist: without its token nobody learns that
-    name = body.study or transact(_study, None).name
-    token = (body.registration_token or "").encode()
-    if not hmac.compare_digest(token, registration_token(name).encode()):  # as long whatever was sent
-        raise Refusal(CoreFault.REGISTRATION_CLOSED, "The study's registration_token is needed.")
-
-
 def registration_token(study: str) -> str:
-    """The token that lets clients into the study of this name: base64url, without padding.
+    """Return the token that lets clients into the study of this name: base64url, without padding.
 
     Each study has its own, made of its name and the deployment's secret; none is stored.
     """
@@ -103,26 +109,13 @@ def registration_token(study: str) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def _add(session: Session, body: Newcomer, password_hash: str) -> Client:
-    """Who registers at the same time waits for the note, runs again and finds this account."""
-    study = _study(session, body.study)
-    if accounts.by_name(session, body.api_user) is not None:
-        raise Refusal(CoreFault.NAME_TAKEN)
-    if settings().registration == "first" and accounts.has_client(session, study.id):
-        raise Refusal(CoreFault.REGISTRATION_CLOSED)
-    client = accounts.create(session, study.id, body.api_user, password_hash, "client")
-    reason = f"registered ({settings().registration})"
-    actor = Actor(study.id, client.id)
-    audit.note(session, actor, CoreAct.CREATE_ACCOUNT, reason, after=shown(client))
-    return client
-
-
 def shown(client: Client) -> dict[str, Any]:
-    """The part of an account that the audit notes."""
+    """Return the part of an account that the audit notes."""
     return {"client_id": client.id, "role": client.role, "disabled": client.disabled}
 
 
 def _study(session: Session, name: str | None) -> Study:
+    """Return the study of this name, or the deployment's only one. Raises Refusal."""
     study = studies.only(session) if name is None else studies.by_name(session, name)
     if study is None:
         raise Refusal(CoreFault.REGISTRATION_FIELD, "study must name one of this deployment's studies.")
@@ -139,6 +132,7 @@ def login(body: Credentials) -> Token:
     """A fresh token for name and password."""
     with login_limits.one_try(body.api_user):
         client = transact(accounts.by_name, body.api_user)
+        # the password is hashed in any case: the time that it takes must not tell which accounts there are
         if (
             not auth.matches(client.password_hash if client else None, body.api_pass)
             or client is None
@@ -158,11 +152,11 @@ def login(body: Credentials) -> Token:
 def logout() -> LoggedOut:
     """Revoke the token of this request."""
     caller = auth.caller(frozenset(ROLES), missing=CoreFault.LOGOUT_MISSING, invalid=CoreFault.LOGOUT_INVALID)
-    transact(_revoke, caller)
+
+    def revoke(session: Session) -> None:
+        callers.check_standing(session, caller, invalid=CoreFault.LOGOUT_INVALID)
+        accounts.forget_expired(session, datetime.now(UTC))
+        accounts.revoke(session, caller.study_id, caller.jti, caller.expires_at)
+
+    transact(revoke)
     return LoggedOut()
-
-
-def _revoke(session: Session, caller: Caller) -> None:
-    callers.check_standing(session, caller, invalid=CoreFault.LOGOUT_INVALID)
-    accounts.forget_expired(session, datetime.now(UTC))
-    accounts.revoke(session, caller.study_id, caller.jti, caller.expires_at)

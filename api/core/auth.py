@@ -1,8 +1,8 @@
-"""Who asks: bearer tokens, what their bearer may do at this moment, and passwords.
+"""Authentication: bearer tokens, the present rights of their bearers, and passwords.
 
 Tokens are JWTs under HS256 alone. The first of the signing keys signs and all of them verify, so a key is
 rotated by putting a new one in front and taking the old one away after the longest token life. A checked
-signature is remembered; whether the token is revoked and what its bearer's role is now, never.
+signature is remembered; a token's revocation and its bearer's role are read from the database each time.
 """
 
 import functools
@@ -33,7 +33,7 @@ _waiting = threading.BoundedSemaphore(4)  # and must leave threads for decisions
 
 
 def token_for(client: accounts.Client, now: datetime) -> str:
-    """A fresh token for an account."""
+    """Return a fresh token for an account."""
     claims = {
         "sub": str(client.id),
         "study": client.study_id,
@@ -47,6 +47,7 @@ def token_for(client: accounts.Client, now: datetime) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _verified(token: str) -> tuple[int, int, str, datetime]:
+    """Return client id, study id, jti and expiry of a token. Raises jwt.InvalidTokenError or ValueError."""
     for key in settings().signing_keys:
         try:
             claims = jwt.decode(
@@ -66,7 +67,7 @@ def _verified(token: str) -> tuple[int, int, str, datetime]:
 def caller(
     roles: frozenset[str], missing: Fault = CoreFault.TOKEN_MISSING, invalid: Fault = CoreFault.TOKEN_INVALID
 ) -> Caller:
-    """The bearer of this request's token. Raises Refusal where it is missing, malformed or invalid."""
+    """Return the bearer of this request's token. Raises Refusal where it is missing, malformed or invalid."""
     environ = request.environ
     header = environ.get("HTTP_AUTHORIZATION")
     if not header:
@@ -78,15 +79,15 @@ def caller(
         client_id, study_id, jti, expires_at = _verified(token)
     except (jwt.InvalidTokenError, ValueError):
         raise Refusal(invalid) from None
-    if expires_at <= datetime.now(UTC):
+    if expires_at <= datetime.now(UTC):  # a remembered token may have expired since
         raise Refusal(invalid)
     environ["kairos.study_id"] = study_id
     return Caller(client_id, study_id, jti, expires_at, roles)
 
 
 def check_standing(caller: Caller) -> None:
-    """Let the caller in by what the database says now, in a transaction of its own. Raises Refusal."""
-    transact(lambda session: callers.check_standing(session, caller))
+    """Let the caller in by the account's present state, in a transaction of its own. Raises Refusal."""
+    transact(callers.check_standing, caller)
 
 
 @contextmanager
@@ -102,18 +103,19 @@ def _a_turn() -> Iterator[None]:
 
 
 def hashed(password: str) -> str:
-    """The Argon2id hash of a password. Raises Refusal where too many wait for one."""
+    """Return the Argon2id hash of a password. Raises Refusal where too many wait for one."""
     with _a_turn():
         return _hasher.hash(password)
 
 
 @functools.cache
 def _nobody() -> str:
+    """Return a hash that no password fits, to be compared where there is no account."""
     return _hasher.hash(secrets.token_urlsafe(16))
 
 
 def matches(password_hash: str | None, password: str) -> bool:
-    """Whether the password is right; takes as long where there is no such account (`password_hash` None).
+    """Compare a password with its hash; it takes as long where there is no account (`password_hash` None).
 
     Raises Refusal where too many wait for the same.
     """

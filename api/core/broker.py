@@ -1,15 +1,15 @@
-"""Sends job ids to the broker. The job is in the database: a lost message costs time, not work.
+"""Sending job ids to the broker. The job is in the database: a lost message costs time, not work.
 
 A thread of each process does the sending, so that no answer ever waits for a broker that is away or hangs.
 """
 
+import contextlib
 import functools
 import threading
 from queue import SimpleQueue
 from typing import Any
 
 from celery import Celery
-from kombu import Connection
 from kombu.exceptions import ChannelError, KombuError
 from redis.exceptions import RedisError
 from structlog import get_logger
@@ -24,7 +24,7 @@ log = get_logger()
 
 @functools.cache
 def producer() -> Celery:
-    """A Celery application that only sends, and gives up soon."""
+    """Return a Celery application that only sends, and gives up soon."""
     app = Celery("kairos-api")
     app.config_from_object("celeryconfig")
     app.conf.broker_transport_options |= {"socket_timeout": 1, "max_retries": 0}
@@ -40,44 +40,37 @@ def send(*jobs: QueuedJob) -> None:
 
 @functools.cache
 def _outbox() -> SimpleQueue[Sent]:
+    """Return the jobs of this process that are to be sent, and start the thread that sends them."""
     outbox: SimpleQueue[Sent] = SimpleQueue()
-    threading.Thread(target=_carry, args=(outbox,), daemon=True).start()
+
+    def carry() -> None:
+        while True:
+            job, request_id = outbox.get()
+            try:
+                producer().send_task(f"kairos.{job.kind}", [job.job_id], headers={"request_id": request_id})
+            except Exception as error:  # nothing may end this thread
+                dropped = 0
+                while not outbox.empty():  # the sweep sends what has gathered: trying it now would only wait
+                    outbox.get()
+                    dropped += 1
+                log.warning("not sent", error=type(error).__name__, job_id=job.job_id, dropped=dropped)
+
+    threading.Thread(target=carry, daemon=True).start()
     return outbox
 
 
-def _carry(outbox: SimpleQueue[Sent]) -> None:
-    while True:
-        job, request_id = outbox.get()
-        try:
-            producer().send_task(f"kairos.{job.kind}", [job.job_id], headers={"request_id": request_id})
-        except Exception as error:  # nothing may end this thread
-            log.warning("not sent", error=type(error).__name__, job_id=job.job_id, dropped=_drop(outbox))
-
-
 def lengths() -> dict[str, int] | None:
-    """How many messages lie in each queue, or None where the broker does not answer."""
+    """Return the number of messages in each queue, or None where the broker does not answer."""
     app = producer()
-    queues = {route["queue"] for route in app.conf.task_routes.values()}
+    queues = sorted({route["queue"] for route in app.conf.task_routes.values()})
+    lengths = dict.fromkeys(queues, 0)
     try:
         with app.connection() as connection:
             connection.ensure_connection(max_retries=1, timeout=1)
-            return {queue: _length(connection, queue) for queue in sorted(queues)}
+            for queue in queues:
+                with contextlib.suppress(ChannelError):  # an empty queue does not exist in Redis
+                    channel: Any = connection.default_channel
+                    lengths[queue] = int(channel.queue_declare(queue, passive=True).message_count)
     except AWAY:
         return None
-
-
-def _length(connection: Connection, queue: str) -> int:
-    try:
-        channel: Any = connection.default_channel
-        return int(channel.queue_declare(queue, passive=True).message_count)
-    except ChannelError:  # Redis has no empty lists
-        return 0
-
-
-def _drop(outbox: SimpleQueue[Sent]) -> int:
-    """Forget what has gathered while the broker did not answer: the sweep knows it; how many ids it was."""
-    dropped = 0
-    while not outbox.empty():
-        outbox.get()
-        dropped += 1
-    return dropped
+    return lengths

@@ -16,10 +16,10 @@ from services.core.refusals import Refusal
 
 
 class Command(click.Command):
-    """A command whose foreseeable failures are sentences."""
+    """A command whose foreseeable failures are printed as sentences."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it. Raises ClickException in place of what the database or the encryption raise."""
+        """Run the command. Raises ClickException in place of errors of the database or the encryption."""
         try:
             return super().invoke(ctx)
         except Refusal as refusal:
@@ -34,13 +34,13 @@ class Command(click.Command):
 
 
 def _first_line(error: SQLAlchemyError) -> str:
-    """What the driver says, without the statement and its values."""
-    said = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
-    return said.strip().partition("\n")[0]
+    """Return the driver's message, without the statement and its values."""
+    message = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+    return message.strip().partition("\n")[0]
 
 
 class Commands(AppGroup):
-    """A group of such commands."""
+    """A group of commands whose foreseeable failures are printed as sentences."""
 
     command_class = Command
 
@@ -51,7 +51,7 @@ def print_json(**answer: Any) -> None:
 
 
 def named_study(session: Session, name: str) -> Study:
-    """The study of this name. Raises ClickException."""
+    """Return the study of this name. Raises ClickException."""
     study = studies.by_name(session, name)
     if study is None:
         raise click.ClickException(f"there is no study {name!r}")

@@ -45,7 +45,7 @@ def create(name: str, study: str, role: str) -> None:
 
 
 def _new_password() -> tuple[str, str]:
-    """A random password and its hash."""
+    """Return a random password and its hash."""
     password = secrets.token_urlsafe(18)
     return password, auth.hashed(password)
 
@@ -122,6 +122,8 @@ def _named_account(session: Session, name: str) -> Client:
 
 
 def _change(name: str, **columns: object) -> None:
+    """Set columns of the account of this name, and note a change in the audit. Raises ClickException."""
+
     def change(session: Session) -> None:
         client = _named_account(session, name)
         before = shown(client)
@@ -134,7 +136,7 @@ def _change(name: str, **columns: object) -> None:
 
 
 def _note(session: Session, client: Client, act: CoreAct, before: Mapping[str, Any] | None) -> None:
-    """Note in the audit what was done to an account."""
+    """Note an act on an account in the audit."""
     actor = Actor(client.study_id, role=OPERATOR)
     audit.note(session, actor, act, "at the command line", before=before, after=shown(client))
 
@@ -166,8 +168,8 @@ def grant(service: str | None, reader: str | None) -> None:
 
     try:
         print_json(tables=transact(give))
-    except grants.UnfitRole as unfit:
-        raise click.ClickException(str(unfit)) from None
+    except grants.UnfitRole as error:
+        raise click.ClickException(str(error)) from None
 
 
 @click.command("dump", cls=Command)

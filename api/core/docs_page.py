@@ -44,22 +44,22 @@ def install(app: Flask, domains: Iterable[Domain]) -> None:
     """Serve /openapi.json and /docs."""
     document = json.dumps(openapi.document(domains))
     app.add_url_rule("/openapi.json", "openapi", lambda: Response(document, mimetype="application/json"))
-    app.add_url_rule("/docs", "docs", _page)
     app.add_url_rule(
         "/docs/start.js", "docs_start", lambda: _protected(Response(START, mimetype="text/javascript"))
     )
-    app.add_url_rule("/docs/<path:name>", "docs_assets", _asset)
+    app.add_url_rule(
+        "/docs/<path:name>",
+        "docs_assets",
+        lambda name: _protected(send_from_directory(str(ASSETS), name)),
+    )
 
+    def page() -> Response:
+        # the page's addresses are relative, for the sake of a proxy's prefix: under /docs/ they would miss
+        if request.path.endswith("/"):
+            return Response(status=308, headers={"Location": "../docs"})
+        return _protected(Response(PAGE, mimetype="text/html"))
 
-def _page() -> Response:
-    """The page. /docs/ leads to it: there its addresses, relative for the sake of a prefix, would miss."""
-    if request.path.endswith("/"):
-        return Response(status=308, headers={"Location": "../docs"})
-    return _protected(Response(PAGE, mimetype="text/html"))
-
-
-def _asset(name: str) -> Response:
-    return _protected(send_from_directory(str(ASSETS), name))
+    app.add_url_rule("/docs", "docs", page)
 
 
 def _protected(response: Response) -> Response:

@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from sqlalchemy import Table, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.core.base import Base
@@ -12,22 +12,18 @@ from models.core.grants import is_secret
 
 
 def write(session: Session, folder: Path) -> dict[str, int]:
-    """Write every table to a CSV file in the folder; return the rows of each. Raises OSError."""
-    return {table.name: _write_table(session, table, folder) for table in Base.metadata.sorted_tables}
-
-
-def _write_table(session: Session, table: Table, folder: Path) -> int:
-    columns = [column for column in table.columns if not is_secret(column)]
-    rows = session.execute(select(*columns).order_by(*table.primary_key.columns))
-    with (folder / f"{table.name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(column.name for column in columns)
-        count = 0
-        for row in rows.yield_per(1000):
-            writer.writerow(_cell(value) for value in row)
-            count += 1
-    return count
-
-
-def _cell(value: object) -> object:
-    return json.dumps(value) if isinstance(value, dict | list) else value
+    """Write every table to a CSV file in the folder; return the number of rows by table. Raises OSError."""
+    counts: dict[str, int] = {}
+    for table in Base.metadata.sorted_tables:
+        columns = [column for column in table.columns if not is_secret(column)]
+        rows = session.execute(select(*columns).order_by(*table.primary_key.columns))
+        counts[table.name] = 0
+        with (folder / f"{table.name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(column.name for column in columns)
+            for row in rows.yield_per(1000):  # a table may be larger than the memory
+                writer.writerow(
+                    json.dumps(value) if isinstance(value, dict | list) else value for value in row
+                )
+                counts[table.name] += 1
+    return counts

@@ -1,10 +1,9 @@
-"""What turns a typed function into a route: checked body and query, known caller, typed answer.
+"""Endpoints: a typed function becomes a route with checked body and query, a caller and a typed answer.
 
-A view names what it wants by parameter: `body` and `query` (pydantic models), `caller` (who asks), `key` (the
-Idempotency-Key) and the variables of its path. The same types make the OpenAPI document.
+A view names what it wants by parameter: `body` and `query` (pydantic models), `caller` (the token's bearer),
+`key` (the Idempotency-Key) and the variables of its path. The same types make the OpenAPI document.
 """
 
-import functools
 import json
 import re
 import typing
@@ -14,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from flask import Blueprint, Response, request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.core import auth
 from api.core.examples import Example
@@ -26,6 +25,8 @@ NO_EXAMPLES: Mapping[str, Example] = MappingProxyType({})
 KEY = re.compile(r"[ -~]{1,128}")
 HIGHEST_ID = 2**63 - 1
 JSON = "application/json"
+OF_EVERY_TOKEN = {CoreFault.TOKEN_MISSING, CoreFault.TOKEN_MALFORMED, CoreFault.TOKEN_INVALID, CoreFault.ROLE}
+OF_EVERY_BODY = {CoreFault.NOT_JSON, CoreFault.MEDIA_TYPE}
 MOST_ERRORS = 20
 
 
@@ -47,6 +48,22 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+def _paging_last(schema: dict[str, Any]) -> None:
+    """Put the filters of a list before `after` and `limit`, which inheritance puts first."""
+    properties = schema["properties"]
+    for name in Page.model_fields:
+        properties[name] = properties.pop(name)
+
+
+class Page(Query):
+    """A page of a list by number: at most `limit` rows after number `after` (0: from the first)."""
+
+    model_config = ConfigDict(json_schema_extra=_paging_last)
+
+    after: int = Field(default=0, ge=0, le=HIGHEST_ID)
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
 class Reply(BaseModel):
     """The body of a success."""
 
@@ -57,10 +74,12 @@ class Reply(BaseModel):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One operation of the API, as code and document both need it.
+    """One operation of the API, as the running service and the OpenAPI document both need it.
 
-    roles: None where the view itself sees to who may. wants: names of the view's parameters. media: of a
-    success. reads_token: without roles, the view asks for the token.
+    roles: None where the view checks permission itself. wants: names of the view's parameters. media: the
+    content type of a success. standing_is_read_by_view: the view's own first statement reads whether the
+    token still stands, so that nothing is asked of the database before it. reads_token: the view has no roles
+    and yet asks for a token.
     """
 
     method: str
@@ -74,13 +93,76 @@ class Endpoint:
     reply: type[BaseModel]
     wants: frozenset[str]
     media: str
+    standing_is_read_by_view: bool = False
     reads_token: bool = False
     example: Example | None = None
 
     @property
+    def all_faults(self) -> set[Fault]:
+        """Every way in which the operation may refuse a call, with those that it shares with others."""
+        faults = {*self.faults, CoreFault.DATABASE_AWAY}
+        if self.roles is not None:
+            faults |= OF_EVERY_TOKEN
+        if self.method != "GET":
+            faults.add(CoreFault.TOO_LARGE)
+        if self.body is not None:
+            faults |= OF_EVERY_BODY
+        for model in (self.body, self.query):
+            if model is not None:
+                faults |= {code_of(field) for field in model.model_fields.values()} | {CoreFault.FIELD}
+        if "key" in self.wants:
+            faults.add(CoreFault.FIELD)
+        return faults
+
+    @property
     def is_secured(self) -> bool:
-        """Whether a token is asked for."""
+        """The operation needs a token."""
         return self.roles is not None or self.reads_token
+
+    def answer(self, **path: int) -> Response:
+        """Answer the current request, with the variables of its path. Raises Refusal."""
+        arguments: dict[str, Any] = dict(path)
+        if self.roles is not None:
+            caller = auth.caller(self.roles)
+            if not self.standing_is_read_by_view:
+                auth.check_standing(caller)
+            if "caller" in self.wants:
+                arguments["caller"] = caller
+        if path and max(path.values()) > HIGHEST_ID:  # the database has no such number
+            raise Refusal(CoreFault.UNKNOWN)
+        try:
+            arguments |= self._inputs()
+        except Refusal:
+            if "caller" in arguments and self.standing_is_read_by_view:
+                # a caller who may not do this is told so, however bad the rest of the request
+                auth.check_standing(arguments["caller"])
+            raise
+        reply = self.view(**arguments)
+        if isinstance(reply, Response):
+            return reply
+        return Response(reply.model_dump_json(), self.status, content_type=JSON)
+
+    def _inputs(self) -> dict[str, Any]:
+        """Read and check the parts of the request that the view asks for. Raises Refusal."""
+        inputs: dict[str, Any] = {}
+        if self.body is not None:
+            inputs["body"] = _read_body(self.body)
+        if self.query is not None:
+            values = request.args.to_dict(flat=False)
+            repeats = [
+                FieldError(field=name, message="stands twice") for name, texts in values.items() if texts[1:]
+            ]
+            if repeats:
+                raise Refusal(CoreFault.FIELD, errors=repeats)
+            parameters = {name: texts[0] for name, texts in values.items()}
+            inputs["query"] = _checked(self.query.model_validate, parameters, parameters, self.query)
+        if "key" in self.wants:
+            key = request.headers.get("Idempotency-Key")
+            if key is not None and not KEY.fullmatch(key):
+                error = FieldError(field="Idempotency-Key", message="1 to 128 printable ASCII characters")
+                raise Refusal(CoreFault.FIELD, errors=[error])
+            inputs["key"] = key
+        return inputs
 
 
 class Domain(Blueprint):
@@ -107,12 +189,11 @@ class Domain(Blueprint):
         media: str = JSON,
         reads_token: bool = False,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register a view. `standing_is_read_by_view`: by its own first statement. A view of another `media`
-        than JSON returns the response itself."""
+        """Register a view as an Endpoint. A view of another `media` than JSON returns the response itself."""
 
         def register(view: Callable[..., Any]) -> Callable[..., Any]:
             hints = typing.get_type_hints(view)
-            made = Endpoint(
+            endpoint = Endpoint(
                 method,
                 path,
                 view,
@@ -124,124 +205,81 @@ class Domain(Blueprint):
                 hints["return"],
                 frozenset(hints),
                 media,
+                standing_is_read_by_view,
                 reads_token,
                 self._examples.get(view.__name__),
             )
-            self.endpoints.append(made)
-            run = functools.partial(_run, made, not standing_is_read_by_view)
-            self.add_url_rule(path, view.__name__, run, methods=[method], provide_automatic_options=False)
+            self.endpoints.append(endpoint)
+            self.add_url_rule(
+                path, view.__name__, endpoint.answer, methods=[method], provide_automatic_options=False
+            )
             return view
 
         return register
 
 
-def _run(endpoint: Endpoint, check_standing: bool, **path: int) -> Response:
-    arguments: dict[str, Any] = dict(path)
-    if endpoint.roles is not None:
-        caller = auth.caller(endpoint.roles)
-        if check_standing:
-            auth.check_standing(caller)
-        if "caller" in endpoint.wants:
-            arguments["caller"] = caller
-    if path and max(path.values()) > HIGHEST_ID:
-        raise Refusal(CoreFault.UNKNOWN)
-    try:
-        arguments |= _given(endpoint)
-    except Refusal:
-        if "caller" in arguments and not check_standing:
-            auth.check_standing(arguments["caller"])  # who may not call is told that, whatever the body
-        raise
-    return _answer(endpoint.view(**arguments), endpoint.status)
-
-
-def _given(endpoint: Endpoint) -> dict[str, Any]:
-    """What the view wants of the request, checked. Raises Refusal."""
-    given = dict[str, Any]()
-    if endpoint.body is not None:
-        given["body"] = _body(endpoint.body)
-    if endpoint.query is not None:
-        given["query"] = _query(endpoint.query)
-    if "key" in endpoint.wants:
-        given["key"] = _idempotency_key()
-    return given
-
-
-def _answer(reply: BaseModel | Response, status: int) -> Response:
-    if isinstance(reply, Response):
-        return reply
-    return Response(reply.model_dump_json(), status, content_type=JSON)
-
-
-def _idempotency_key() -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not KEY.fullmatch(key):
-        told = "1 to 128 printable ASCII characters"
-        raise Refusal(CoreFault.FIELD, errors=[FieldError(field="Idempotency-Key", message=told)])
-    return key
-
-
-def _body(model: type[BaseModel]) -> BaseModel:
+def _read_body(model: type[BaseModel]) -> BaseModel:
+    """Read and check the body of the current request. Raises Refusal."""
     if request.mimetype != "application/json":
         raise Refusal(CoreFault.MEDIA_TYPE)
     raw = request.get_data(cache=False)
     if request.content_length is None and request.environ["wsgi.input"].read(1):
         raise Refusal(CoreFault.TOO_LARGE)  # a body in chunks that goes on where the read one was cut off
     try:
-        given = _document.decode(raw.decode())
+        # pydantic reads the bytes itself, but would let a name stand twice
+        document = _decoder.decode(raw.decode())
     except (ValueError, RecursionError):
         raise Refusal(CoreFault.NOT_JSON) from None
-    return _checked(functools.partial(model.model_validate_json, raw), given, model)
-
-
-def _query(model: type[BaseModel]) -> BaseModel:
-    given = request.args.to_dict(flat=False)
-    twice = [FieldError(field=name, message="stands twice") for name, values in given.items() if values[1:]]
-    if twice:
-        raise Refusal(CoreFault.FIELD, errors=twice)
-    named = {name: values[0] for name, values in given.items()}
-    return _checked(functools.partial(model.model_validate, named), named, model)
+    return _checked(model.model_validate_json, raw, document, model)
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, for `json.loads`. Raises ValueError where a name stands twice."""
+    """Make a JSON object for `json.loads`. Raises ValueError where a name stands twice."""
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("a name stands twice")
     return dict(pairs)
 
 
-def _refuse(constant: str) -> Any:
+def _refuse_constant(constant: str) -> Any:
+    """Refuse NaN and Infinity, which Python's parser takes although JSON has none."""
     raise ValueError(f"{constant} is not JSON")
 
 
-_document = json.JSONDecoder(object_pairs_hook=unique, parse_constant=_refuse)
+_decoder = json.JSONDecoder(object_pairs_hook=unique, parse_constant=_refuse_constant)
 
 
-def _checked(validate: Callable[[], BaseModel], given: Any, model: type[BaseModel]) -> BaseModel:
+def _checked(
+    validate: Callable[[Any], BaseModel], source: Any, document: Any, model: type[BaseModel]
+) -> BaseModel:
+    """Return the model that `validate` makes of `source`. Raises Refusal with the fields at fault.
+
+    document: the same content as plain objects, in which the fields at fault are looked up.
+    """
     try:
-        return validate()
+        return validate(source)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-    if found[0]["type"] == "json_invalid":
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+    if details[0]["type"] == "json_invalid":
         raise Refusal(CoreFault.NOT_JSON)
-    told = dict[str, list[str]]()
-    for one in found:
-        named = _name(one["loc"], given, is_missing=one["type"] == "missing")
-        told.setdefault(named, []).append(one["msg"].removeprefix("Value error, "))
-    errors = [FieldError(field=field, message=", or ".join(problems)) for field, problems in told.items()]
-    first = found[0]["loc"]
+    problems: dict[str, list[str]] = {}
+    for detail in details:
+        name = _dotted_name(detail["loc"], document, is_missing=detail["type"] == "missing")
+        problems.setdefault(name, []).append(detail["msg"].removeprefix("Value error, "))
+    errors = [FieldError(field=name, message=", or ".join(texts)) for name, texts in problems.items()]
+    first = details[0]["loc"]
     fault = code_of(model.model_fields.get(str(first[0])) if first else None)
     raise Refusal(fault, errors=errors[:MOST_ERRORS])
 
 
-def _name(place: tuple[int | str, ...], given: Any, is_missing: bool) -> str:
-    """The dotted name of the field at `place`; pydantic's also names the type that it tried there."""
+def _dotted_name(place: tuple[int | str, ...], document: Any, is_missing: bool) -> str:
+    """Return the dotted name of the field at `place`, which in pydantic's words has steps that are types."""
     names = []
     for step in place:
-        if isinstance(given, dict) and step in given:
-            given = given[step]
-        elif isinstance(given, list) and isinstance(step, int):
-            given = given[step] if step < len(given) else None
+        if isinstance(document, dict) and step in document:
+            document = document[step]
+        elif isinstance(document, list) and isinstance(step, int):
+            document = document[step] if step < len(document) else None
         elif not (is_missing and step == place[-1]):
-            continue
+            continue  # the name of a type that pydantic tried there, as in a union
         names.append(str(step))
     return ".".join(names)

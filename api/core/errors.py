@@ -16,9 +16,7 @@ from services.core.faults import CoreFault
 from services.core.refusals import FieldError, Refusal
 
 log = get_logger()
-UNSETTLED = "23505"  # a race that many ran for, all the time that the service had
-
-
+UNSETTLED = "23505"  # a unique key broken at every try: a race that many ran, longer than the service waits
 BY_STATUS = {
     404: CoreFault.NO_ROUTE,
     405: CoreFault.METHOD,
@@ -39,7 +37,7 @@ class Failure(BaseModel):
 
 
 def answer(refusal: Refusal) -> Response:
-    """The HTTP answer of a refusal."""
+    """Return the HTTP answer of a refusal."""
     fault = refusal.fault
     body = Failure(message=refusal.message, error_code=fault.code, errors=refusal.errors)
     response = Response(body.model_dump_json(exclude_none=True), fault.status, mimetype="application/json")
@@ -51,23 +49,12 @@ def answer(refusal: Refusal) -> Response:
     return response
 
 
-def _http(error: HTTPException) -> Response:
-    fault = BY_STATUS.get(
-        error.code or 500, CoreFault.BAD_REQUEST if (error.code or 500) < 500 else CoreFault.INTERNAL
-    )
-    response = answer(Refusal(fault))
-    for name, value in error.get_headers():
-        if name == "Allow":
-            response.headers[name] = value
-    return response
-
-
-def _database(error: Exception) -> Response:
-    """Where the database cannot be reached or cannot write now: to be tried again. All else is our fault."""
+def _of_database(error: Exception) -> Response:
+    """Answer an error of the database: where it is away or cannot write now, the call is worth repeating."""
     code = db_errors.code_of(error)
     may_pass = db_errors.is_away(error) or code == UNSETTLED
-    if isinstance(error, IntegrityError | InternalError) and not may_pass:
-        return _unforeseen(error)
+    if isinstance(error, IntegrityError | InternalError) and not may_pass:  # a defect of the service
+        return _of_service(error)
     if code == db_errors.DISK_FULL:
         log.error("the database's disk is full")
     else:
@@ -75,17 +62,27 @@ def _database(error: Exception) -> Response:
     return answer(Refusal(CoreFault.DATABASE_AWAY))
 
 
-def _unforeseen(error: Exception) -> Response:
+def _of_service(error: Exception) -> Response:
     log.error("request failed", error=where(error))
     return answer(Refusal(CoreFault.INTERNAL))
 
 
 def install(app: Flask) -> None:
     """Give every error of the application the one shape."""
+
+    def of_http(error: HTTPException) -> Response:
+        code = error.code or 500
+        other = CoreFault.BAD_REQUEST if code < 500 else CoreFault.INTERNAL
+        response = answer(Refusal(BY_STATUS.get(code, other)))
+        for name, value in error.get_headers():
+            if name == "Allow":
+                response.headers[name] = value
+        return response
+
     app.register_error_handler(Refusal, answer)
-    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(HTTPException, of_http)
     driver = (psycopg2.OperationalError, psycopg2.InterfaceError)
     for kind in (OperationalError, InterfaceError, IntegrityError, InternalError, *driver):
-        app.register_error_handler(kind, _database)
+        app.register_error_handler(kind, _of_database)
     app.register_error_handler(ParseException, lambda _error: answer(Refusal(CoreFault.BAD_REQUEST)))
-    app.register_error_handler(Exception, _unforeseen)
+    app.register_error_handler(Exception, _of_service)

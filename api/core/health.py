@@ -1,6 +1,7 @@
-"""Is it up, which version is it, and does everything it needs answer?"""
+"""Health: signs of life of the service and of every part that it needs, and the running version."""
 
 import functools
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.core import auth, broker
 from api.core.endpoint import Domain, Reply
-from api.core.throttled import Throttled
+from api.core.throttled import throttled
 from models.core import heartbeats
 from models.core.accounts import ROLES
 from models.core.session import transact
@@ -29,7 +30,7 @@ class Running(Reply):
 
 
 class Version(Reply):
-    """What runs: the release and a digest of its source."""
+    """The running release, and a digest of its source."""
 
     version: str
     code_version: str
@@ -53,78 +54,62 @@ def version() -> Version:
 
 @domain.operation("GET", "/healthcheck", roles=None, faults=(CoreFault.UNHEALTHY,))
 def healthcheck() -> Health:
-    """Whether database, schema, broker, a worker and beat show life, asked at most every two seconds.
+    """Ask database, schema, broker, a worker and beat for a sign of life, at most every two seconds.
 
-    Which of them does not is told to the bearer of a token of any role, and to anybody in embedded mode.
+    The bearer of a token of any role gets the names of the parts that show none, in embedded mode everybody.
     """
-    silent = _silent.value()
-    if silent:
-        errors = [FieldError(field=part, message="does not answer") for part in silent]
-        raise Refusal(CoreFault.UNHEALTHY, errors=errors if _may_know() else None)
-    return Health()
+    parts = _silent_parts.value()
+    if not parts:
+        return Health()
+    may_know = settings().mode == "embedded"
+    if not may_know:
+        try:
+            auth.check_standing(auth.caller(frozenset(ROLES)))
+            may_know = True
+        except Refusal:
+            pass
+        except SQLAlchemyError:
+            may_know = True  # no database to ask for a revocation: the signature must do
+    errors = [FieldError(field=part, message="does not answer") for part in parts]
+    raise Refusal(CoreFault.UNHEALTHY, errors=errors if may_know else None)
 
 
-def _may_know() -> bool:
-    if settings().mode == "embedded":
-        return True
-    try:
-        auth.check_standing(auth.caller(frozenset(ROLES)))
-    except Refusal:
-        return False
-    except SQLAlchemyError:
-        pass  # no database to tell a revocation: the signature must do
-    return True
-
-
+@throttled(KEPT_SECONDS)
 def _silent_parts() -> list[str]:
-    """The parts of the service that do not answer."""
-    schema, has_broker = _schema(), _has_broker()
+    """Return the names of the service's parts that do not answer."""
+    revision: str | None = None
+    ticked_at: datetime | None = None
+    has_broker = False
+    with suppress(SQLAlchemyError, OSError):
+        revision = transact(
+            lambda session: str(session.scalar(text("SELECT version_num FROM alembic_version")))
+        )
+    with suppress(*broker.AWAY):
+        with broker.producer().connection() as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
+        has_broker = True
+    # beat cannot be asked, and no task can tell that none is sent: it leaves the time of each tick
+    with suppress(SQLAlchemyError, OSError):
+        ticked_at = transact(heartbeats.last, heartbeats.BEAT)
+    silence = timedelta(seconds=settings().silence_seconds)
     is_answering = {
-        "database": schema is not None,
-        "schema": schema == _head(),
+        "database": revision is not None,
+        "schema": revision == _newest_revision(),
         "broker": has_broker,
         "worker": has_broker and bool(broker.producer().control.ping(timeout=1.0, limit=1)),
-        "beat": _is_beating(),
+        "beat": ticked_at is not None and datetime.now(UTC) - ticked_at < silence,
     }
     return [part for part, answers in is_answering.items() if not answers]
 
 
-def _schema() -> str | None:
-    try:
-        return transact(lambda session: str(session.scalar(text("SELECT version_num FROM alembic_version"))))
-    except (SQLAlchemyError, OSError):
-        return None
-
-
-def _has_broker() -> bool:
-    try:
-        with broker.producer().connection() as connection:
-            connection.ensure_connection(max_retries=1, timeout=1)
-    except broker.AWAY:
-        return False
-    return True
-
-
-def _is_beating() -> bool:
-    """Whether beat ticked lately: it cannot be asked, and no task can tell that none is sent."""
-    try:
-        last = transact(lambda session: heartbeats.last(session, heartbeats.BEAT))
-    except (SQLAlchemyError, OSError):
-        return False
-    limit = timedelta(seconds=settings().silence_seconds)
-    return last is not None and datetime.now(UTC) - last < limit
-
-
 @functools.cache
-def _head() -> str | None:
+def _newest_revision() -> str | None:
+    """Return the last of the migrations that this release brings along."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
     return ScriptDirectory.from_config(config).get_current_head()
 
 
-_silent = Throttled(_silent_parts, KEPT_SECONDS)
-
-
 def forget() -> None:
-    """Drop what is kept of another deployment."""
-    _silent.forget()
+    """Forget the answers of another deployment."""
+    _silent_parts.forget()

@@ -18,7 +18,7 @@ domain = Domain("jobs", __doc__, EXAMPLES)
 class JobSeen(BaseModel):
     """A job: queued, running, done or failed; `code` and `reason` say why it failed or waits.
 
-    `run_after`: it does not begin before. `policy_id` is that of the policy which serves after a refit. Where
+    It does not begin before `run_after`. `policy_id` is that of the policy which serves after a refit. Where
     that is no new one, or keeps its hyper-parameters though others were asked for, `note` says why.
     """
 
@@ -50,18 +50,19 @@ def show_job(job_id: int, caller: Caller) -> JobReply:
     if job is None:
         raise Refusal(CoreFault.UNKNOWN)
     result = job.result or {}
-    goes_on = f"job {result['continued_by']} goes on with it" if "continued_by" in result else None
-    shown = JobSeen(
-        job_id=job.id,
-        kind=job.kind,
-        state=job.state,
-        attempts=job.attempts,
-        code=job.code,
-        reason=job.reason,
-        policy_id=result.get("policy_id"),
-        note=result.get("note", goes_on),
-        created_at=job.created_at,
-        run_after=job.run_after,
-        finished_at=job.finished_at,
+    continuation = f"job {result['continued_by']} goes on with it" if "continued_by" in result else None
+    return JobReply(
+        job=JobSeen(
+            job_id=job.id,
+            kind=job.kind,
+            state=job.state,
+            attempts=job.attempts,
+            code=job.code,
+            reason=job.reason,
+            policy_id=result.get("policy_id"),
+            note=result.get("note", continuation),
+            created_at=job.created_at,
+            run_after=job.run_after,
+            finished_at=job.finished_at,
+        )
     )
-    return JobReply(job=shown)

@@ -29,14 +29,14 @@ def new() -> None:
 @commands.command("rotate", with_appcontext=False)
 def rotate() -> None:
     """Encrypt every stored secret anew, under the first of KAIROS_SECRETS_KEYS."""
-    print_json(secrets=transact(_rotate))
 
+    def encrypt(session: Session) -> int:
+        count = encrypt_anew(session, Base.metadata)
+        keys = [fingerprint(key) for key in settings().secrets_keys]
+        audit.note_everywhere(session, CoreAct.ROTATE_KEYS, {"secrets": count, "secrets_keys": keys})
+        return count
 
-def _rotate(session: Session) -> int:
-    count = encrypt_anew(session, Base.metadata)
-    keys = [fingerprint(key) for key in settings().secrets_keys]
-    audit.note_everywhere(session, CoreAct.ROTATE_KEYS, {"secrets": count, "secrets_keys": keys})
-    return count
+    print_json(secrets=transact(encrypt))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How often one name and one address may try to register or to log in. Checked before anything is hashed.
+"""Login limits: how often one name and one address may try to register or log in, checked before any hashing.
 
 The counts live in the broker's server, so that all processes share them. While it is away each process counts
 by itself.
@@ -53,61 +53,66 @@ class Tries(NamedTuple):
         return OF_AN_ADDRESS, self._key("address", self.address)
 
     def _key(self, kind: str, value: str) -> str:
-        """Where this is counted; nothing can be read back from it."""
+        """Return the key under which this is counted; no name or address can be read back from it."""
         return hashlib.sha256(f"{self.route} {kind} {value}".encode()).hexdigest()
 
     def spend(self) -> None:
-        """Take one more. Raises Refusal where name or address has had its share."""
+        """Count one more try. Raises Refusal where name or address has used up its tries."""
         for limit, key in (self._of_address, self._of_name):
-            wait = _hit(limit, key)
-            if wait is not None:
-                raise Refusal(CoreFault.TOO_MANY, retry_after=wait)
+            seconds = _hit(limit, key)
+            if seconds is not None:
+                raise Refusal(CoreFault.TOO_MANY, retry_after=seconds)
 
     def give_back(self) -> None:
-        """After a call that failed for another reason than what it told: an outage must lock nobody out."""
+        """Give back the try of a call that failed for no fault of its own: an outage must lock nobody out."""
         for limit, key in (self._of_address, self._of_name):
             _hit(limit, key, cost=-1)
 
     def forget(self) -> None:
-        """After a success: what is limited are failures, so the name starts anew.
-
-        The address gets this one try back, not all: an account of one's own would give new tries at those
-        of others.
-        """
-        _clear(*self._of_name)
+        """Let the name start anew after a success: what is limited are failures."""
+        limit, key = self._of_name
+        _own().clear(limit, key)
+        if time.monotonic() >= _away_until:
+            try:
+                _shared().clear(limit, key)
+            except AWAY as error:
+                _rest(error)
+        # the address gets back this try alone: with an account of one's own one could otherwise go on
+        # trying the accounts of others
         _hit(*self._of_address, cost=-1)
 
 
 @contextmanager
 def one_try(name: str) -> Iterator[None]:
-    """The block is a try of `name`; only a refusal of what it told uses it up. Raises Refusal before it."""
-    taken = tries(name)
-    taken.spend()
+    """Count the block as a try of `name`, which a refusal by the block uses up. Raises Refusal before it.
+
+    A crowd of logins (TOO_MANY) or a failure of the service gives the try back.
+    """
+    tries_of_name = tries(name)
+    tries_of_name.spend()
     try:
         yield
     except Exception as error:
         if not isinstance(error, Refusal) or error.fault is CoreFault.TOO_MANY:
-            taken.give_back()
+            tries_of_name.give_back()
         raise
-    taken.forget()
+    tries_of_name.forget()
 
 
 def tries(name: str) -> Tries:
-    """Those of `name` from the address of this request, at its route."""
-    return Tries(request.path, name, _network(request.remote_addr or ""))
-
-
-def _network(address: str) -> str:
-    """The address; of an IPv6 address its /64, all of which belongs to one subscriber."""
+    """Return the tries of `name` from the address of this request, at its route."""
+    address = request.remote_addr or ""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return address
-    return str(ipaddress.ip_network(f"{parsed}/64", strict=False)) if parsed.version == 6 else address
+        return Tries(request.path, name, address)
+    if parsed.version == 6:  # a whole /64 belongs to one subscriber
+        address = str(ipaddress.ip_network(f"{parsed}/64", strict=False))
+    return Tries(request.path, name, address)
 
 
 def storage_url(broker_url: str) -> str:
-    """The broker's URL as redis-py spells it: redis+socket:///path?virtual_host=2 is unix:///path?db=2."""
+    """Return the broker's URL as redis-py spells it: redis+socket:///path?virtual_host=2 is unix:///path?db=2."""
     url = urlsplit(broker_url)
     if url.scheme != "redis+socket":
         return broker_url
@@ -119,6 +124,7 @@ def storage_url(broker_url: str) -> str:
 
 @functools.cache
 def _shared() -> FixedWindowRateLimiter:
+    """Return the counts in the broker's server, which all processes share."""
     pool = ConnectionPool.from_url(
         storage_url(settings().broker_url),
         socket_timeout=TIMEOUT_SECONDS,
@@ -130,11 +136,12 @@ def _shared() -> FixedWindowRateLimiter:
 
 @functools.cache
 def _own() -> FixedWindowRateLimiter:
+    """Return the counts of this process, for the time in which the broker's server is away."""
     return FixedWindowRateLimiter(MemoryStorage())
 
 
 def _hit(limit: RateLimitItem, key: str, cost: int = 1) -> int | None:
-    """None where one more is allowed, else the seconds to wait."""
+    """Count a try; return None where it is allowed, else the seconds to wait."""
     if time.monotonic() >= _away_until:
         try:
             return _hit_in(_shared(), limit, key, cost)
@@ -159,6 +166,7 @@ def _clear(limit: RateLimitItem, key: str) -> None:
 
 
 def _rest(error: Exception) -> None:
+    """Leave the broker's server alone for a while after an error."""
     global _away_until
     _away_until = time.monotonic() + PAUSE_SECONDS
     log.warning("login limits are counted in this process", error=type(error).__name__)

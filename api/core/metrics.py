@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.core import broker
-from api.core.throttled import Throttled
+from api.core.throttled import throttled
 from models.core.session import transact
 from services.core.faults import CoreFault
 from services.core.refusals import Refusal
@@ -41,9 +41,7 @@ _requests = Histogram(
 )
 
 
-@lru_cache(maxsize=4096)
-def _series(route: str, status: int) -> Histogram:
-    return _requests.labels(route, str(status))
+_series = lru_cache(maxsize=4096)(_requests.labels)  # by itself the library takes a lock at each call
 
 
 def observe(route: str | None, status: int, seconds: float) -> None:
@@ -53,29 +51,25 @@ def observe(route: str | None, status: int, seconds: float) -> None:
 
 def install(app: Flask) -> None:
     """Serve /metrics."""
-    app.add_url_rule("/metrics", "metrics", _metrics)
 
+    def show() -> Response:
+        token, bind = settings().metrics_token, settings().api_bind
+        if token:
+            header = request.headers.get("Authorization", "").encode()
+            if not hmac.compare_digest(header, f"Bearer {token}".encode()):
+                raise Refusal(CoreFault.TOKEN_INVALID if header else CoreFault.TOKEN_MISSING)
+        elif bind.rpartition(":")[0] not in LOOPBACK or settings().proxy_hops:
+            # without a token nobody from another machine may ask
+            raise Refusal(CoreFault.NO_ROUTE)
+        registry = CollectorRegistry()
+        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        else:
+            registry.register(_OneProcess())
+        registry.register(_Gauges())
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE)
 
-def _metrics() -> Response:
-    _admit()
-    registry = CollectorRegistry()
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    else:
-        registry.register(_OneProcess())
-    registry.register(_Gauges())
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE)
-
-
-def _admit() -> None:
-    """Let the token's bearer in; without a token only where nobody from elsewhere can ask. Raises Refusal."""
-    token, bind = settings().metrics_token, settings().api_bind
-    if token:
-        header = request.headers.get("Authorization", "").encode()
-        if not hmac.compare_digest(header, f"Bearer {token}".encode()):
-            raise Refusal(CoreFault.TOKEN_INVALID if header else CoreFault.TOKEN_MISSING)
-    elif bind.rpartition(":")[0] not in LOOPBACK or settings().proxy_hops:
-        raise Refusal(CoreFault.NO_ROUTE)
+    app.add_url_rule("/metrics", "metrics", show)
 
 
 class _OneProcess(Collector):
@@ -93,7 +87,7 @@ class _Gauges(Collector):
 
 
 def gauge(name: str, about: str, labels: tuple[str, ...], values: Iterable[tuple[object, ...]]) -> Metric:
-    """A gauge from rows of label values, each with its number last; rows without a number are left out."""
+    """Make a gauge of rows of label values, each with its number last; rows without a number are left out."""
     family = GaugeMetricFamily(f"kairos_{name}", about, labels=labels)
     for *texts, number in values:
         if isinstance(number, int | float):
@@ -101,7 +95,9 @@ def gauge(name: str, about: str, labels: tuple[str, ...], values: Iterable[tuple
     return family
 
 
-def _read() -> list[Metric]:
+@throttled(KEPT_SECONDS)
+def _gauges() -> list[Metric]:
+    """Read every gauge; those of the database are left out while it is away."""
     metrics = [gauge("info", "What runs.", ("version", "code_version"), [(VERSION, code_version(), 1)])]
     lengths = broker.lengths()
     metrics.append(gauge("broker_up", "Whether the broker answers.", (), [(lengths is not None,)]))
@@ -116,9 +112,6 @@ def _read() -> list[Metric]:
     return metrics + rows
 
 
-_gauges = Throttled(_read, KEPT_SECONDS)
-
-
 def forget() -> None:
-    """Drop what is kept of another database."""
+    """Forget the gauges of another database."""
     _gauges.forget()

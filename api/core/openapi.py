@@ -9,13 +9,9 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from api.core.endpoint import HIGHEST_ID, JSON, KEY, Domain, Endpoint
 from api.core.errors import Failure
-from api.core.fields import code_of
-from services.core.faults import CoreFault
-from services.core.refusals import Fault, all_faults
+from services.core.refusals import all_faults
 from version import VERSION
 
-EVERY_TOKEN = (CoreFault.TOKEN_MISSING, CoreFault.TOKEN_MALFORMED, CoreFault.TOKEN_INVALID, CoreFault.ROLE)
-EVERY_BODY = (CoreFault.NOT_JSON, CoreFault.MEDIA_TYPE)
 ABOUT = """The decision service for adaptive-intervention trials: when to intervene, randomised and learnt.
 
 Success is `{"status": "success", ...}`, failure `{"status": "fail", "message", "error_code"}`, with `errors`
@@ -37,7 +33,7 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
 
 
 def document(domains: Iterable[Domain]) -> dict[str, Any]:
-    """The document of all operations of these domains."""
+    """Make the document of all operations of these domains."""
     domains = list(domains)
     schemas, definitions = _schemas([endpoint for domain in domains for endpoint in domain.endpoints])
     paths: dict[str, dict[str, Any]] = {}
@@ -60,14 +56,22 @@ def document(domains: Iterable[Domain]) -> dict[str, Any]:
         "components": {
             "schemas": definitions,
             "headers": HEADERS,
-            "examples": {fault.name: _example(fault) for fault in all_faults()},
+            "examples": {
+                fault.name: {
+                    "summary": f"{fault.code}: {fault.message}",
+                    "value": Failure(message=fault.message, error_code=fault.code).model_dump(
+                        exclude_none=True
+                    ),
+                }
+                for fault in all_faults()
+            },
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
 
 
 def _schemas(endpoints: list[Endpoint]) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """References to the schemas of all bodies, queries and replies, and the schemas by name."""
+    """Return references to the schemas of all bodies, queries and replies, and the schemas by name."""
     modes: list[tuple[Any, JsonSchemaMode]] = [(Failure, "serialization")]
     for endpoint in endpoints:
         if endpoint.media == JSON:
@@ -80,6 +84,17 @@ def _schemas(endpoints: list[Endpoint]) -> tuple[dict[Any, Any], dict[str, Any]]
 def _operation(
     endpoint: Endpoint, tag: str, schemas: dict[Any, Any], definitions: dict[str, Any]
 ) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {**WHOLE, "maximum": HIGHEST_ID}}
+        for name in re.findall(r"<int:(\w+)>", endpoint.path)
+    ]
+    if endpoint.query is not None:
+        schema = definitions[schemas[endpoint.query, "validation"]["$ref"].rpartition("/")[2]]
+        parameters += [
+            {"name": name, "in": "query", "schema": value} for name, value in schema["properties"].items()
+        ]
+    if "key" in endpoint.wants:
+        parameters.append(IDEMPOTENCY_KEY)
     text = inspect.getdoc(endpoint.view) or ""
     operation: dict[str, Any] = {
         "operationId": endpoint.view.__name__,
@@ -87,7 +102,7 @@ def _operation(
         "summary": text.partition("\n")[0],
         "description": text,
         "security": [{"bearer": []}] if endpoint.is_secured else [],
-        "parameters": _parameters(endpoint, schemas, definitions),
+        "parameters": parameters,
         "responses": _responses(endpoint, schemas),
     }
     if endpoint.roles is not None:
@@ -101,87 +116,39 @@ def _operation(
     return operation
 
 
-def _parameters(
-    endpoint: Endpoint, schemas: dict[Any, Any], definitions: dict[str, Any]
-) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {**WHOLE, "maximum": HIGHEST_ID}}
-        for name in re.findall(r"<int:(\w+)>", endpoint.path)
-    ]
-    if endpoint.query is not None:
-        schema = definitions[schemas[endpoint.query, "validation"]["$ref"].rpartition("/")[2]]
-        found += [
-            {"name": name, "in": "query", "schema": value} for name, value in schema["properties"].items()
-        ]
-    if "key" in endpoint.wants:
-        found.append(IDEMPOTENCY_KEY)
-    return found
-
-
 def _responses(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
-    if endpoint.media != JSON:
-        return _file(endpoint, schemas)
-    content: dict[str, Any] = {"schema": schemas[endpoint.reply, "serialization"]}
-    if endpoint.example is not None:
-        content["example"] = endpoint.example.reply
-    responses = {str(endpoint.status): _response("Done.", content, ["X-Request-ID"])}
-    return responses | _failures(endpoint, schemas)
-
-
-def _file(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
-    """Of an operation that sends a file, whole or in part."""
-    content = {endpoint.media: {"schema": {"type": "string", "format": "binary"}}}
-    told = {"200": "The file.", "206": "The part of the file that `Range` asks for."}
-    whole = {
-        code: _response(text, {}, ["X-Request-ID"]) | {"content": content} for code, text in told.items()
-    }
-    same = {"304": {**_response("As before.", {}, ["X-Request-ID"]), "content": {}}}
-    return whole | same | _failures(endpoint, schemas)
-
-
-def _failures(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
-    responses = {}
-    faults = _faults(endpoint)
+    """Return the successes and the failures of an operation, by HTTP status."""
+    content: dict[str, Any]
+    if endpoint.media == JSON:
+        content = {"schema": schemas[endpoint.reply, "serialization"]}
+        if endpoint.example is not None:
+            content["example"] = endpoint.example.reply
+        responses = {str(endpoint.status): _response("Done.", {JSON: content})}
+    else:  # a file, which is sent whole or in part
+        content = {endpoint.media: {"schema": {"type": "string", "format": "binary"}}}
+        responses = {
+            "200": _response("The file.", content),
+            "206": _response("The part of the file that `Range` asks for.", content),
+            "304": _response("As before.", {}),
+        }
+    faults = endpoint.all_faults
     for status in sorted({fault.status for fault in faults}):
-        told = sorted({fault for fault in faults if fault.status == status}, key=lambda fault: fault.code)
-        responses[str(status)] = _failure(status, told, schemas[Failure, "serialization"])
+        of_status = sorted(
+            (fault for fault in faults if fault.status == status), key=lambda fault: fault.code
+        )
+        text = "\n".join(f"* {fault.code}: {fault.message}" for fault in of_status)
+        examples = {fault.name: {"$ref": f"#/components/examples/{fault.name}"} for fault in of_status}
+        content = {"schema": schemas[Failure, "serialization"], "examples": examples}
+        headers = ["Retry-After"] if status in {429, 503} else []
+        headers += ["WWW-Authenticate"] if status == 401 else []
+        responses[str(status)] = _response(text, {JSON: content}, *headers)
     return responses
 
 
-def _faults(endpoint: Endpoint) -> set[Fault]:
-    """Every way an operation may say no."""
-    faults = {*endpoint.faults, CoreFault.DATABASE_AWAY}
-    if endpoint.roles is not None:
-        faults |= set(EVERY_TOKEN)
-    if endpoint.method != "GET":
-        faults.add(CoreFault.TOO_LARGE)
-    if endpoint.body is not None:
-        faults |= set(EVERY_BODY)
-    for model in (endpoint.body, endpoint.query):
-        if model is not None:
-            faults |= {code_of(field) for field in model.model_fields.values()} | {CoreFault.FIELD}
-    if "key" in endpoint.wants:
-        faults.add(CoreFault.FIELD)
-    return faults
-
-
-def _failure(status: int, faults: list[Fault], schema: dict[str, Any]) -> dict[str, Any]:
-    headers = ["X-Request-ID"]
-    headers += ["Retry-After"] if status in {429, 503} else []
-    headers += ["WWW-Authenticate"] if status == 401 else []
-    examples = {fault.name: {"$ref": f"#/components/examples/{fault.name}"} for fault in faults}
-    told = "\n".join(f"* {fault.code}: {fault.message}" for fault in faults)
-    return _response(told, {"schema": schema, "examples": examples}, headers)
-
-
-def _example(fault: Fault) -> dict[str, Any]:
-    value = Failure(message=fault.message, error_code=fault.code).model_dump(exclude_none=True)
-    return {"summary": f"{fault.code}: {fault.message}", "value": value}
-
-
-def _response(description: str, content: dict[str, Any], headers: list[str]) -> dict[str, Any]:
+def _response(description: str, content: dict[str, Any], *headers: str) -> dict[str, Any]:
+    """Describe one response; `content` is by media type, and every response has an X-Request-ID."""
     return {
         "description": description,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
-        "content": {"application/json": content},
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *headers)},
+        "content": content,
     }

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
-from api.core.endpoint import Domain, Query, Reply
+from api.core.endpoint import Domain, Page, Reply
 from api.core.fields import Printable
 from models.core import audit
 from models.core.session import transact
@@ -15,12 +15,10 @@ from services.core.callers import Caller
 domain = Domain("audit", __doc__)
 
 
-class AuditQuery(Query):
+class AuditQuery(Page):
     """Rows after the last `seq` of the page before, of one act where it is named."""
 
     act: Printable | None = None
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class ActSeen(BaseModel):
@@ -59,7 +57,7 @@ class AuditPage(Reply):
 
 @domain.operation("GET", "/audit", roles={"researcher", "admin"})
 def list_audit(query: AuditQuery, caller: Caller) -> AuditPage:
-    """What was done to your study: configuration, conduct, accounts, corrections, access to exports."""
+    """The acts on your study: configuration, conduct, accounts, corrections, access to exports."""
 
     def read(session: Session) -> AuditPage:
         page = audit.listed(session, caller.study_id, query.act, query.after, query.limit)

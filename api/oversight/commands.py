@@ -1,13 +1,13 @@
 """The commands of oversight: conduct of a trial, changes of its protocol, proposals and the audit.
 
-Whoever can run them has the service's database and could do anything there: an account is named, not proven,
-and the audit calls the role `operator`. Jobs that come of an act are sent by the sweep.
+A person who can run them has the service's database and could do anything there: an account is named, not
+proven, and the audit calls the role `operator`. Jobs that an act queues are sent by the sweep.
 """
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -24,10 +24,12 @@ from models.core.audit import OPERATOR, Act, Actor
 from models.core.session import transact
 from models.oversight import proposals
 from models.oversight.acts import OversightAct
+from models.oversight.proposals import Proposal
 from models.trial.participants import WITHDRAWN
 from services.oversight import approval, conduct, protocol_change
 from services.trial import refits
 
+P = ParamSpec("P")
 T = TypeVar("T")
 REASON: TypeAdapter[str] = TypeAdapter(Sentence)
 proposal_commands = Commands("proposal", help="Dangerous acts that wait for another admin.")
@@ -54,25 +56,31 @@ def in_the_name_of(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def operator(session: Session, study: str, account: str) -> Actor:
-    """The admin `account` of a study, at the command line. Raises ClickException."""
+    """Return the admin `account` of a study as the actor of a command. Raises ClickException."""
     study_id, client = named_study(session, study).id, accounts.by_name(session, account)
     if client is None or client.study_id != study_id or client.role != "admin" or client.disabled:
         raise click.ClickException(f"there is no account {account!r} of an admin in {study!r}")
     return Actor(study_id, client.id, OPERATOR)
 
 
-def _act(study: str, account: str, work: Callable[[Session, Actor, datetime], T]) -> T:
-    now = datetime.now(UTC)
-    return transact(lambda session: work(session, operator(session, study, account), now))
+def _act(
+    study: str,
+    account: str,
+    work: Callable[Concatenate[Session, Actor, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Run `work(session, actor, ...)` in one transaction, in the name of an admin. Raises ClickException."""
+
+    def run(session: Session) -> T:
+        return work(session, operator(session, study, account), *args, **kwargs)
+
+    return transact(run)
 
 
 def _propose(study: str, account: str, act: Act, arguments: Mapping[str, Any], reason: str) -> None:
-    """Propose a dangerous act, and print what became of it."""
-    outcome = _act(
-        study,
-        account,
-        lambda session, actor, now: approval.propose(session, actor, act, arguments, reason, now),
-    )
+    """Propose a dangerous act, and print its state."""
+    outcome = _act(study, account, approval.propose, act, arguments, reason, datetime.now(UTC))
     proposal = outcome.proposal
     print_json(study=study, act=act, proposal_id=proposal.id, state=proposal.state)
 
@@ -81,7 +89,7 @@ def _propose(study: str, account: str, act: Act, arguments: Mapping[str, Any], r
 @in_the_name_of
 def pause(study: str, account: str, reason: str) -> None:
     """Make no new decisions in STUDY."""
-    _act(study, account, lambda session, actor, _: conduct.set_paused(session, actor, True, reason))
+    _act(study, account, conduct.set_paused, True, reason)
     print_json(study=study, paused=True)
 
 
@@ -89,7 +97,7 @@ def pause(study: str, account: str, reason: str) -> None:
 @in_the_name_of
 def resume(study: str, account: str, reason: str) -> None:
     """Make decisions in STUDY again."""
-    _act(study, account, lambda session, actor, _: conduct.set_paused(session, actor, False, reason))
+    _act(study, account, conduct.set_paused, False, reason)
     print_json(study=study, paused=False)
 
 
@@ -97,7 +105,7 @@ def resume(study: str, account: str, reason: str) -> None:
 @in_the_name_of
 def freeze_learning(study: str, account: str, reason: str) -> None:
     """Let the policy that serves in STUDY go on serving."""
-    _act(study, account, lambda session, actor, now: conduct.set_frozen(session, actor, True, reason, now))
+    _act(study, account, conduct.set_frozen, True, reason, datetime.now(UTC))
     print_json(study=study, learning_frozen=True)
 
 
@@ -105,9 +113,7 @@ def freeze_learning(study: str, account: str, reason: str) -> None:
 @in_the_name_of
 def resume_learning(study: str, account: str, reason: str) -> None:
     """Learn in STUDY again, beginning with a refit."""
-    (refit,) = _act(
-        study, account, lambda session, actor, now: conduct.set_frozen(session, actor, False, reason, now)
-    )
+    (refit,) = _act(study, account, conduct.set_frozen, False, reason, datetime.now(UTC))
     print_json(study=study, learning_frozen=False, refit_job_id=refit.job_id)
 
 
@@ -115,9 +121,7 @@ def resume_learning(study: str, account: str, reason: str) -> None:
 @in_the_name_of
 def rebuild_statistics(study: str, account: str, reason: str) -> None:
     """Throw the statistics of STUDY away, and have them and a policy made anew from its rows."""
-    refit = _act(
-        study, account, lambda session, actor, now: refits.rebuild_statistics(session, actor, reason, now)
-    )
+    refit = _act(study, account, refits.rebuild_statistics, reason, datetime.now(UTC))
     print_json(study=study, refit_job_id=refit.job_id)
 
 
@@ -126,11 +130,7 @@ def rebuild_statistics(study: str, account: str, reason: str) -> None:
 @click.argument("participant_id", type=int)
 def withdraw(study: str, participant_id: int, account: str, reason: str) -> None:
     """Take the participant of this id out of STUDY."""
-    _act(
-        study,
-        account,
-        lambda session, actor, now: conduct.withdraw(session, actor, participant_id, reason, now),
-    )
+    _act(study, account, conduct.withdraw, participant_id, reason, datetime.now(UTC))
     print_json(study=study, participant_id=participant_id, phase=WITHDRAWN)
 
 
@@ -158,10 +158,11 @@ def close(study: str, account: str, reason: str) -> None:
 
 
 def _instant(_context: click.Context, _option: click.Parameter, value: datetime | None) -> datetime | None:
+    """Check a time as the API does."""
     try:
         return value and instant(value)
-    except ValueError as wrong:
-        raise click.BadParameter(str(wrong)) from None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @protocol_commands.command("change")
@@ -194,8 +195,12 @@ def change(
 @click.argument("study")
 def list_command(study: str) -> None:
     """List the proposals of STUDY."""
+
+    def read(session: Session) -> list[Proposal]:
+        return proposals.listed(session, named_study(session, study).id, 0, 10_000)
+
     now = datetime.now(UTC)
-    page = transact(lambda session: proposals.listed(session, named_study(session, study).id, 0, 10_000))
+    page = transact(read)
     print_json(proposals=[shown(proposal, now).model_dump(mode="json") for proposal in page])
 
 
@@ -205,9 +210,7 @@ def list_command(study: str) -> None:
 def approve_command(study: str, proposal_id: int, account: str, reason: str) -> None:
     """Let a proposed act happen, now."""
     now = datetime.now(UTC)
-    outcome = transact(
-        lambda session: approval.approve(session, operator(session, study, account), proposal_id, reason, now)
-    )
+    outcome = _act(study, account, approval.approve, proposal_id, reason, now)
     print_json(proposal=shown(outcome.proposal, now).model_dump(mode="json"))
 
 
@@ -217,9 +220,7 @@ def approve_command(study: str, proposal_id: int, account: str, reason: str) -> 
 def reject_command(study: str, proposal_id: int, account: str, reason: str) -> None:
     """Let a proposed act never happen."""
     now = datetime.now(UTC)
-    proposal = transact(
-        lambda session: approval.reject(session, operator(session, study, account), proposal_id, reason, now)
-    )
+    proposal = _act(study, account, approval.reject, proposal_id, reason, now)
     print_json(proposal=shown(proposal, now).model_dump(mode="json"))
 
 
@@ -227,11 +228,15 @@ def reject_command(study: str, proposal_id: int, account: str, reason: str) -> N
 @click.argument("study")
 def head(study: str) -> None:
     """Print number and hash of the last row of STUDY's audit: an anchor for `audit verify`."""
-    last = transact(lambda session: audit.head(session, named_study(session, study).id))
-    print_json(study=study, **last._asdict())
+
+    def read(session: Session) -> audit.Head:
+        return audit.head(session, named_study(session, study).id)
+
+    print_json(study=study, **transact(read)._asdict())
 
 
 def _anchor(_context: click.Context, _option: click.Parameter, value: str | None) -> Anchor | None:
+    """Read an anchor from a file of this name, or from the value itself."""
     if value is None:
         return None
     path = Path(value)
@@ -253,20 +258,16 @@ def verify(study: str | None, anchor: Anchor | None) -> None:
     """Find every altered, missing or moved row of the audit of STUDY, or of all studies."""
     if anchor is not None and study is None:
         raise click.UsageError("an anchor is one study's: name it")
-    chains = transact(_chains, study, anchor)
-    broken = {name: faults for name, (_, faults) in chains.items() if faults}
-    if broken:
-        lines = [f"  {name}: {fault}" for name, faults in broken.items() for fault in faults]
-        raise click.ClickException("\n".join(["the audit is not whole:", *lines]))
-    print_json(whole=True, heads={name: f"{last.seq}:{last.hash}" for name, (last, _) in chains.items()})
 
+    def read(session: Session) -> tuple[dict[str, str], list[str]]:
+        heads, faults = dict[str, str](), list[str]()
+        for row in studies.everyone(session) if study is None else [named_study(session, study)]:
+            last = audit.head(session, row.id)
+            heads[row.name] = f"{last.seq}:{last.hash}"
+            faults += [f"  {row.name}: {fault}" for fault in audit.faults(session, row.id, anchor)]
+        return heads, faults
 
-def _chains(
-    session: Session, name: str | None, anchor: Anchor | None
-) -> dict[str, tuple[audit.Head, list[str]]]:
-    """Head and faults of the audit of one study, or of all, by the study's name."""
-    chosen = studies.everyone(session) if name is None else [named_study(session, name)]
-    return {
-        study.name: (audit.head(session, study.id), audit.faults(session, study.id, anchor))
-        for study in chosen
-    }
+    heads, faults = transact(read)
+    if faults:
+        raise click.ClickException("\n".join(["the audit is not whole:", *faults]))
+    print_json(whole=True, heads=heads)

@@ -20,7 +20,7 @@ OF_ADMINS = {"admin"}
 
 
 class Reason(StrictBody):
-    """Why. Kept for good: it must not name the participant."""
+    """The reason for an act. It is kept for good and must not name the participant."""
 
     reason: Sentence = coded(CoreFault.FIELD, examples=["asked by telephone to leave the study"])
 
@@ -33,13 +33,13 @@ class Withdrawn(Reply):
 
 
 class Paused(Reply):
-    """Whether new decisions are made in the study."""
+    """The study's pause: while it holds no new decisions are made."""
 
     paused: bool
 
 
 class Frozen(Reply):
-    """Whether new policies may serve in the study; `refit_job_id`: the fit that learning resumes with."""
+    """The freeze of learning: while it holds no new policy serves; it ends with the refit `refit_job_id`."""
 
     learning_frozen: bool
     refit_job_id: int | None
@@ -89,6 +89,7 @@ def resume_learning(body: Reason, caller: Caller) -> Frozen:
 
 
 def _frozen(caller: Caller, body: Reason, frozen: bool) -> Frozen:
+    """Freeze learning in the caller's study, or resume it with a refit."""
     jobs = transact(conduct.set_frozen, caller.actor, frozen, body.reason, datetime.now(UTC))
     broker.send(*jobs)
     return Frozen(learning_frozen=frozen, refit_job_id=jobs[0].job_id if jobs else None)

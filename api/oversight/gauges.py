@@ -1,6 +1,7 @@
-"""The gauges of /metrics that are read from the database."""
+"""The gauges of /metrics that are read from the database; READERS holds their readers."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from prometheus_client.core import Metric
@@ -15,14 +16,8 @@ DAY = timedelta(days=1)
 STATES = {circuits.CLOSED: 0.0, circuits.HALF_OPEN: 0.5, circuits.OPEN: 1.0}
 
 
-def of_database(session: Session, now: datetime) -> Iterator[Metric]:
-    """Every gauge of studies, learning and operations."""
-    yield from _work(session, now)
-    yield from _learning(session, now)
-    yield from _ops(session, now)
-
-
-def _work(session: Session, now: datetime) -> Iterator[Metric]:
+def of_work(session: Session, now: datetime) -> Iterator[Metric]:
+    """Yield the gauges of jobs, windows and the circuits of back ends."""
     waiting = gauges.waiting(session, now)
     ages = [(row.kind, (now - row.oldest).total_seconds()) for row in waiting]
     yield gauge("jobs", "Jobs by state.", ("study", "state"), gauges.jobs(session))
@@ -52,7 +47,8 @@ def _work(session: Session, now: datetime) -> Iterator[Metric]:
     )
 
 
-def _learning(session: Session, now: datetime) -> Iterator[Metric]:
+def of_learning(session: Session, now: datetime) -> Iterator[Metric]:
+    """Yield the gauges of serving policies, their fits and the decisions made by them."""
     serving = gauges.serving(session)
     ages = [(row.study_id, (now - row.created_at).total_seconds()) for row in serving]
     yield gauge("policy_age_seconds", "Age of the serving policy.", ("study",), ages)
@@ -69,28 +65,23 @@ def _learning(session: Session, now: datetime) -> Iterator[Metric]:
     )
     evidence = [(row.study_id, row.log_evidence) for row in serving]
     yield gauge("fit_log_evidence", "Log evidence of the serving policy.", ("study",), evidence)
-    counted = gauges.decisions(session, now - DAY)
+    counts = gauges.decisions(session, now - DAY)
     yield gauge(
         "decisions_day",
         "Decisions of the last day, by fallback level (F0: the active policy).",
         ("study", "level"),
-        counted,
+        counts,
     )
-    yield gauge(
-        "fallback_share", "Share of the last day's decisions that fell back.", ("study",), _shares(counted)
-    )
+    totals, fallbacks = Counter[int](), Counter[int]()
+    for study, level, number in counts:
+        totals[study] += number
+        fallbacks[study] += number if level != "F0" else 0
+    shares = [(study, fallbacks[study] / total) for study, total in totals.items()]
+    yield gauge("fallback_share", "Share of the last day's decisions that fell back.", ("study",), shares)
 
 
-def _shares(counted: Iterable[tuple[int, str, int]]) -> Iterator[tuple[int, float]]:
-    totals: dict[int, int] = {}
-    fallen: dict[int, int] = {}
-    for study, level, number in counted:
-        totals[study] = totals.get(study, 0) + number
-        fallen[study] = fallen.get(study, 0) + (number if level != "F0" else 0)
-    return ((study, fallen[study] / totals[study]) for study in totals)
-
-
-def _ops(session: Session, now: datetime) -> Iterator[Metric]:
+def of_operations(session: Session, now: datetime) -> Iterator[Metric]:
+    """Yield the gauges of incidents, notifications and signs of life."""
     open_incidents = [
         ("all" if study is None else study, kind, level, 1)
         for study, kind, level in gauges.incidents(session)
@@ -110,3 +101,6 @@ def _ops(session: Session, now: datetime) -> Iterator[Metric]:
     )
     ages = [(name, (now - at).total_seconds()) for name, at in heartbeats.everyone(session).items()]
     yield gauge("heartbeat_age_seconds", "Since the last sign of life of beat and workers.", ("part",), ages)
+
+
+READERS = (of_work, of_learning, of_operations)

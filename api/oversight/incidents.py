@@ -1,4 +1,4 @@
-"""Incidents: what the watchdog found, for who runs a trial."""
+"""Incidents: the watchdog's findings, for those who run a trial."""
 
 from datetime import UTC, datetime
 from typing import Literal
@@ -6,9 +6,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from api.core.endpoint import Domain, Query, Reply
+from api.core.endpoint import Domain, Page, Reply
 from models.core import audit
-from models.core.audit import Actor
 from models.core.session import transact
 from models.oversight import incidents
 from models.oversight.acts import OversightAct
@@ -20,17 +19,15 @@ from services.core.refusals import Refusal
 domain = Domain("incidents", __doc__)
 
 
-class IncidentQuery(Query):
-    """Which incidents to list: open or over, of one level, after the last id of the page before."""
+class IncidentQuery(Page):
+    """The incidents to list: open or over, of one level, after the last id of the page before."""
 
     open: bool | None = None
     level: Literal["red", "yellow", "green"] | None = None
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class IncidentSeen(BaseModel):
-    """An incident: what held from first_at to last_at, seen `count` times. Green is over.
+    """An incident: a condition that held from first_at to last_at, seen `count` times. Green is over.
 
     study_id is null where it concerns the whole deployment. acknowledged_by is the id of an account.
     """
@@ -65,12 +62,8 @@ class IncidentReply(Reply):
 @domain.operation("GET", "/incidents", roles={"researcher", "admin"})
 def list_incidents(query: IncidentQuery, caller: Caller) -> IncidentPage:
     """Incidents of your study and of the deployment. The next page begins after this one's last id."""
-    found = transact(
-        lambda session: incidents.listed(
-            session, caller.study_id, query.open, query.level, query.after, query.limit
-        )
-    )
-    return IncidentPage(incidents=[IncidentSeen.model_validate(incident) for incident in found])
+    page = transact(incidents.listed, caller.study_id, query.open, query.level, query.after, query.limit)
+    return IncidentPage(incidents=[IncidentSeen.model_validate(incident) for incident in page])
 
 
 @domain.operation(
@@ -79,17 +72,17 @@ def list_incidents(query: IncidentQuery, caller: Caller) -> IncidentPage:
 def acknowledge_incident(incident_id: int, caller: Caller) -> IncidentReply:
     """Note that you have seen to an incident: it is not notified again, unless it turns from yellow to red.
 
-    Who was first stays.
+    The first account that did so stays on record.
     """
-    incident = transact(_acknowledge, caller.actor, incident_id, datetime.now(UTC))
-    return IncidentReply(incident=IncidentSeen.model_validate(incident))
+    now = datetime.now(UTC)
 
+    def acknowledge(session: Session) -> Incident:
+        incident = incidents.acknowledge(session, caller.study_id, incident_id, caller.client_id, now)
+        if incident is None:
+            raise Refusal(CoreFault.UNKNOWN)
+        if incident.acknowledged_at == now:  # not a repeat, nor a second account's
+            after = {"incident_id": incident.id, "kind": incident.kind, "level": incident.level}
+            audit.note(session, caller.actor, OversightAct.ACKNOWLEDGE, "seen to", after=after)
+        return incident
 
-def _acknowledge(session: Session, actor: Actor, incident_id: int, now: datetime) -> Incident:
-    incident = incidents.acknowledge(session, actor.study_id, incident_id, actor.client_id, now)
-    if incident is None:
-        raise Refusal(CoreFault.UNKNOWN)
-    if incident.acknowledged_at == now:
-        after = {"incident_id": incident.id, "kind": incident.kind, "level": incident.level}
-        audit.note(session, actor, OversightAct.ACKNOWLEDGE, "seen to", after=after)
-    return incident
+    return IncidentReply(incident=IncidentSeen.model_validate(transact(acknowledge)))

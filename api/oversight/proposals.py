@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from api.core import broker
-from api.core.endpoint import Domain, Query, Reply, StrictBody
+from api.core.endpoint import Domain, Page, Reply, StrictBody
 from api.core.fields import Sentence, coded
 from models.core.audit import Act
 from models.core.session import transact
@@ -37,16 +37,13 @@ CAN_FAIL = (
 
 
 class Opinion(StrictBody):
-    """Why it should happen, or not. Kept for good: it must not name a participant."""
+    """The reason why an act should happen or not. It is kept for good and must not name a participant."""
 
     reason: Sentence = coded(CoreFault.FIELD, examples=["discussed with the safety board on Monday"])
 
 
-class ProposalQuery(Query):
+class ProposalQuery(Page):
     """Proposals after the last id of the page before."""
-
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class Proposed(Reply):
@@ -87,7 +84,7 @@ class ProposalPage(Reply):
 
 
 def shown(proposal: Proposal, now: datetime) -> ProposalSeen:
-    """A proposal as it is at this moment: `expired` is a matter of time."""
+    """Return a proposal as it is at this moment: whether it is `expired` depends on the time."""
     names = set(ProposalSeen.model_fields) - {"proposal_id", "state"}
     columns = {name: getattr(proposal, name) for name in names}
     return ProposalSeen(proposal_id=proposal.id, state=proposals.state(proposal, now), **columns)
@@ -114,7 +111,7 @@ def show_proposal(proposal_id: int, caller: Caller) -> ProposalReply:
 
 @domain.operation("POST", "/proposals/<int:proposal_id>/approve", roles={"admin"}, faults=CAN_FAIL)
 def approve_proposal(proposal_id: int, body: Opinion, caller: Caller) -> ProposalReply:
-    """Let a proposed act happen, now. Its proposer cannot, unless one person is enough in the deployment."""
+    """Approve a proposed act: it happens now. Its proposer cannot, unless one person is enough."""
     now = datetime.now(UTC)
     outcome = transact(approval.approve, caller.actor, proposal_id, body.reason, now)
     broker.send(*outcome.jobs)
@@ -123,7 +120,7 @@ def approve_proposal(proposal_id: int, body: Opinion, caller: Caller) -> Proposa
 
 @domain.operation("POST", "/proposals/<int:proposal_id>/reject", roles={"admin"}, faults=OVER)
 def reject_proposal(proposal_id: int, body: Opinion, caller: Caller) -> ProposalReply:
-    """Let a proposed act never happen. Its own proposer may too."""
+    """Reject a proposed act: it never happens. Its own proposer may do so too."""
     now = datetime.now(UTC)
     proposal = transact(approval.reject, caller.actor, proposal_id, body.reason, now)
     return ProposalReply(proposal=shown(proposal, now))

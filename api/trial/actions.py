@@ -70,7 +70,7 @@ class Survey(Body):
     available: bool | None = coded(CoreFault.FIELD, default=None, description=AVAILABLE)
 
     def missing(self) -> list[tuple[Fault, str]]:
-        """The answers that a finished survey must have and this one has not, as (fault, field)."""
+        """Return the answers that a finished survey must have and this one lacks, as (fault, field)."""
         missing: list[tuple[Fault, str]] = []
         if self.finished_ema and not isinstance(self.activity_question_response, bool):
             missing.append((TrialFault.ACTIVITY_RESPONSE, "activity_question_response"))
@@ -79,9 +79,10 @@ class Survey(Body):
         return missing
 
     def answers_by(self, design: Design) -> dict[str, Any]:
-        """The answers as the protocol reads them: "NA" is None. That of availability only where it is no.
+        """Return the answers as the protocol reads them: "NA" is None, `available` is there only where false.
 
-        Raises Refusal where the protocol's answers are no survey."""
+        Raises Refusal where the protocol's answers are no survey.
+        """
         if not isinstance(design, MiWaves):
             raise _another_call(design, "finished_ema", "/decision_points")
         activity, use = self.activity_question_response, self.cannabis_use
@@ -111,7 +112,7 @@ class DecisionPoint(Body):
     available: bool | None = coded(CoreFault.FIELD, default=None, description=AVAILABLE)
 
     def answers_by(self, design: Design) -> dict[str, Any]:
-        """The answers, checked; that of availability only where it is no. Raises Refusal."""
+        """Return the answers, checked; `available` is among them only where false. Raises Refusal."""
         if isinstance(design, MiWaves):
             raise _another_call(design, "answers", "/actions")
         if not design.outcome_lag and self.answers:
@@ -127,6 +128,7 @@ class DecisionPoint(Body):
 
 
 def _another_call(design: Design, field: str, path: str) -> Refusal:
+    """Return the refusal of a call that belongs to protocols of another kind."""
     message = f"The study's protocol is {design.name}: its decisions are asked for at POST {path}."
     return Refusal(
         CoreFault.FIELD, message, errors=[FieldError(field=field, message="is not of this protocol")]
@@ -173,6 +175,7 @@ def decide_point(body: DecisionPoint, caller: Caller, key: str | None) -> Decide
 
 
 def _decided(body: Survey | DecisionPoint, caller: Caller, key: str | None) -> Decided:
+    """Decide, send the jobs that this queued, and keep answers that correct earlier ones. Raises Refusal."""
     call = DecisionCall(
         body.user_id,
         body.decision_index,
@@ -183,7 +186,7 @@ def _decided(body: Survey | DecisionPoint, caller: Caller, key: str | None) -> D
     )
     outcome = transact(service.decide, caller, call, key, datetime.now(UTC))
     broker.send(*outcome.jobs)
-    if outcome.correction is not None:
+    if outcome.correction is not None:  # in a transaction of its own: see corrections.keep
         transact_at("READ COMMITTED", corrections.keep, caller.actor, outcome.correction)
     decided = Decided.model_validate(outcome.decision)
     decided.correction_stored = outcome.correction is not None

@@ -30,7 +30,7 @@ protocol_commands = Commands("protocol", help="Protocols as files.")
 
 
 def from_file(path: Path) -> Protocol:
-    """The protocol in a file. Raises ClickException."""
+    """Read the protocol in a file. Raises ClickException."""
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise click.ClickException(f"{path} is too large for a protocol")
@@ -44,7 +44,7 @@ def from_file(path: Path) -> Protocol:
 
 
 def _assigned(assignments: tuple[str, ...], document: dict[str, Any]) -> dict[str, Any]:
-    """`document` with each section.key=value put in; values are JSON, or text where they are not."""
+    """Return `document` with each section.key=value put in; values are JSON, or text where they are not."""
     for assignment in assignments:
         path, separator, value = assignment.partition("=")
         *sections, key = path.split(".")
@@ -62,25 +62,11 @@ def _assigned(assignments: tuple[str, ...], document: dict[str, Any]) -> dict[st
     return document
 
 
-def _protocol_of(name: str | None, file: Path | None, assignments: tuple[str, ...]) -> Protocol:
-    if file is not None:
-        if name or assignments:
-            raise click.ClickException(
-                "--protocol-file is a whole protocol: no --protocol or --set beside it"
-            )
-        return from_file(file)
-    name = name or "miwaves"
-    try:
-        return protocol_documents.load(_assigned(assignments, {"protocol": name}))
-    except ProtocolError as error:
-        raise click.ClickException(str(error)) from None
-
-
 def _zone(_context: click.Context, _option: click.Parameter, value: str) -> str:
     try:
         return zone(value)
-    except ValueError as wrong:
-        raise click.BadParameter(f"{value!r} is {wrong}") from None
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is {error}") from None
 
 
 def _url(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -94,14 +80,6 @@ def _url(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if url.scheme == "http" and settings().mode == "production":
         raise click.BadParameter("production asks back ends over https:// alone")
     return value
-
-
-def _ema_token() -> bytes | None:
-    """The back end's bearer token: an unusable one is refused now and not by each window later."""
-    token = os.environ.get("KAIROS_EMA_TOKEN", "")
-    if not re.fullmatch("[!-~]*", token):
-        raise click.ClickException("KAIROS_EMA_TOKEN must be printable ASCII without spaces or line breaks")
-    return token.encode() or None
 
 
 @study_commands.command("list")
@@ -160,11 +138,26 @@ def create(
 
     The back end's bearer token is read from the environment variable KAIROS_EMA_TOKEN.
     """
-    protocol = _protocol_of(protocol_name, protocol_file, assignments)
+    if protocol_file is not None:
+        if protocol_name or assignments:
+            raise click.ClickException(
+                "--protocol-file is a whole protocol: no --protocol or --set beside it"
+            )
+        protocol = from_file(protocol_file)
+    else:
+        try:
+            protocol = protocol_documents.load(
+                _assigned(assignments, {"protocol": protocol_name or "miwaves"})
+            )
+        except ProtocolError as error:
+            raise click.ClickException(str(error)) from None
+    token = os.environ.get("KAIROS_EMA_TOKEN", "")
+    if not re.fullmatch("[!-~]*", token):  # refused here, or each window would fail by it later
+        raise click.ClickException("KAIROS_EMA_TOKEN must be printable ASCII without spaces or line breaks")
     columns = {
         "name": name,
         "ema_url": ema_url,
-        "ema_token": _ema_token(),
+        "ema_token": token.encode() or None,
         "timezone": timezone,
         "ema_timezone": ema_timezone,
         "nightly_on": datetime.now(ZoneInfo(timezone)).date(),
@@ -183,16 +176,16 @@ def create(
 @click.option("--version", type=int, help="Another version than the one in force.")
 def export(study: str, version: int | None) -> None:
     """Print the protocol of STUDY: a file that another study can be created from."""
-    click.echo(json.dumps(transact(_document, study, version), indent=2))
 
+    def read(session: Session) -> dict[str, Any]:
+        row = named_study(session, study)
+        number = row.protocol_version if version is None else version
+        for stored in protocols.listed(session, row.id):
+            if stored.version == number:
+                return stored.document
+        raise click.ClickException(f"the protocol of {study!r} has no version {number}")
 
-def _document(session: Session, name: str, number: int | None) -> dict[str, Any]:
-    study = named_study(session, name)
-    wanted = study.protocol_version if number is None else number
-    for version in protocols.listed(session, study.id):
-        if version.version == wanted:
-            return version.document
-    raise click.ClickException(f"the protocol of {name!r} has no version {wanted}")
+    click.echo(json.dumps(transact(read), indent=2))
 
 
 @protocol_commands.command("check")

@@ -1,11 +1,11 @@
-"""Decisions that were made, for those who read."""
+"""Decisions as they were made, for researchers and admins."""
 
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.core.endpoint import Domain, Query, Reply
+from api.core.endpoint import Domain, Page, Reply
 from models.core.session import transact
 from models.trial import decisions
 from services.core.callers import Caller
@@ -13,16 +13,14 @@ from services.core.callers import Caller
 domain = Domain("decisions", __doc__)
 
 
-class DecisionQuery(Query):
-    """Which decisions to list: one participant's or everybody's, after the last rid of the page before."""
+class DecisionQuery(Page):
+    """The decisions to list: one participant's or everybody's, after the last rid of the page before."""
 
     participant_id: int | None = Field(default=None, ge=1, le=2**63 - 1)
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class DecisionSeen(BaseModel):
-    """One decision with all that its draw hangs on, by the participant's opaque id.
+    """One decision with all that its draw depends on, by the participant's opaque id.
 
     `reward` is the outcome that its first call reported, of the action before it where outcomes lag by one.
     """
@@ -61,9 +59,5 @@ class DecisionPage(Reply):
 @domain.operation("GET", "/decisions", roles={"researcher", "admin"})
 def list_decisions(query: DecisionQuery, caller: Caller) -> DecisionPage:
     """Every decision as it was issued. The next page begins after this one's last rid."""
-    found = transact(
-        lambda session: decisions.listed(
-            session, caller.study_id, query.participant_id, query.after, query.limit
-        )
-    )
-    return DecisionPage(decisions=[DecisionSeen.model_validate(decision) for decision in found])
+    page = transact(decisions.listed, caller.study_id, query.participant_id, query.after, query.limit)
+    return DecisionPage(decisions=[DecisionSeen.model_validate(decision) for decision in page])

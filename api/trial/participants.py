@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from algorithm.trial.decision_time import study_day
 from algorithm.trial.protocol import Schedule
-from api.core.endpoint import Body, Domain, Query, Reply
-from api.core.fields import Day, Printable, Zone, coded
+from api.core.endpoint import Body, Domain, Page, Reply
+from api.core.fields import Day, Printable, Zone, clock, coded
 from api.trial.examples import EXAMPLES
 from models.core.session import transact
 from models.trial import decisions, participants, windows
@@ -23,13 +23,7 @@ from services.trial.faults import TrialFault
 domain = Domain("participants", __doc__, EXAMPLES)
 
 
-def _clock(hhmm: int) -> int:
-    if not 0 <= hhmm <= 2359 or hhmm % 100 > 59:
-        raise ValueError("not a time HHMM")
-    return hhmm
-
-
-WeekOfTimes = Annotated[list[Annotated[int, AfterValidator(_clock)]], Field(min_length=7, max_length=7)]
+WeekOfTimes = Annotated[list[Annotated[int, AfterValidator(clock)]], Field(min_length=7, max_length=7)]
 
 
 class Registration(Body):
@@ -45,24 +39,29 @@ class Registration(Body):
     timezone: Zone | None = coded(TrialFault.TIMEZONE, default=None)
 
     def faults(self) -> list[tuple[Fault, str]]:
-        """The fields that are right by themselves and wrong together, as (fault, field)."""
+        """Return the fields that are right by themselves and wrong together, as (fault, field)."""
         pairs = zip(self.morning_notification_time_start, self.evening_notification_time_start, strict=True)
-        inside = self.consent_start_date <= self.rl_start_date <= self.consent_end_date
-        broken = {
-            (TrialFault.CONSENT_END, "consent_end_date"): self.consent_end_date < self.consent_start_date,
-            (TrialFault.PARTICIPANT_START, "rl_start_date"): not inside,
-            (TrialFault.PARTICIPANT_END, "rl_end_date"): not (
-                self.rl_start_date <= self.rl_end_date <= self.consent_end_date
+        starts_inside = self.consent_start_date <= self.rl_start_date <= self.consent_end_date
+        ends_inside = self.rl_start_date <= self.rl_end_date <= self.consent_end_date
+        checks = [
+            (
+                self.consent_start_date <= self.consent_end_date,
+                TrialFault.CONSENT_END,
+                "consent_end_date",
             ),
-            (TrialFault.EVENINGS, "evening_notification_time_start"): any(
-                late <= early for early, late in pairs
+            (starts_inside, TrialFault.PARTICIPANT_START, "rl_start_date"),
+            (ends_inside, TrialFault.PARTICIPANT_END, "rl_end_date"),
+            (
+                all(morning < evening for morning, evening in pairs),
+                TrialFault.EVENINGS,
+                "evening_notification_time_start",
             ),
-        }
-        return [fault for fault, is_broken in broken.items() if is_broken]
+        ]
+        return [(fault, field) for holds, fault, field in checks if not holds]
 
 
 class Registered(Reply):
-    """Who was added, and the opaque id that URLs and logs use."""
+    """A new participant, with the opaque id that URLs and logs use."""
 
     message: str
     participant_id: int
@@ -81,25 +80,23 @@ def register(body: Registration, caller: Caller) -> Registered:
     The participant starts in phase REGISTERED at decision index 0. The same body again within the hour is
     taken for a retry and answered as the first one was.
     """
-    broken = body.faults()
-    if broken:
-        errors = [FieldError(field=field, message=fault.message) for fault, field in broken]
-        raise Refusal(broken[0][0], errors=errors)
+    faults = body.faults()
+    if faults:
+        errors = [FieldError(field=field, message=fault.message) for fault, field in faults]
+        raise Refusal(faults[0][0], errors=errors)
     registration = enrolment.Registration(**body.model_dump(), body=body.model_dump(mode="json"))
     participant_id = transact(enrolment.enrol, caller.study_id, registration, datetime.now(UTC))
     return Registered(message=f"User {body.user_id} was added!", participant_id=participant_id)
 
 
-class ParticipantQuery(Query):
-    """Which participants to list: the one whom the app calls `user_id`, or all after the last id before."""
+class ParticipantQuery(Page):
+    """The participants to list: the one whom the app calls `user_id`, or all after the last id before."""
 
     user_id: Printable | None = None
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class ParticipantSeen(BaseModel):
-    """How far a participant is. The app's name for the person is left out on purpose.
+    """A participant's progress. The app's name for the person is left out on purpose.
 
     `decision_index` counts the decision points that are over; `study_day` is that of the point after them.
     """
@@ -138,7 +135,7 @@ class PointOver(BaseModel):
 
 
 class ParticipantInFull(ParticipantSeen):
-    """The same with the point that waits for its window's end, and the history."""
+    """A participant with the decision point that waits for its window's end, and with the history."""
 
     open_decision_index: int | None
     zones: list[ZoneSeen]
@@ -170,6 +167,7 @@ def list_participants(query: ParticipantQuery, caller: Caller) -> ParticipantPag
 
 
 def _progress(participant: Participant, schedule: Schedule) -> dict[str, Any]:
+    """Return the values of ParticipantSeen."""
     point = min(participant.decision_index + 1, schedule.study_length)
     return {
         "participant_id": participant.id,
@@ -189,18 +187,18 @@ def _progress(participant: Participant, schedule: Schedule) -> dict[str, Any]:
     faults=(CoreFault.UNKNOWN,),
 )
 def show_participant(participant_id: int, caller: Caller) -> ParticipantReply:
-    """One participant of your study: how far, where, and every decision point that is over."""
-    return ParticipantReply(participant=transact(_in_full, caller.study_id, participant_id))
+    """One participant of your study: progress, time zones, and every decision point that is over."""
 
+    def read(session: Session) -> ParticipantInFull:
+        participant = participants.of_study(session, caller.study_id, participant_id)
+        if participant is None:
+            raise Refusal(CoreFault.UNKNOWN)
+        current = participant.decision_index + 1
+        return ParticipantInFull(
+            **_progress(participant, protocols.in_force(session, caller.study_id).schedule),
+            open_decision_index=current if decisions.at(session, participant_id, current) else None,
+            zones=[ZoneSeen.model_validate(zone) for zone in participants.zones(session, participant_id)],
+            windows=[PointOver.model_validate(w) for w in windows.of_participant(session, participant_id)],
+        )
 
-def _in_full(session: Session, study_id: int, participant_id: int) -> ParticipantInFull:
-    participant = participants.of_study(session, study_id, participant_id)
-    if participant is None:
-        raise Refusal(CoreFault.UNKNOWN)
-    current = participant.decision_index + 1
-    return ParticipantInFull(
-        **_progress(participant, protocols.in_force(session, study_id).schedule),
-        open_decision_index=current if decisions.at(session, participant_id, current) else None,
-        zones=[ZoneSeen.model_validate(zone) for zone in participants.zones(session, participant_id)],
-        windows=[PointOver.model_validate(w) for w in windows.of_participant(session, participant_id)],
-    )
+    return ParticipantReply(participant=transact(read))

@@ -1,4 +1,4 @@
-"""Policies: what was learnt, version by version, and the probabilities it stands for."""
+"""Policies: the versions of what was learnt, and the probabilities that they stand for."""
 
 from datetime import datetime
 from typing import Any
@@ -45,8 +45,8 @@ class PolicyReply(Reply):
 
 
 class BlockReply(Reply):
-    """What a policy serves one participant with: mean (q,), covariance (q, q) of the advantage's
-    coefficients, and act_prob by state.
+    """The posterior by which a policy decides for one participant: mean (q,) and covariance (q, q) of the
+    advantage's coefficients, and act_prob by state.
 
     `is_in_fit`: the posterior is the participant's own; else that of everybody who was not in the fit.
     """
@@ -68,11 +68,11 @@ class PolicyList(Reply):
 @domain.operation("GET", "/policies", roles={"client", "researcher", "admin"})
 def list_policies(caller: Caller) -> PolicyList:
     """Every policy of your study."""
-    return PolicyList(
-        policies=transact(
-            lambda session: [_seen(session, policy) for policy in policies.listed(session, caller.study_id)]
-        )
-    )
+
+    def read(session: Session) -> list[PolicySeen]:
+        return [_seen(session, policy) for policy in policies.listed(session, caller.study_id)]
+
+    return PolicyList(policies=transact(read))
 
 
 @domain.operation(
@@ -80,7 +80,14 @@ def list_policies(caller: Caller) -> PolicyList:
 )
 def show_policy(policy_id: int, caller: Caller) -> PolicyReply:
     """One policy of your study."""
-    return PolicyReply(policy=transact(lambda session: _one(session, caller.study_id, policy_id)))
+
+    def read(session: Session) -> PolicySeen:
+        policy = policies.numbered(session, caller.study_id, policy_id)
+        if policy is None:
+            raise Refusal(CoreFault.UNKNOWN)
+        return _seen(session, policy)
+
+    return PolicyReply(policy=transact(read))
 
 
 @domain.operation(
@@ -90,44 +97,37 @@ def show_policy(policy_id: int, caller: Caller) -> PolicyReply:
     faults=(CoreFault.UNKNOWN, TrialFault.POLICY_PRUNED),
 )
 def show_block(policy_id: int, participant_id: int, caller: Caller) -> BlockReply:
-    """What one policy of your study serves one participant with."""
-    return transact(lambda session: _served(session, caller.study_id, policy_id, participant_id))
+    """The posterior by which one policy of your study decides for one participant."""
 
+    def read(session: Session) -> BlockReply:
+        policy = policies.numbered(session, caller.study_id, policy_id)
+        if policy is None or participants.of_study(session, caller.study_id, participant_id) is None:
+            raise Refusal(CoreFault.UNKNOWN)
+        is_in_fit = participant_id in policy.participants
+        if not is_in_fit:
+            block = _of_all(policy)
+        else:
+            mean, covariance = policies.block(session, caller.study_id, policy_id, participant_id)
+            if mean is None or covariance is None:
+                raise Refusal(TrialFault.POLICY_PRUNED)
+            means = pg_arrays.sent(mean)
+            block = Block(means, pg_arrays.unpack(pg_arrays.sent(covariance), means.size))
+        return BlockReply(
+            policy_id=policy_id,
+            participant_id=participant_id,
+            is_in_fit=is_in_fit,
+            mean=block.mean.tolist(),
+            covariance=block.covariance.tolist(),
+            act_prob=_act_prob(block, protocols.loaded(session, policy.protocol_id)),
+        )
 
-def _served(session: Session, study_id: int, policy_id: int, participant_id: int) -> BlockReply:
-    policy = policies.numbered(session, study_id, policy_id)
-    if policy is None or participants.of_study(session, study_id, participant_id) is None:
-        raise Refusal(CoreFault.UNKNOWN)
-    is_in_fit = participant_id in policy.participants
-    block = _own(session, policy, participant_id) if is_in_fit else _of_all(policy)
-    return BlockReply(
-        policy_id=policy_id,
-        participant_id=participant_id,
-        is_in_fit=is_in_fit,
-        mean=block.mean.tolist(),
-        covariance=block.covariance.tolist(),
-        act_prob=_act_prob(block, protocols.loaded(session, policy.protocol_id)),
-    )
-
-
-def _own(session: Session, policy: Policy, participant_id: int) -> Block:
-    mean, covariance = policies.block(session, policy.study_id, policy.policy_id, participant_id)
-    if mean is None or covariance is None:
-        raise Refusal(TrialFault.POLICY_PRUNED)
-    means = pg_arrays.sent(mean)
-    return Block(means, pg_arrays.unpack(pg_arrays.sent(covariance), means.size))
+    return transact(read)
 
 
 def _of_all(policy: Policy) -> Block:
+    """Return the posterior of everybody who was not in the policy's fit."""
     mean = np.array(policy.advantage_mean)
     return Block(mean, np.array(policy.advantage_covariance).reshape(mean.size, mean.size))
-
-
-def _one(session: Session, study_id: int, policy_id: int) -> PolicySeen:
-    policy = policies.numbered(session, study_id, policy_id)
-    if policy is None:
-        raise Refusal(CoreFault.UNKNOWN)
-    return _seen(session, policy)
 
 
 def _seen(session: Session, policy: Policy) -> PolicySeen:
@@ -147,6 +147,7 @@ def _seen(session: Session, policy: Policy) -> PolicySeen:
 
 
 def _act_prob(block: Block, protocol: Protocol) -> dict[str, float]:
+    """Return the probability of action 1 in each state of a protocol, by the state's values in one word."""
     return {
         "".join(f"{value:g}" for value in state): randomise(
             protocol.design.features(state), block, protocol

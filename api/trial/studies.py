@@ -1,4 +1,4 @@
-"""Studies: what a study has come to."""
+"""Studies: the present state of a study."""
 
 from datetime import datetime
 
@@ -17,7 +17,7 @@ domain = Domain("studies", __doc__)
 class StudyState(Reply):
     """Counts of everything in a study. `rows` exist now, `policy_rows` are in the serving policy.
 
-    `study_key` (in hexadecimal) is told once the study is closed.
+    `study_key` (in hexadecimal) is shown once the study is closed.
     """
 
     study: str
@@ -44,34 +44,34 @@ class StudyState(Reply):
 @domain.operation("GET", "/study", roles={"client", "researcher", "admin"})
 def show_study(caller: Caller) -> StudyState:
     """Your study: how many decisions, windows, policies and jobs it has, and in which states."""
-    return transact(_state, caller.study_id)
 
+    def read(session: Session) -> StudyState:
+        study = studies.by_id(session, caller.study_id)
+        protocol = protocols.in_force(session, study.id)
+        fallbacks = decisions.fallback_counts(session, study.id)
+        serving = policies.numbered(session, study.id, study.policy_id)
+        return StudyState(
+            study=study.name,
+            paused=study.paused,
+            learning_frozen=study.learning_frozen,
+            closed_at=study.closed_at,
+            participants=participants.count(session, study.id),
+            decisions=sum(fallbacks.values()),
+            windows={"ended": 0, "ingested": 0, "failed": 0, "missed": 0} | windows.counts(session, study.id),
+            discrepancies=answers.discrepancy_count(session, study.id),
+            fallbacks=fallbacks,
+            policies=policies.count(session, study.id),
+            policy_id=study.policy_id,
+            rows=learning_rows.possible(
+                session, study.id, protocol.schedule.outcome_lag, protocol.design.feature_version
+            ),
+            policy_rows=serving.row_count if serving else 0,
+            jobs={"queued": 0, "running": 0, "done": 0, "failed": 0} | jobs.counts(session, study.id),
+            protocol_hash=protocol.digest,
+            protocol=protocol.design.name,
+            study_length=protocol.schedule.study_length,
+            study_key_sha256=study.study_key_sha256,
+            study_key=bytes(study.study_key).hex() if study.closed_at else None,
+        )
 
-def _state(session: Session, study_id: int) -> StudyState:
-    study = studies.by_id(session, study_id)
-    protocol = protocols.in_force(session, study_id)
-    fallbacks = decisions.fallback_counts(session, study.id)
-    serving = policies.numbered(session, study.id, study.policy_id)
-    return StudyState(
-        study=study.name,
-        paused=study.paused,
-        learning_frozen=study.learning_frozen,
-        closed_at=study.closed_at,
-        participants=participants.count(session, study.id),
-        decisions=sum(fallbacks.values()),
-        windows={"ended": 0, "ingested": 0, "failed": 0, "missed": 0} | windows.counts(session, study.id),
-        discrepancies=answers.discrepancy_count(session, study.id),
-        fallbacks=fallbacks,
-        policies=policies.count(session, study.id),
-        policy_id=study.policy_id,
-        rows=learning_rows.possible(
-            session, study.id, protocol.schedule.outcome_lag, protocol.design.feature_version
-        ),
-        policy_rows=serving.row_count if serving else 0,
-        jobs={"queued": 0, "running": 0, "done": 0, "failed": 0} | jobs.counts(session, study.id),
-        protocol_hash=protocol.digest,
-        protocol=protocol.design.name,
-        study_length=protocol.schedule.study_length,
-        study_key_sha256=study.study_key_sha256,
-        study_key=bytes(study.study_key).hex() if study.closed_at else None,
-    )
+    return transact(read)

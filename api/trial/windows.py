@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.core import broker
-from api.core.endpoint import Body, Domain, Query, Reply
+from api.core.endpoint import Body, Domain, Page, Reply
 from api.core.fields import DecisionIndex, Printable, coded
 from api.trial.examples import EXAMPLES
 from models.core.session import transact
@@ -20,7 +20,7 @@ domain = Domain("windows", __doc__, EXAMPLES)
 
 
 class WindowEnd(Body):
-    """Whose window is over, and of which decision where the app knows."""
+    """The participant whose window is over, and the decision's index where the app knows it."""
 
     user_id: Printable = coded(TrialFault.ACTION_USER, examples=["p-017"])
     decision_index: DecisionIndex | None = coded(CoreFault.FIELD, default=None, examples=[1])
@@ -59,12 +59,10 @@ def end_decision_window(body: WindowEnd, caller: Caller, key: str | None) -> End
     )
 
 
-class WindowQuery(Query):
-    """Which windows to list: those of one state, after the last id of the page before."""
+class WindowQuery(Page):
+    """The windows to list: those of one state, after the last id of the page before."""
 
     state: Literal["ended", "ingested", "failed", "missed"] | None = None
-    after: int = Field(default=0, ge=0, le=2**63 - 1)
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class WindowSeen(BaseModel):

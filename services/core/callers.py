@@ -1,4 +1,4 @@
-"""Callers: the bearers of tokens, and whether they may do something at this moment."""
+"""Callers: the bearers of tokens, and their rights at this moment."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from services.core.refusals import Fault, Refusal
 
 
 class Caller(NamedTuple):
-    """The bearer of a token with a valid signature. Whether the token still stands, `check_standing` says.
+    """The bearer of a token with a valid signature; `check_standing` says whether the token still stands.
 
     roles: the roles that may do what is asked for.
     """
@@ -32,7 +32,7 @@ class Caller(NamedTuple):
 def admit(
     caller: Caller, role: str, disabled: bool, revoked: bool, invalid: Fault = CoreFault.TOKEN_INVALID
 ) -> None:
-    """Let the caller in by what the database says now. Raises Refusal."""
+    """Let the caller in by the account's present state in the database. Raises Refusal."""
     if disabled or revoked:
         raise Refusal(invalid)
     if role not in caller.roles:

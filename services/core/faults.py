@@ -4,7 +4,7 @@ from services.core.refusals import Fault
 
 
 class CoreFault(Fault):
-    """error_code, HTTP status and message."""
+    """A fault of the machinery: error_code, HTTP status and message."""
 
     TOKEN_MALFORMED = 0, 401, "The Authorization header must be: Bearer <token>."
     TOKEN_MISSING = 1, 401, "A bearer token is needed."

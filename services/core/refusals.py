@@ -1,4 +1,4 @@
-"""Refusals: how any part of the service says no, whoever asked and by whichever way.
+"""Refusals: the one way in which any part of the service says no, whoever asked.
 
 A fault is a kind of refusal with its own number. The faults of an area stand in the area's `faults.py`; two
 faults never share a number. The numbers below 900 are those of the MiWaves service.
@@ -48,12 +48,12 @@ class Refusal(Exception):
 
 
 def all_faults() -> list[Fault]:
-    """Every fault of every area that is loaded, by number."""
+    """Return every fault of every area that is loaded, by number."""
     return sorted((fault for area in Fault.__subclasses__() for fault in area), key=lambda fault: fault.code)
 
 
 def fault_of(code: int) -> Fault:
-    """The fault with this number. Raises LookupError."""
+    """Return the fault with this number. Raises LookupError."""
     for fault in all_faults():
         if fault.code == code:
             return fault

@@ -1,7 +1,7 @@
 """Approval: one admin proposes a dangerous act, another one approves, and only then the act happens.
 
-An act joins by `dangerous`. Where a deployment needs one person only, or the act says that this once one is
-enough, a proposal is approved as it is made, by the same account; everything is written down as otherwise.
+An act joins by `dangerous`. Where the deployment needs one person only, or the act needs no second one with
+these arguments, a proposal is approved as it is made, by the same account; the audit notes it all the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from settings import settings
 
 
 class ApprovedAct(NamedTuple):
-    """An approved act on its way: its approver, the proposal's reason, and what the audit notes besides."""
+    """An approved act on its way: its approver, the proposal's reason, and further entries for the audit."""
 
     actor: Actor
     reason: str
@@ -38,7 +38,7 @@ class ProposalOutcome(NamedTuple):
     jobs: list[QueuedJob]
 
 
-Check = Callable[[Session, int, Mapping[str, Any]], None]
+Check = Callable[[Session, int, Mapping[str, Any]], object]
 Perform = Callable[[Session, ApprovedAct, Mapping[str, Any]], list[QueuedJob]]
 Rule = Callable[[Session, int, Mapping[str, Any]], bool]
 
@@ -46,8 +46,8 @@ Rule = Callable[[Session, int, Mapping[str, Any]], bool]
 class DangerousAct(NamedTuple):
     """An act that needs two persons.
 
-    check(session, study_id, arguments) raises Refusal where the act is not possible; perform does it.
-    alone: whether one person may do it after all, with these arguments.
+    check(session, study_id, arguments) raises Refusal where the act is not possible; perform does the act.
+    alone(session, study_id, arguments) is true where one person may do it after all.
     """
 
     check: Check
@@ -61,7 +61,7 @@ _acts: dict[str, DangerousAct] = {}
 def dangerous(
     act: Act, check: Check, alone: Rule = lambda _session, _study_id, _arguments: False
 ) -> Callable[[Perform], Perform]:
-    """Register the function that does a proposed `act`; `check` is asked when it is proposed and then."""
+    """Register the function that does a proposed `act`; `check` runs at the proposal and at the approval."""
 
     def register(perform: Perform) -> Perform:
         _acts[act] = DangerousAct(check, perform, alone)
@@ -81,7 +81,7 @@ def propose(
     dangerous_act = _acts[act]
     dangerous_act.check(session, study_id, arguments)
     pending = proposals.pending(session, study_id, act, arguments, reason, client_id, now)
-    if pending is not None:
+    if pending is not None:  # the caller got no answer and asks again
         return ProposalOutcome(pending, [])
     expires_at = now + timedelta(hours=settings().proposal_hours)
     proposal = proposals.add(session, study_id, act, arguments, reason, client_id, expires_at)
@@ -115,6 +115,7 @@ def reject(session: Session, actor: Actor, proposal_id: int, reason: str, now: d
 
 
 def _open_proposal(session: Session, actor: Actor, proposal_id: int, now: datetime) -> Proposal:
+    """Return an open proposal, locked. Raises Refusal where it is unknown, decided or expired."""
     proposal = proposals.locked(session, actor.study_id, proposal_id)
     if proposal is None:
         raise Refusal(CoreFault.UNKNOWN)
@@ -124,6 +125,7 @@ def _open_proposal(session: Session, actor: Actor, proposal_id: int, now: dateti
 
 
 def _perform(session: Session, actor: Actor, proposal: Proposal, now: datetime) -> ProposalOutcome:
+    """Let the act of a proposal happen, with `actor` as its approver."""
     proposals.decide(session, proposal, APPROVED, _account(actor), now)
     noted = {"proposal_id": proposal.id, "proposed_by": proposal.proposed_by}
     approved = ApprovedAct(actor, proposal.reason, noted, now)
@@ -132,7 +134,7 @@ def _perform(session: Session, actor: Actor, proposal: Proposal, now: datetime) 
 
 
 def _account(actor: Actor) -> int:
-    """The account of an actor: proposals are made and decided in the name of one."""
+    """Return the account of an actor: proposals are made and decided in the name of an account."""
     if actor.client_id is None:
         raise AssertionError("a proposal needs an account")
     return actor.client_id

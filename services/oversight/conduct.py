@@ -47,6 +47,7 @@ def withdraw(
 
 
 def _locked_participant(session: Session, study_id: int, participant_id: int) -> Participant:
+    """Return a participant of the study, locked. Raises Refusal where there is none."""
     participant = participants.locked_of_study(session, study_id, participant_id)
     if participant is None:
         raise Refusal(CoreFault.UNKNOWN)
@@ -62,7 +63,7 @@ def set_paused(session: Session, actor: Actor, paused: bool, reason: str) -> Non
 
 
 def set_frozen(session: Session, actor: Actor, frozen: bool, reason: str, now: datetime) -> list[QueuedJob]:
-    """Let no new policy serve, or learn again: then with a refit from whatever has gathered."""
+    """Freeze learning, so that no new policy serves, or resume it with a refit from all that has gathered."""
     study = studies.locked(session, actor.study_id)
     before, study.learning_frozen = {"learning_frozen": study.learning_frozen}, frozen
     act = OversightAct.FREEZE if frozen else OversightAct.UNFREEZE
@@ -71,10 +72,12 @@ def set_frozen(session: Session, actor: Actor, frozen: bool, reason: str, now: d
 
 
 def _refit(session: Session, study_id: int, now: datetime) -> QueuedJob:
+    """Request a refit and return its job."""
     return QueuedJob(REFIT, refits.request(session, study_id, now, hyperparameters=False).job_id)
 
 
 def _open_study(session: Session, study_id: int) -> Study:
+    """Return the study, locked. Raises Refusal where it is closed."""
     study = studies.locked(session, study_id)
     if study.closed_at is not None:
         raise Refusal(TrialFault.STUDY_CLOSED)
@@ -82,6 +85,7 @@ def _open_study(session: Session, study_id: int) -> Study:
 
 
 def _can_remove(session: Session, study_id: int, arguments: Mapping[str, Any]) -> None:
+    """Raise Refusal where the participant is unknown, or their data are removed already."""
     participant = _locked_participant(session, study_id, arguments["participant_id"])
     if participant.removed_row_seq is not None:
         raise Refusal(OversightFault.REMOVED_ALREADY)
@@ -115,6 +119,7 @@ def _remove(session: Session, approved: ApprovedAct, participant: Participant) -
 
 
 def _can_activate(session: Session, study_id: int, arguments: Mapping[str, Any]) -> None:
+    """Raise Refusal where the policy is unknown or pruned, or could not serve under the protocol in force."""
     policy = policies.numbered(session, study_id, arguments["policy_id"])
     if policy is None:
         raise Refusal(CoreFault.UNKNOWN)
@@ -138,14 +143,9 @@ def _activate(session: Session, approved: ApprovedAct, arguments: Mapping[str, A
     return []
 
 
-def _can_close(session: Session, study_id: int, arguments: Mapping[str, Any]) -> None:
-    del arguments
-    _open_study(session, study_id)
-
-
-@dangerous(OversightAct.CLOSE, _can_close)
+@dangerous(OversightAct.CLOSE, lambda session, study_id, _arguments: _open_study(session, study_id))
 def _close_study(session: Session, approved: ApprovedAct, arguments: Mapping[str, Any]) -> list[QueuedJob]:
-    """Make no decision any more, for good, and let everybody see the key of the draws."""
+    """Make no decision any more, for good, and publish the key of the draws."""
     del arguments
     study = studies.locked(session, approved.actor.study_id)
     before = {"paused": study.paused, "closed_at": None}

@@ -1,10 +1,10 @@
-"""The ways in which an act on a study is refused."""
+"""Faults of oversight: the refusals of acts on a study."""
 
 from services.core.refusals import Fault
 
 
 class OversightFault(Fault):
-    """error_code, HTTP status and message."""
+    """A fault of oversight: error_code, HTTP status and message."""
 
     SAME_PERSON = 930, 409, "Another admin than the one who proposed it must approve."
     PROPOSAL_OVER = 931, 409, "The proposal is approved, rejected or expired already."

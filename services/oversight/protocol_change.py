@@ -1,4 +1,4 @@
-"""The change of a study's protocol, a dangerous act: what is refused, and what it does."""
+"""The change of a study's protocol, a dangerous act: its checks and its effects."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ def arguments(
     effective_at: datetime | None,
     amendment: bool,
 ) -> dict[str, Any]:
-    """The arguments that a proposal keeps: the completed document, and the version that it is to follow.
+    """Return the arguments that a proposal keeps: the completed document, and the version that it follows.
 
     Raises Refusal.
     """
@@ -52,6 +52,7 @@ def arguments(
 
 
 def _loaded(document: Mapping[str, Any]) -> Protocol:
+    """Return the protocol of a document. Raises Refusal that names the key at fault."""
     try:
         return protocol.load(document)
     except ProtocolError as error:
@@ -61,12 +62,14 @@ def _loaded(document: Mapping[str, Any]) -> Protocol:
 
 
 def _change(arguments: Mapping[str, Any], now: datetime) -> Change:
-    wanted_at = arguments["effective_at"]
-    effective_at = now if wanted_at is None else max(now, datetime.fromisoformat(wanted_at))
+    """Return the change that a proposal's arguments stand for, as of `now`."""
+    text = arguments["effective_at"]
+    effective_at = now if text is None else max(now, datetime.fromisoformat(text))
     return Change(_loaded(arguments["document"]), effective_at, arguments["amendment"])
 
 
 def _can_change(session: Session, study_id: int, arguments: Mapping[str, Any]) -> None:
+    """Raise Refusal where the study is closed or the new version may not follow the latest one."""
     if studies.locked(session, study_id).closed_at is not None:
         raise Refusal(TrialFault.STUDY_CLOSED)
     now = datetime.now(UTC)
@@ -91,13 +94,14 @@ def _can_change(session: Session, study_id: int, arguments: Mapping[str, Any]) -
         )
 
 
-def _only_tightens(session: Session, study_id: int, arguments: Mapping[str, Any]) -> bool:
-    """Whether the change only makes the safety envelope tighter: that waits for no second person."""
-    latest = protocols.ready(versions.latest(session, study_id))
-    return amendments.only_tightens(latest.document, arguments["document"])
-
-
-@dangerous(OversightAct.PROTOCOL_VERSION, _can_change, alone=_only_tightens)
+@dangerous(
+    OversightAct.PROTOCOL_VERSION,
+    _can_change,
+    # a change that only tightens the safety envelope waits for no second person
+    alone=lambda session, study_id, arguments: amendments.only_tightens(
+        protocols.ready(versions.latest(session, study_id)).document, arguments["document"]
+    ),
+)
 def _perform(session: Session, approved: ApprovedAct, arguments: Mapping[str, Any]) -> list[QueuedJob]:
     """Store the new version and, where its time has come, let it come in force: one row of the audit."""
     change = _change(arguments, approved.now)

@@ -1,10 +1,10 @@
-"""The ways in which an export is refused."""
+"""Faults of research: the refusals of exports."""
 
 from services.core.refusals import Fault
 
 
 class ResearchFault(Fault):
-    """error_code, HTTP status and message."""
+    """A fault of research: error_code, HTTP status and message."""
 
     EXPORT_UNFINISHED = 914, 409, "The export is not written yet, or failed."
     EXPORT_GONE = 915, 410, "The file of this export is no longer kept: ask for a new one."

@@ -1,4 +1,4 @@
-"""Corrections: answers of a repeated call that are not those of its decision, kept beside them."""
+"""Corrections: the answers of a repeated call, kept beside the different ones of its decision."""
 
 from typing import Any, NamedTuple
 
@@ -23,9 +23,9 @@ class Correction(NamedTuple):
 def keep(session: Session, actor: Actor, correction: Correction) -> None:
     """Store a correction once.
 
-    For a transaction of its own at READ COMMITTED: many may come at once, and all of a study meet at the end
-    of its audit. Each waits there for its turn and then sees what is committed, where otherwise all but one
-    would have to begin anew.
+    It needs a transaction of its own at READ COMMITTED: many may come at once, and all of a study meet at the
+    end of its audit. Each waits there for its turn and then sees the committed rows; at REPEATABLE READ all
+    but one would have to begin anew.
     """
     participant_id, rid, item = correction
     # corrections and ingests take turns at the participant's row, or each could wait for what the other has

@@ -17,7 +17,6 @@ from algorithm.trial.designs.design import Design
 from algorithm.trial.designs.design import Point as StatePoint
 from algorithm.trial.envelope import Sent, forbids, local_time
 from algorithm.trial.protocol import Protocol
-from models.core import studies
 from models.core.jobs import QueuedJob
 from models.trial import answers, decisions, participants, points
 from models.trial import windows as window_rows
@@ -28,12 +27,11 @@ from models.trial.points import Point
 from services.core import callers
 from services.core.callers import Caller
 from services.core.refusals import Refusal
-from services.trial import idempotency, protocols, rungs, windows
+from services.trial import idempotency, protocols, rungs, studies, windows
 from services.trial.corrections import Correction
 from services.trial.faults import TrialFault
 from version import code_version
 
-_study_keys: dict[int, bytes] = {}
 _looks_back: dict[int, bool] = {}
 
 
@@ -41,8 +39,8 @@ class DecisionCall(NamedTuple):
     """A call for a decision.
 
     decision_index, decision_time, timezone: None where the caller leaves them to the service. available:
-    False where the participant must not get a message now. answers: the call's answers as a design reads
-    them; it raises Refusal where they are none of that design.
+    False where the participant must not get a message now. answers: a function that returns the call's
+    answers as a design reads them; it raises Refusal where they are none of that design.
     """
 
     user_id: str
@@ -62,7 +60,7 @@ class Outcome(NamedTuple):
 
 
 def decide(session: Session, caller: Caller, call: DecisionCall, key: str | None, now: datetime) -> Outcome:
-    """The decision of the point that a call means. Raises Refusal.
+    """Return the decision of the point that a call means. Raises Refusal.
 
     key: the call's Idempotency-Key. Several calls for one point may race: the unique key of decisions lets
     one pass, and the transactions of the others run again and find what it stored.
@@ -78,13 +76,14 @@ def decide(session: Session, caller: Caller, call: DecisionCall, key: str | None
 
 
 def _read(session: Session, caller: Caller, user_id: str, decision_index: int | None) -> Point:
-    """The point, with the messages sent where the study's protocol looks back on them. Raises Refusal.
+    """Return the point, with the messages sent where the study's protocol looks back on them. Raises Refusal.
 
-    Whether the protocol does is kept from the call before; where that has changed, the point is read again.
+    Each process remembers by study whether its protocol looks back; where that has changed meanwhile, the
+    point is read again.
     """
     study_id, with_sent = caller.study_id, _looks_back.get(caller.study_id, True)
-    whose = study_id, caller.client_id, caller.jti, user_id, decision_index
-    point = points.read(session, *whose, with_sent)
+    place = study_id, caller.client_id, caller.jti, user_id, decision_index
+    point = points.read(session, *place, with_sent)
     if point is None:
         callers.check_standing(session, caller)
         raise Refusal(TrialFault.ACTION_UNKNOWN)
@@ -94,21 +93,29 @@ def _read(session: Session, caller: Caller, user_id: str, decision_index: int | 
         rungs.make_room(_looks_back)
         _looks_back[study_id] = looks_back
     if looks_back and not with_sent:
-        return points.read(session, *whose, True) or point
+        return points.read(session, *place, True) or point
     return point
 
 
 def _settle(
     session: Session, caller: Caller, point: Point, call: DecisionCall, index: int | None, now: datetime
 ) -> Outcome:
-    """The stored decision of the point, or a new one. index: the decision index that the call names."""
+    """Return the stored decision of the point, or a new one. index: the decision index that the call names.
+
+    Raises Refusal.
+    """
     protocol = protocols.loaded(session, point.protocol_id)
     decided_at = point.act_gen_timestamp
     if decided_at is not None:
         # stale by the server's clock alone: the app's own may be wrong
         age = now - datetime.fromisoformat(decided_at)
         if index is not None or age <= timedelta(hours=protocol.schedule.window_hours):
-            return _repeat(session, point, call)
+            decision = decisions.existing(session, point.participant_id, point.decision_index)
+            # read by the version under which the point was decided: another one may be in force by now
+            item = call.answers(protocols.loaded(session, decision.protocol_id).design)
+            if item == decision.answers:
+                return Outcome(decision, [])
+            return Outcome(decision, [], Correction(decision.participant_id, decision.id, item))
     target = point.decision_index + (0 if decided_at is None else 1)
     if point.phase not in {REGISTERED, STARTED}:
         raise Refusal(TrialFault.NOT_DECIDING, f"The participant is {point.phase}: no new decisions.")
@@ -117,7 +124,7 @@ def _settle(
     if not point.closed_index < target <= protocol.schedule.study_length:
         raise Refusal(TrialFault.INDEX_PASSED)
     closed: list[QueuedJob] = []
-    if target > point.closed_index + 1:
+    if target > point.closed_index + 1:  # the app has moved on without ending the windows before
         participant = participants.locked_by_id(session, point.participant_id)
         closed = windows.close_open(session, participant, now)
         window_rows.miss(session, participant, target - 1, now)
@@ -125,31 +132,24 @@ def _settle(
     return Outcome(_randomise(session, caller.study_id, point, protocol, call, now), closed)
 
 
-def _repeat(session: Session, point: Point, call: DecisionCall) -> Outcome:
-    """The stored decision, and the call's answers where they are not those that it was made with."""
-    decision = decisions.existing(session, point.participant_id, point.decision_index)
-    design = protocols.loaded(session, decision.protocol_id).design  # of an earlier version, perhaps
-    item = call.answers(design)
-    if item == decision.answers:
-        return Outcome(decision, [])
-    return Outcome(decision, [], Correction(decision.participant_id, decision.id, item))
-
-
 def _randomise(
     session: Session, study_id: int, point: Point, protocol: Protocol, call: DecisionCall, now: datetime
 ) -> DecisionRecord:
-    """Draw and store the decision of a point that has none."""
+    """Draw and store the decision of a point that has none. Raises Refusal."""
+    if point.new_rid is None:
+        raise AssertionError("a point without a decision comes with the number of the one to be stored")
     design = protocol.design
     when = _moment(point, protocol, call, now)
     item = call.answers(design)
-    rule = forbids(protocol.envelope, call.available, now, when.local, _sent(point))
+    parse = datetime.fromisoformat
+    sent = [Sent(parse(at), local_time(parse(time), offset).date()) for at, time, offset in point.sent or ()]
+    rule = forbids(protocol.envelope, call.available, now, when.local, sent)
     reward = design.reward(item, protocol.state)
     state_point = StatePoint(point.decision_index, when.evening, item, reward, None)
-    served = rungs.serve(session, study_id, point, protocol, state_point, rule is None)
-    choice = served.choice
-    seed = draw.seed(_study_key(session, study_id), point.participant_id, point.decision_index)
+    state, choice = rungs.serve(session, study_id, point, protocol, state_point, rule is None)
+    seed = draw.seed(studies.key(session, study_id), point.participant_id, point.decision_index)
     record = DecisionRecord(
-        id=_new_rid(point),
+        id=point.new_rid,
         study_id=study_id,
         participant_id=point.participant_id,
         decision_index=point.decision_index,
@@ -158,7 +158,7 @@ def _randomise(
         code_version=code_version(),
         policy_id=choice.policy_id,
         feature_version=design.feature_version,
-        state=None if served.state is None else list(served.state),
+        state=None if state is None else list(state),
         advantage_mean=choice.mean,
         advantage_variance=choice.variance,
         act_prob=choice.probability,
@@ -179,7 +179,7 @@ def _randomise(
 
 
 def _moment(point: Point, protocol: Protocol, call: DecisionCall, now: datetime) -> Moment:
-    """The local time of a decision point. Raises Refusal outside the participant's dates."""
+    """Return the local time of a decision point. Raises Refusal outside the participant's dates."""
     when = moment(
         call.decision_time,
         now,
@@ -192,30 +192,6 @@ def _moment(point: Point, protocol: Protocol, call: DecisionCall, now: datetime)
     if not point.rl_start_date <= when.local.date().isoformat() <= point.rl_end_date:
         raise Refusal(TrialFault.OUTSIDE_DATES)
     return when
-
-
-def _new_rid(point: Point) -> int:
-    if point.new_rid is None:
-        raise AssertionError("a point without a decision comes with the number of the one to be stored")
-    return point.new_rid
-
-
-def _sent(point: Point) -> list[Sent]:
-    """The messages that the safety envelope looks back on."""
-    return [
-        Sent(datetime.fromisoformat(at), local_time(datetime.fromisoformat(when), offset).date())
-        for at, when, offset in point.sent or ()
-    ]
-
-
-def _study_key(session: Session, study_id: int) -> bytes:
-    """The key of a study's draws, which never changes."""
-    key = _study_keys.get(study_id)
-    if key is None:
-        key = bytes(studies.by_id(session, study_id).study_key)
-        rungs.make_room(_study_keys)
-        _study_keys[study_id] = key
-    return key
 
 
 def _store(
@@ -234,5 +210,5 @@ def _store(
         participants.enter_zone(
             session, record.study_id, record.participant_id, zone, record.act_gen_timestamp, index
         )
-    whose = {"study_id": record.study_id, "participant_id": record.participant_id, "decision_id": record.id}
-    answers.disagree(session, [{**whose, **disagreement._asdict()} for disagreement in when.disagreements])
+    keys = {"study_id": record.study_id, "participant_id": record.participant_id, "decision_id": record.id}
+    answers.disagree(session, [{**keys, **disagreement._asdict()} for disagreement in when.disagreements])

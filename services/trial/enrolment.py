@@ -14,7 +14,7 @@ from services.trial.faults import TrialFault
 
 SAME_CALL = timedelta(hours=1)
 AFTER: list[Callable[[Session, Participant, datetime], None]] = []
-"""What other areas do with a participant who has just been enrolled, in the same transaction.
+"""Functions of other areas that run on a participant who has just been enrolled, in the same transaction.
 
 Filled where the program is put together (api/app.py): a lower area does not ask a higher one.
 """
@@ -23,7 +23,7 @@ Filled where the program is put together (api/app.py): a lower area does not ask
 class Registration(NamedTuple):
     """A participant as the study's app knows them. Dates are local; times HHMM, Monday first.
 
-    timezone: None for the study's own. body: the registration as it was sent; by it a repeat is known.
+    timezone: None for the study's own. body: the registration as it was sent, to recognise a repeat.
     """
 
     user_id: str

@@ -1,10 +1,10 @@
-"""The ways in which a trial says no. Codes below 900 are those of the MiWaves service."""
+"""Faults of trials: the refusals of calls. Codes below 900 are those of the MiWaves service."""
 
 from services.core.refusals import Fault
 
 
 class TrialFault(Fault):
-    """error_code, HTTP status and message."""
+    """A fault of a trial: error_code, HTTP status and message."""
 
     PARTICIPANT_USER = 100, 422, "user_id must be 1 to 128 printable characters."
     PARTICIPANT_START = 101, 422, "rl_start_date must be a date inside the consent dates."

@@ -10,14 +10,14 @@ from services.core.refusals import FieldError, Refusal
 def index_meant(
     session: Session, study_id: int, user_id: str, call: str, key: str | None, decision_index: int | None
 ) -> int | None:
-    """The decision index that a call is about: the one that it names, or the one that its key stands for.
+    """Return the decision index that a call is about: the one that it names, or the one kept with its key.
 
     None where the call leaves that to the service. Raises Refusal where the two differ.
     """
-    kept = idempotency.decision_index(session, study_id, user_id, call, key) if key is not None else None
-    if kept is None or decision_index is None:
-        return kept if decision_index is None else decision_index
-    if decision_index != kept:
+    earlier = idempotency.decision_index(session, study_id, user_id, call, key) if key is not None else None
+    if earlier is None or decision_index is None:
+        return earlier if decision_index is None else decision_index
+    if decision_index != earlier:
         error = FieldError(field="Idempotency-Key", message="has been used for another decision_index")
         raise Refusal(CoreFault.FIELD, errors=[error])
     return decision_index

@@ -1,4 +1,4 @@
-"""Protocols in use: versions ready for use, the one in force, and how another one comes in force."""
+"""Protocols in use: versions ready for use, the version in force, and its replacement."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ class Entered(NamedTuple):
 
 
 def loaded(session: Session, protocol_id: int) -> Protocol:
-    """A protocol version, ready for use. Versions never change: each process keeps those that it read."""
+    """Return a protocol version, ready for use. Versions never change: each process keeps what it read."""
     version = _loaded.get(protocol_id)
     if version is None:
         version = ready(protocols.by_id(session, protocol_id))
@@ -40,12 +40,12 @@ def loaded(session: Session, protocol_id: int) -> Protocol:
 
 
 def ready(version: ProtocolVersion) -> Protocol:
-    """A stored version ready for use, with the keys that came after it at their defaults."""
+    """Return a stored version ready for use, with keys younger than the version at their defaults."""
     return protocol.stored(version.document, version.hash)
 
 
 def in_force(session: Session, study_id: int) -> Protocol:
-    """The protocol in force in a study, ready for use."""
+    """Return the protocol in force in a study, ready for use."""
     return loaded(session, protocols.in_force(session, studies.by_id(session, study_id)).id)
 
 
@@ -80,7 +80,7 @@ def add_prior(session: Session, study: Study, version: ProtocolVersion, document
 
 
 def noted(version: ProtocolVersion) -> dict[str, Any]:
-    """The part of a version that the audit notes; the document is in its own table."""
+    """Return the part of a version that the audit notes; the document is in its own table."""
     return {
         "version": version.version,
         "hash": version.hash,

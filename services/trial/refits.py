@@ -1,4 +1,4 @@
-"""Refits: requests for a new policy, and how long each must wait."""
+"""Refits: requests for a new policy, and the pause before each."""
 
 from datetime import datetime, timedelta
 
@@ -15,7 +15,7 @@ from services.trial import protocols
 
 
 def request(session: Session, caller: Caller, now: datetime, hyperparameters: bool) -> QueuedJob:
-    """Ask for a refit in a caller's name: a client's waits as long as the protocol says. Raises Refusal."""
+    """Request a refit in a caller's name; a client's waits as long as the protocol says. Raises Refusal."""
     pause = refits.NO_PAUSE
     if callers.check_standing(session, caller) == "client":
         minutes = protocols.in_force(session, caller.study_id).refit.min_interval_minutes
@@ -25,15 +25,14 @@ def request(session: Session, caller: Caller, now: datetime, hyperparameters: bo
 
 
 def rebuild_statistics(session: Session, actor: Actor, reason: str, now: datetime) -> QueuedJob:
-    """Throw a study's statistics away and ask for the fit that makes them, and a policy, anew from the rows.
+    """Throw a study's statistics away and request a fit that makes them, and a policy, anew from the rows.
 
-    Whoever finds the statistics wrong may have found it too late. So a rebuild takes a number among the
-    learning rows, as a removal does: the policy that serves, which does not contain it, counts as out of date
-    until it is replaced, and whatever becomes of a fit, the next one tries again.
+    The policy that serves may come of wrong statistics. It counts as out of date until it is replaced:
+    should the fit fail, the next one tries again.
     """
     study = studies.locked(session, actor.study_id)
     before = {"policy_id": study.policy_id, "row_seq": study.row_seq}
-    study.row_seq += 1
+    study.row_seq += 1  # as a removal does: a policy without this number is out of date
     participants = sufficient_statistics.forget(session, study.id)
     refit = refits.request(session, study.id, now, hyperparameters=False)
     after = {"row_seq": study.row_seq, "participants": participants, "refit_job_id": refit.job_id}

@@ -1,4 +1,4 @@
-"""Rungs: the fallback ladder of a decision point, filled from immutable rows, and the probability that holds.
+"""Rungs: the fallback ladder of a decision point, filled from immutable rows, and the choice made there.
 
 Policies never change, so each process keeps the population parts that it has read, by their ids.
 """
@@ -23,7 +23,7 @@ from models.trial.policies import Population
 
 KEPT = 256
 DAMAGE = (StateUnavailable, LookupError, TypeError, ValueError, ArithmeticError)
-"""The errors that the computation of a state meets in stored points which are not as they were written."""
+"""The errors in the computation of a state that come of stored points which are not as they were written."""
 log = get_logger()
 _populations: dict[tuple[int, int], Population] = {}
 _features: dict[tuple[int, tuple[float, ...]], NDArray[np.float64]] = {}
@@ -44,32 +44,37 @@ def serve(
     state_point: StatePoint,
     available: bool,
 ) -> Served:
-    """The state of a decision point and its randomisation probability, from the first rung that holds.
+    """Return the state of a decision point and the choice made from the first rung that holds.
 
     Where the participant is not `available` nothing is randomised, whatever the state.
     """
-    feature_version = protocol.design.feature_version
-    earlier = [
-        StatePoint(index, evening, *_reported(answers, reward, report), action)
-        for index, evening, action, answers, reward, features, report in point.earlier or ()
-        if features == feature_version  # points of other features have other variables
-    ]
+    design = protocol.design
+    earlier: list[StatePoint] = []
+    for index, evening, action, answers, reward, version, report in point.earlier or ():
+        if version != design.feature_version:
+            continue  # points of other features have other variables
+        item, outcome = answers, reward
+        if report is not None:  # the latest one, [answers, reward]
+            outcome = report[1]
+            if reward is None:  # else the answers that came with the reward stay
+                item = report[0]
+        earlier.append(StatePoint(index, evening, item, outcome, action))
     try:
-        state = protocol.design.state(state_point, earlier, protocol.state)
-        features = _features_of(point.protocol_id, protocol.design, state)
-    except DAMAGE as damage:
-        log.error("state unavailable", participant_id=point.participant_id, error=type(damage).__name__)
+        state = design.state(state_point, earlier, protocol.state)
+        features = _features_of(point.protocol_id, design, state)
+    except DAMAGE as error:
+        log.error("state unavailable", participant_id=point.participant_id, error=type(error).__name__)
         return Served(None, ladder.UNKNOWN_STATE if available else ladder.UNAVAILABLE)
     if not available:
         return Served(state, ladder.UNAVAILABLE)
-    choice = ladder.choose(features, _rungs(session, study_id, point, feature_version), protocol)
+    choice = ladder.choose(features, _rungs(session, study_id, point, design.feature_version), protocol)
     if choice.level != "F0":
         log.error("fallback", participant_id=point.participant_id, level=choice.level)
     return Served(state, choice)
 
 
 def population(session: Session, study_id: int, policy_id: int) -> Population | None:
-    """The part of a policy that serves everybody, or None where there is no such policy."""
+    """Return the part of a policy that serves everybody, or None where there is no such policy."""
     part = _populations.get((study_id, policy_id))
     if part is None:
         part = policies.population(session, study_id, policy_id)
@@ -85,18 +90,11 @@ def make_room(cache: dict[Any, Any]) -> None:
         cache.clear()
 
 
-def _reported(answers: Any, reward: float | None, report: list[Any] | None) -> tuple[Any, float | None]:
-    """Answers and reward of an earlier point with what its latest report says: [answers, reward].
-
-    The report's reward counts; its answers where the decision was made without a reward.
-    """
-    if report is None:
-        return answers, reward
-    return (report[0] if reward is None else answers), report[1]
-
-
 def _features_of(protocol_id: int, design: Design, state: tuple[float, ...]) -> NDArray[np.float64]:
-    """The features of a state; states repeat, most protocols have few of them. Raises StateUnavailable."""
+    """Return the features of a state; each process keeps them, as most protocols have few states.
+
+    Raises StateUnavailable.
+    """
     features = _features.get((protocol_id, state))
     if features is None:
         features = design.features(state)
@@ -108,9 +106,9 @@ def _features_of(protocol_id: int, design: Design, state: tuple[float, ...]) -> 
 
 
 def _rungs(session: Session, study_id: int, point: Point, feature_version: str) -> Iterator[Rung]:
-    """F0, F2 and F1 in the order in which they are tried; each is read only when the one before failed.
+    """Yield F0, F2 and F1 in the order in which they are tried; each is read only when the one before failed.
 
-    A policy of other features is none.
+    A policy of other features than `feature_version` has no rung.
     """
     active = population(session, study_id, point.current_policy_id)
     if active is not None and active.feature_version == feature_version:
@@ -128,7 +126,7 @@ def _rungs(session: Session, study_id: int, point: Point, feature_version: str) 
 
 
 def _own(level: Level, policy_id: int, mean: str | None, covariance: str | None) -> Iterator[Rung]:
-    """The rung of a participant's stored block; none where the row is missing or makes no block."""
+    """Yield the rung of a participant's stored block; nothing where the row is missing or makes no block."""
     if mean is None or covariance is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""Studies: how one begins."""
+"""Studies: the beginning of a study, and the key of its draws."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,9 +10,10 @@ from models.core import audit, studies
 from models.core.audit import OPERATOR, Actor
 from models.core.studies import Study
 from models.trial.acts import TrialAct
-from services.trial import protocols
+from services.trial import protocols, rungs
 
 REASON = "the study begins"
+_keys: dict[int, bytes] = {}
 
 
 def create(session: Session, protocol: Protocol, author: str, columns: dict[str, Any]) -> Study:
@@ -33,3 +34,13 @@ def create(session: Session, protocol: Protocol, author: str, columns: dict[str,
     }
     audit.note(session, Actor(study.id, role=OPERATOR), TrialAct.CREATE_STUDY, REASON, after=after)
     return study
+
+
+def key(session: Session, study_id: int) -> bytes:
+    """Return the key of a study's draws; it never changes, so each process keeps it."""
+    study_key = _keys.get(study_id)
+    if study_key is None:
+        study_key = bytes(studies.by_id(session, study_id).study_key)
+        rungs.make_room(_keys)
+        _keys[study_id] = study_key
+    return study_key

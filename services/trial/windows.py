@@ -43,7 +43,7 @@ def close(
 
 
 def close_open(session: Session, participant: Participant, now: datetime) -> list[QueuedJob]:
-    """End the open window of a locked participant, where there is one, as nobody's doing."""
+    """End the open window of a locked participant, where there is one, as one that the app did not end."""
     decision = decisions.at(session, participant.id, participant.decision_index + 1)
     if decision is None:
         return []
@@ -69,9 +69,11 @@ def end(
     key: str | None,
     now: datetime,
 ) -> EndedWindow:
-    """End the window that a call means, or find the one that it ended before. Raises Refusal.
+    """End the window that a call means, or return the one that it ended before. Raises Refusal.
 
-    Repeats come first: a stored window is looked up before any check of phase or index.
+    1. A repeat comes before any check of phase or index: it gets the window that is over already.
+    2. Otherwise the open window ends, if it is the one that the call means.
+    3. The call's Idempotency-Key is kept with the window's decision index.
     """
     callers.check_standing(session, caller)
     study_id = caller.study_id
@@ -79,34 +81,32 @@ def end(
     participant = participants.locked(session, study_id, user_id)
     if participant is None:
         raise Refusal(TrialFault.WINDOW_UNKNOWN)
-    ended = _ended_before(session, participant, index) or _end_open(session, participant, index, now)
+    ended = _ended_before(session, participant, index)
+    if ended is None:
+        current = participant.decision_index + 1
+        decision = decisions.at(session, participant.id, current)
+        if index is not None and (decision is None or index != current):
+            raise Refusal(TrialFault.WINDOW_UNDECIDED)
+        if decision is None or participant.phase not in {STARTED, COMPLETED_AWAITING_REVIEW}:
+            raise Refusal(TrialFault.WINDOW_PHASE)
+        job = close(session, participant, decision, windows.ENDED_BY_APP, now)
+        ended = EndedWindow(current, job.job_id, [job])
     if key is not None:
         keep(session, study_id, participant.id, END, key, ended.decision_index)
     return ended
 
 
 def _ended_before(session: Session, participant: Participant, index: int | None) -> EndedWindow | None:
-    """The window at `index` where it is over; without an index the last one, where nothing is open."""
+    """Return the window at `index` where it is over; without an index the last one, where nothing is open."""
     if index is not None:
         window = windows.at(session, participant.id, index)
     elif decisions.at(session, participant.id, participant.decision_index + 1) is None:
         window = windows.last_with_decision(session, participant.id)
     else:
         return None
-    if window is None or window.kind == windows.MISSED:
+    if window is None or window.kind == windows.MISSED:  # a missed point had no window to end
         return None
     return EndedWindow(window.decision_index, jobs.of_window(session, window.id).id, [])
-
-
-def _end_open(session: Session, participant: Participant, index: int | None, now: datetime) -> EndedWindow:
-    current = participant.decision_index + 1
-    decision = decisions.at(session, participant.id, current)
-    if index is not None and (decision is None or index != current):
-        raise Refusal(TrialFault.WINDOW_UNDECIDED)
-    if decision is None or participant.phase not in {STARTED, COMPLETED_AWAITING_REVIEW}:
-        raise Refusal(TrialFault.WINDOW_PHASE)
-    job = close(session, participant, decision, windows.ENDED_BY_APP, now)
-    return EndedWindow(current, job.job_id, [job])
 
 
 def retry(session: Session, actor: Actor, window_id: int, now: datetime) -> QueuedJob:

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.core import auth, broker, health, login_limits, metrics
 from models.core import connections, encryption, locks
-from services.trial import decide, protocols, rungs
+from services.trial import decide, protocols, rungs, studies
 from settings import settings
 from workers.app import TASKS
 
@@ -100,7 +100,7 @@ def _forget() -> None:
         login_limits._own,
     ):
         kept.cache_clear()
-    for cache in (protocols._loaded, decide._study_keys, decide._looks_back, rungs._populations):
+    for cache in (protocols._loaded, studies._keys, decide._looks_back, rungs._populations):
         cache.clear()
     locks.close()
     login_limits._away_until = 0.0
