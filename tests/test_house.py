@@ -22,6 +22,7 @@ MAY_IMPORT = {
         "psycopg2",
         "cryptography",
         "orjson",
+        "obstore",
     },
     "replay": {"replay", "algorithm", "audit_chain", "numpy", "pyarrow", "pydantic"},
     "api": {
