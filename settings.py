@@ -1,7 +1,9 @@
 """Every setting of the service, read once from the environment. The table in README.md lists them."""
 
 import functools
+import importlib.util
 import os
+import re
 from typing import Annotated, Literal, Self
 
 from cryptography.fernet import Fernet
@@ -56,6 +58,24 @@ def _secrets_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     return keys
 
 
+def _store(url: str) -> str:
+    scheme, _, place = url.partition("://")
+    is_folder = scheme == "file" and place.startswith("/")
+    is_bucket = scheme == "s3" and re.fullmatch(
+        r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w-][\w.-]*)*/?", place, re.ASCII
+    )
+    if not (is_folder or is_bucket):
+        raise ValueError("must be file:///folder or s3://bucket/prefix")
+    return url
+
+
+def _web_address(url: str) -> str:
+    """An address without a slash at its end, to which paths are added."""
+    if url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+        raise ValueError("must be an http:// or https:// address")
+    return url.rstrip("/")
+
+
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
@@ -86,9 +106,7 @@ class Settings(BaseSettings):
     slow_retry_seconds: float = Field(default=6 * 3600, gt=0)
     fit_part: int = Field(default=16384, gt=0, multiple_of=256)
     claim_seconds: float = Field(default=660, gt=0)
-    export_folder: str = "/var/lib/kairos/exports"
     export_days: float = Field(default=7, gt=0)
-    backup_folder: str = "/var/lib/kairos/backups"
     backup_keep: int = Field(default=14, ge=1)
     replay_sample: int = Field(default=20, ge=0)
     two_person: bool | None = None
@@ -115,6 +133,37 @@ class Settings(BaseSettings):
     smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
     metrics_token: str = ""
 
+    store: Annotated[str, AfterValidator(_store)] = Field(
+        default="file:///var/lib/kairos/objects",
+        description="where objects lie (exports, backups): `file:///folder`, which API and workers share, or"
+        " `s3://bucket/prefix`",
+    )
+    store_endpoint: Annotated[str, AfterValidator(_web_address)] = Field(
+        default="", description="the address of an S3 service; Amazon's own in AWS_REGION where it is not set"
+    )
+    aws_access_key_id: str = Field(
+        default="", validation_alias="AWS_ACCESS_KEY_ID", description="the access key of the S3 service"
+    )
+    aws_secret_access_key: str = Field(
+        default="", validation_alias="AWS_SECRET_ACCESS_KEY", description="the secret that belongs to it"
+    )
+    aws_region: str = Field(
+        default="", validation_alias="AWS_REGION", description="the S3 service's region; `us-east-1` if empty"
+    )
+    public_url: Annotated[str, AfterValidator(_web_address)] = Field(
+        default="",
+        description="the address under which callers reach this service; the one of KAIROS_API_BIND if empty",
+    )
+    storage_url: Annotated[str, AfterValidator(_web_address)] = Field(
+        default="",
+        description="the address of signed links to objects in a folder; KAIROS_PUBLIC_URL if empty",
+    )
+
+    @property
+    def storage_address(self) -> str:
+        """The address that signed links of the local store begin with, without a slash at its end."""
+        return self.storage_url or self.public_url or f"http://{self.api_bind}"
+
     @property
     def needs_two_persons(self) -> bool:
         """Whether a dangerous act needs another admin than the one who proposes it."""
@@ -126,6 +175,7 @@ class Settings(BaseSettings):
             self._safe_in_production()
         self._safe_registration()
         self._can_notify()
+        self._can_store()
         if self.metrics_token and len(self.metrics_token) < 16:
             raise ValueError("KAIROS_METRICS_TOKEN needs at least 16 characters")
         if self.silence_seconds < 2 * self.watch_seconds:
@@ -153,6 +203,20 @@ class Settings(BaseSettings):
         if self.smtp_host and not (self.smtp_from and self.smtp_to):
             raise ValueError("KAIROS_SMTP_HOST needs KAIROS_SMTP_FROM and KAIROS_SMTP_TO")
 
+    def _can_store(self) -> None:
+        for name in ("KAIROS_EXPORT_FOLDER", "KAIROS_BACKUP_FOLDER"):
+            if os.environ.get(name):
+                raise ValueError(
+                    f"{name} is no setting any more: exports and backups lie in the object store, which "
+                    "KAIROS_STORE names"
+                )
+        if self.store.startswith("s3://") and not (self.aws_access_key_id and self.aws_secret_access_key):
+            raise ValueError("KAIROS_STORE=s3://... needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if self.store.startswith("s3://") and importlib.util.find_spec("obstore") is None:
+            raise ValueError(
+                "KAIROS_STORE=s3://... needs the package obstore, the extra `s3`: requirements.lock has it"
+            )
+
     def _safe_in_production(self) -> None:
         if self.registration == "first":
             raise ValueError("KAIROS_REGISTRATION=first lets anybody in: production takes token or closed")
@@ -168,6 +232,8 @@ class Settings(BaseSettings):
             )
         if self.webhook_url and not self.webhook_url.startswith("https://"):
             raise ValueError("KAIROS_WEBHOOK_URL must be an https:// URL in production")
+        if any(url.startswith("http:") for url in (self.public_url, self.storage_url)):
+            raise ValueError("KAIROS_PUBLIC_URL and KAIROS_STORAGE_URL must be https:// in production")
         if self.smtp_password and self.smtp_tls == "none":
             raise ValueError("KAIROS_SMTP_PASSWORD needs KAIROS_SMTP_TLS=starttls or tls in production")
 

@@ -30,14 +30,15 @@ MEGABYTE = 1024  # of ru_maxrss, which Linux tells in kilobytes
 
 def export(study_id: int) -> None:
     """Write all files, and the zip of them."""
+    from models.core import objects
     from models.core.session import transact
     from models.research import exports
     from workers.research import exports as worker
 
     job = transact(lambda session: exports.request(session, study_id, datetime.now(UTC)))
     worker.run(job.id)
-    (path,) = exports.folder().glob("*.zip")
-    path.unlink()
+    (stored,) = objects.store().listed(exports.AREA)
+    objects.store().delete(stored.key)
 
 
 def metrics(_study_id: int) -> None:
@@ -116,7 +117,7 @@ def main() -> None:
         measure(given.part, given.study_id)
         return
     with bench() as made:
-        made.env["KAIROS_EXPORT_FOLDER"] = str(Path(made.folder) / "exports")
+        made.env["KAIROS_STORE"] = (Path(made.folder) / "objects").as_uri()
         half_a_day = timedelta(hours=12)
         study_id = made.study("large", given.people, PAST, pause=0, length=PAST, apart=half_a_day)
         with made.database.begin() as connection:

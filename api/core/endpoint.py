@@ -124,7 +124,7 @@ class Domain(Blueprint):
         return register
 
 
-def _run(endpoint: Endpoint, check_standing: bool, **path: int) -> Response:
+def _run(endpoint: Endpoint, check_standing: bool, **path: int | str) -> Response:
     arguments: dict[str, Any] = dict(path)
     if endpoint.roles is not None:
         caller = auth.caller(endpoint.roles)
@@ -132,7 +132,7 @@ def _run(endpoint: Endpoint, check_standing: bool, **path: int) -> Response:
             auth.check_standing(caller)
         if "caller" in endpoint.wants:
             arguments["caller"] = caller
-    if path and max(path.values()) > HIGHEST_ID:
+    if any(isinstance(value, int) and value > HIGHEST_ID for value in path.values()):
         raise Refusal(Fault.UNKNOWN)
     try:
         arguments |= _given(endpoint)

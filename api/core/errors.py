@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from logs import where
 from models.core import db_errors
+from models.core.objects import StoreAway
 
 log = get_logger()
 RETRY_AFTER_SECONDS = 2
@@ -90,6 +91,11 @@ class Fault(Enum):
     RANGE = 913, 416, "The file has no such part."
     EXPORT_UNFINISHED = 914, 409, "The export is not written yet, or failed."
     EXPORT_GONE = 915, 410, "The file of this export is no longer kept: ask for a new one."
+    STORE_AWAY = 916, 503, "The service cannot reach its object store: try again."
+    LINK_WRONG = 917, 403, "This link is none of this service's, or not for this request."
+    LINK_OVER = 918, 403, "This link is over: ask for a new one."
+    OBJECT_GONE = 919, 404, "There is no file at this link any more, or not yet."
+    OBJECT_THERE = 920, 409, "There is a file at this link already."
 
     SAME_PERSON = 930, 409, "Another admin than the one who proposed it must approve."
     PROPOSAL_OVER = 931, 409, "The proposal is approved, rejected or expired already."
@@ -194,6 +200,11 @@ def _database(error: Exception) -> Response:
     return answer(Refusal(Fault.DATABASE_AWAY))
 
 
+def _store(_error: Exception) -> Response:
+    log.warning("object store away")
+    return answer(Refusal(Fault.STORE_AWAY))
+
+
 def _unforeseen(error: Exception) -> Response:
     log.error("request failed", error=where(error))
     return answer(Refusal(Fault.INTERNAL))
@@ -206,5 +217,6 @@ def install(app: Flask) -> None:
     driver = (psycopg2.OperationalError, psycopg2.InterfaceError)
     for kind in (OperationalError, InterfaceError, IntegrityError, InternalError, *driver):
         app.register_error_handler(kind, _database)
+    app.register_error_handler(StoreAway, _store)
     app.register_error_handler(ParseException, lambda _error: answer(Refusal(Fault.BAD_REQUEST)))
     app.register_error_handler(Exception, _unforeseen)

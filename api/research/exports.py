@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask import Response, send_file
+from flask import Response
 from flask.cli import with_appcontext
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
@@ -15,8 +15,10 @@ from api.core.auth import Caller
 from api.core.cli import Command, tell
 from api.core.endpoint import Domain, Reply
 from api.core.errors import Fault, Refusal
+from api.core.objects import send
 from models.core import accounts, audit, jobs, studies
 from models.core.jobs import Job
+from models.core.objects import NoObject
 from models.core.session import transact
 from models.research import exports
 from models.research.exports import Snapshot
@@ -86,33 +88,22 @@ def show_export(job_id: int, caller: Caller) -> ExportReply:
     "GET",
     "/exports/<int:job_id>/file",
     roles={"researcher", "admin"},
-    faults=(Fault.UNKNOWN, Fault.EXPORT_UNFINISHED, Fault.EXPORT_GONE, Fault.RANGE),
+    faults=(Fault.UNKNOWN, Fault.EXPORT_UNFINISHED, Fault.EXPORT_GONE, Fault.RANGE, Fault.STORE_AWAY),
     media=ZIP,
 )
 def fetch_export(job_id: int, caller: Caller) -> Response:
     """The zip of an export. A download that broke off goes on with `Range` and `If-Range` (the ETag)."""
-    job = transact(lambda session: _fetched(session, caller, job_id))
-    digest = (job.result or {})["sha256"]
-    response = send_file(
-        exports.path(digest).absolute(),
-        mimetype=ZIP,
-        as_attachment=True,
-        download_name=f"export-{job.id}.zip",
-        etag=digest,
-        max_age=0,
-    )
-    response.headers["Accept-Ranges"] = "bytes"
-    return response
-
-
-def _fetched(session: Session, caller: Caller, job_id: int) -> Job:
-    job = _known(session, caller, job_id)
+    job = transact(lambda session: _known(session, caller, job_id))
     if job.state != jobs.DONE:
         raise Refusal(Fault.EXPORT_UNFINISHED)
-    if not exports.path((job.result or {})["sha256"]).is_file():
-        raise Refusal(Fault.EXPORT_GONE)
-    audit.note(session, caller.study_id, caller.client_id, FETCHED, f"job {job.id}")
-    return job
+    result: dict[str, Any] = job.result or {}
+    try:
+        response = send(result["key"], f"export-{job.id}.zip", ZIP, result["sha256"])
+    except (KeyError, NoObject):  # a row without a key is of an export that expired
+        raise Refusal(Fault.EXPORT_GONE) from None
+    about = caller.study_id, caller.client_id, FETCHED, f"job {job.id}"
+    transact(lambda session: audit.note(session, *about))
+    return response
 
 
 def _known(session: Session, caller: Caller, job_id: int) -> Job:

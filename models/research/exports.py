@@ -7,10 +7,9 @@ that clients chose, names of persons, secrets. A new table joins by being one.
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import CheckConstraint, Column, ColumnElement, Table, func, select, tuple_
+from sqlalchemy import CheckConstraint, Column, ColumnElement, Table, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Boolean, Date, DateTime, Float, Integer
@@ -22,9 +21,9 @@ from models.core.jobs import Job
 from models.core.studies import ProtocolVersion, Study
 from models.research.dictionary import MEANINGS, Meaning
 from models.trial.participants import Participant
-from settings import settings
 
 EXPORT = "export"
+AREA = "exports"  # of their objects' keys
 SEALED = "export written"  # an act of the audit, with the manifest's checksum
 WITHHELD_TABLES = {
     *("studies", "clients", "revoked_tokens", "idempotency_keys"),
@@ -199,14 +198,22 @@ def now(session: Session) -> datetime:
     return session.scalars(select(func.now())).one()
 
 
-def folder() -> Path:
-    """Where the files of exports lie until they are fetched or too old; API and workers share it."""
-    return Path(settings().export_folder)
+def forget_expired(session: Session, before: datetime) -> list[str]:
+    """Take the keys of their objects from exports that were finished before this time; those keys."""
+    key = Job.result["key"].as_string()
+    done = (Job.kind == EXPORT, Job.state == jobs.DONE, Job.finished_at < before, key.is_not(None))
+    expired = session.execute(select(Job.id, key).where(*done).with_for_update()).all()
+    ids = [job_id for job_id, _ in expired]
+    session.execute(update(Job).where(Job.id.in_(ids)).values(result=Job.result.op("-")("key")))
+    return [key for _, key in expired]
 
 
-def path(sha256: str) -> Path:
-    """The file of an export, named by what is in it."""
-    return folder() / f"{sha256}.zip"
+def named(session: Session, keys: Sequence[str]) -> set[str]:
+    """Those of these keys under which an export's object lies."""
+    key = Job.result["key"].as_string()
+    study_ids = {int(group) for group in (each.split("/")[1] for each in keys) if group.isdecimal()}
+    query = select(key).where(Job.study_id.in_(study_ids), Job.kind == EXPORT, key.in_(keys))
+    return set(session.scalars(query))
 
 
 def _theirs(table: Table, participant_ids: Sequence[int]) -> ColumnElement[bool]:

@@ -14,13 +14,14 @@ from structlog.contextvars import bind_contextvars
 from logs import where
 from models.core import db_errors, jobs, locks
 from models.core.jobs import Job, LostClaim
+from models.core.objects import StoreAway
 from models.core.session import transact
 from models.trial import windows
 from settings import settings
 from workers.core.celery_app import log
 
 OWN_FAULT = 321
-TRIES = 6  # of a job for which the database takes too long
+TRIES = 6  # of a job for which the database takes too long, or the object store is away
 FREE = 10  # times that a job is given back, without counting, for what may be its own doing
 PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds, for a database that restarts
 LONGEST_WAIT = 600.0
@@ -77,7 +78,7 @@ def _note(job: Job, error: Exception, session: Session) -> None:
     if db_errors.is_away(error) or db_errors.lost_a_race(error):
         told = AWAY if db_errors.is_away(error) else reason
         give_back(job, told, session, blameless=db_errors.code_of(error) is not None)
-    elif db_errors.may_pass(error):
+    elif db_errors.may_pass(error) or isinstance(error, StoreAway):
         _try_again(job, reason, session)
     else:
         log.error("job failed", job_id=job.id, study_id=job.study_id, error=where(error))

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from models.core import audit, jobs, studies
+from models.core import audit, jobs, objects, studies
 from models.core.jobs import Job
 from models.core.session import transact
 from models.research import exports
@@ -22,28 +22,29 @@ from version import code_version
 from workers.core.celery_app import log
 from workers.core.claims import guarded
 
+BLOCK = 2**20  # bytes read at once
 TOLD_EVERY = 1.0  # seconds between two notes of progress
 
 
 def run(job_id: int) -> None:
-    """Claim, write the files while one transaction reads, zip them, finish."""
-    expire()
+    """Claim, write the files while one transaction reads, zip them, put the zip into the store, finish."""
     job = transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC)))
     if job is not None:
         guarded(job, lambda: _export(job))
 
 
 def expire() -> None:
-    """Delete the files of exports that are older than they are kept."""
-    oldest = time.time() - timedelta(days=settings().export_days).total_seconds()
-    for path in exports.folder().glob("*"):
-        if path.stat().st_mtime < oldest:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    """Delete exports that are older than they are kept, and objects of exports that no row names."""
+    now = datetime.now(UTC)
+    before = now - timedelta(days=settings().export_days)
+    for key in transact(lambda session: exports.forget_expired(session, before)):
+        objects.store().delete(key)
+    objects.sweep(exports.AREA, lambda keys: transact(lambda session: exports.named(session, keys)), now)
 
 
 def _export(job: Job) -> None:
-    exports.folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="unfinished-", dir=exports.folder()) as scratch:
+    expire()  # there may be no room for this one otherwise
+    with TemporaryDirectory(prefix="kairos-export-") as scratch:
         folder, packed = Path(scratch) / "export", Path(scratch) / "export.zip"
         manifest = transact(partial(_write, job, folder))
         told: dict[str, Any] = {
@@ -51,10 +52,13 @@ def _export(job: Job) -> None:
             "rows": {name: table["rows"] for name, table in manifest["tables"].items()},
         }
         writing.pack(folder, packed)
-        told |= {"bytes": packed.stat().st_size, "sha256": writing.sha256(packed)}
-        packed.replace(exports.path(told["sha256"]))
+        shutil.rmtree(folder)
+        told["key"] = objects.new_key(exports.AREA, job.study_id)
+        with packed.open("rb") as file:
+            written = objects.store().put(told["key"], iter(partial(file.read, BLOCK), b""))
+    told |= {"bytes": written.size, "sha256": written.sha256}
     transact(partial(_finish, job, told))
-    log.info("export written", job_id=job.id, study_id=job.study_id, bytes=told["bytes"])
+    log.info("export written", job_id=job.id, study_id=job.study_id, bytes=written.size)
 
 
 def _finish(job: Job, told: dict[str, Any], session: Session) -> None:
