@@ -200,8 +200,8 @@ def _database(error: Exception) -> Response:
     return answer(Refusal(Fault.DATABASE_AWAY))
 
 
-def _store(_error: Exception) -> Response:
-    log.warning("object store away")
+def _store(error: StoreAway) -> Response:
+    log.warning("object store away", reason=error.strerror)
     return answer(Refusal(Fault.STORE_AWAY))
 
 
