@@ -47,7 +47,7 @@ demo: .venv/installed
 up: .venv/installed
 	@exec $(python) -m local up $(ARGS)
 
-test: .venv/installed-dev
+test: .venv/installed-dev .venv-swift/installed
 	@exec $(python) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 storm: .venv/installed-dev
@@ -64,6 +64,15 @@ lint: .venv/installed-dev
 .venv/installed-dev: requirements-dev.lock .venv/made
 	$(call install,requirements-dev.lock)
 	@touch .venv/installed
+
+# The S3 server of the tests (tests/support/s3.py) has an environment of its own. It is only tried: where a
+# package of it has no wheel, as on macOS, the tests that need it say so and are skipped.
+.venv-swift/installed: requirements-swift.lock .venv/made
+	@echo 'kairos: installing $< into .venv-swift ...'
+	@if $(python) -m venv --clear .venv-swift \
+		&& .venv-swift/bin/python -m pip install --quiet $(built) --require-hashes --requirement $<; then \
+		touch $@; \
+	else echo 'kairos: without the packages of $<, the tests with an S3 server are skipped.' >&2; fi
 
 # uv takes seconds where pip takes half a minute; pip does where uv has no wheel. Compiling once, here, spares
 # the five processes of the stack doing it at every start where Python is told not to write what it compiled.

@@ -30,14 +30,15 @@ MEGABYTE = 1024  # in ru_maxrss, which Linux counts in kilobytes
 
 def export(study_id: int) -> None:
     """Write all files of an export and their zip."""
+    from models.core import objects
     from models.core.session import transact
     from models.research import exports
     from workers.research import exports as worker
 
     job = transact(lambda session: exports.request(session, study_id, datetime.now(UTC)))
     worker.run(job.id)
-    (path,) = exports.folder().glob("*.zip")
-    path.unlink()
+    (stored,) = objects.store().listed(exports.AREA)
+    objects.store().delete(stored.key)
 
 
 def metrics(_study_id: int) -> None:
@@ -119,7 +120,7 @@ def main() -> None:
         measure(options.part, options.study_id)
         return
     with bench() as servers:
-        servers.env["KAIROS_EXPORT_FOLDER"] = str(Path(servers.folder) / "exports")
+        servers.env["KAIROS_STORE"] = (Path(servers.folder) / "objects").as_uri()
         half_a_day = timedelta(hours=12)
         study_id = servers.study("large", options.people, PAST, pause=0, length=PAST, apart=half_a_day)
         with servers.database.begin() as connection:

@@ -78,7 +78,7 @@ def environment(state: State, database_url: str, broker_url: str, api_port: int)
         "KAIROS_REGISTRATION": "first",
         "KAIROS_OUTGOING_HOSTS": HOST,
         "KAIROS_OUTGOING_PRIVATE": "true",
-        "KAIROS_EXPORT_FOLDER": str(state.root / "exports"),
+        "KAIROS_STORE": (state.root / "objects").as_uri(),
     }
     settled = {
         "DATABASE_URL": database_url,

@@ -1,5 +1,6 @@
 """Settings of the machinery: database, broker, keys, HTTP, outgoing calls, mail."""
 
+import importlib.util
 import os
 from typing import Annotated, Literal, Self
 
@@ -84,10 +85,9 @@ class CoreSettings(AreaSettings):
             "above 600, or a long task runs twice"
         ),
     )
-    backup_folder: str = Field(
-        default="/var/lib/kairos/backups", description="where `backup` without a file name writes"
+    backup_keep: int = Field(
+        default=14, ge=1, description="how many backups are kept in the store; the oldest go"
     )
-    backup_keep: int = Field(default=14, ge=1, description="how many backups are kept there; the oldest go")
     smtp_host: str = Field(default="", description="mail server that incidents are sent through")
     smtp_port: int = Field(default=587, ge=1, le=65535, description="its port")
     smtp_user: str = Field(default="", description="login there")
@@ -97,6 +97,37 @@ class CoreSettings(AreaSettings):
         default="starttls", description="`starttls`, `tls` from the first byte, or `none`"
     )
     metrics_token: str = Field(default="", description="bearer token of /metrics, 16 characters or more")
+    store: Annotated[str, AfterValidator(values.store_url)] = Field(
+        default="file:///var/lib/kairos/objects",
+        json_schema_extra={"shown": "`file:///var/lib/kairos/objects`, embedded in the state folder"},
+        description="where objects lie (exports, backups): `file:///folder`, which API and workers share, or"
+        " `s3://bucket/prefix`",
+    )
+    store_endpoint: Annotated[str, AfterValidator(values.web_address)] = Field(
+        default="", description="the address of an S3 service; Amazon's own in AWS_REGION where it is not set"
+    )
+    aws_access_key_id: str = Field(
+        default="", validation_alias="AWS_ACCESS_KEY_ID", description="the access key of the S3 service"
+    )
+    aws_secret_access_key: str = Field(
+        default="", validation_alias="AWS_SECRET_ACCESS_KEY", description="the secret that belongs to it"
+    )
+    aws_region: str = Field(
+        default="", validation_alias="AWS_REGION", description="the S3 service's region; `us-east-1` if empty"
+    )
+    public_url: Annotated[str, AfterValidator(values.web_address)] = Field(
+        default="",
+        description="the address under which callers reach this service; the one of KAIROS_API_BIND if empty",
+    )
+    storage_url: Annotated[str, AfterValidator(values.web_address)] = Field(
+        default="",
+        description="the address of signed links to objects in a folder; KAIROS_PUBLIC_URL if empty",
+    )
+
+    @property
+    def storage_address(self) -> str:
+        """The address that signed links of the local store begin with, without a slash at its end."""
+        return self.storage_url or self.public_url or f"http://{self.api_bind}"
 
     @model_validator(mode="after")
     def _safe_core(self) -> Self:
@@ -115,9 +146,24 @@ class CoreSettings(AreaSettings):
             )
         if self.metrics_token and len(self.metrics_token) < 16:
             raise ValueError("KAIROS_METRICS_TOKEN needs at least 16 characters")
+        self._can_store()
         if self.mode == "production":
             self._safe_in_production()
         return self
+
+    def _can_store(self) -> None:
+        for name in ("KAIROS_EXPORT_FOLDER", "KAIROS_BACKUP_FOLDER"):
+            if os.environ.get(name):
+                raise ValueError(
+                    f"{name} is no setting any more: exports and backups lie in the object store, which "
+                    "KAIROS_STORE names"
+                )
+        if self.store.startswith("s3://") and not (self.aws_access_key_id and self.aws_secret_access_key):
+            raise ValueError("KAIROS_STORE=s3://... needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if self.store.startswith("s3://") and importlib.util.find_spec("obstore") is None:
+            raise ValueError(
+                "KAIROS_STORE=s3://... needs the package obstore, the extra `s3`: requirements.lock has it"
+            )
 
     def _safe_in_production(self) -> None:
         if self.registration == "first":
@@ -134,3 +180,5 @@ class CoreSettings(AreaSettings):
             )
         if self.smtp_password and self.smtp_tls == "none":
             raise ValueError("KAIROS_SMTP_PASSWORD needs KAIROS_SMTP_TLS=starttls or tls in production")
+        if any(url.startswith("http:") for url in (self.public_url, self.storage_url)):
+            raise ValueError("KAIROS_PUBLIC_URL and KAIROS_STORAGE_URL must be https:// in production")

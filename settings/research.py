@@ -8,8 +8,4 @@ from settings.values import AreaSettings
 class ResearchSettings(AreaSettings):
     """Settings of exports and analyses."""
 
-    export_folder: str = Field(
-        default="/var/lib/kairos/exports",
-        description="where exports lie until they are fetched; API and workers share it",
-    )
     export_days: float = Field(default=7, gt=0, description="how long the file of an export is kept")

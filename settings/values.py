@@ -1,5 +1,6 @@
 """Types of settings, and what their values must look like."""
 
+import re
 from typing import Annotated
 
 from cryptography.fernet import Fernet
@@ -68,6 +69,25 @@ def secrets_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
             "needs Fernet keys, which encrypt stored secrets: `python -m api.core.keys new` makes one"
         )
     return keys
+
+
+def store_url(url: str) -> str:
+    """The address of an object store: a folder or a bucket. Raises ValueError."""
+    scheme, _, place = url.partition("://")
+    is_folder = scheme == "file" and place.startswith("/")
+    is_bucket = scheme == "s3" and re.fullmatch(
+        r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w-][\w.-]*)*/?", place, re.ASCII
+    )
+    if not (is_folder or is_bucket):
+        raise ValueError("must be file:///folder or s3://bucket/prefix")
+    return url
+
+
+def web_address(url: str) -> str:
+    """An address without a slash at its end, to which paths are added. Raises ValueError."""
+    if url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+        raise ValueError("must be an http:// or https:// address")
+    return url.rstrip("/")
 
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]

@@ -18,6 +18,8 @@ from local.stack import MIGRATE, Stack, environment, python
 from local.state import CLONE
 from settings import settings as service_settings
 from tests.support.backend import BackEnd, serving
+from tests.support.s3 import Swift
+from tests.support.s3 import serving as serving_s3
 from tests.support.service import Service, running
 from tests.support.study import Trial, begin
 from tests.support.watched import Place, watched
@@ -80,6 +82,13 @@ def fresh_database(embedded: Embedded, migrated: str) -> Iterator[str]:
     embedded.postgres.create_database(name, template=migrated)
     yield embedded.database_url(name)
     embedded.postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[Swift]:
+    """An S3 service, of this test process alone."""
+    with serving_s3() as running_swift:
+        yield running_swift
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ PUBLIC = {
     "/running",
     "/version",
     "/healthcheck",
+    "/storage/<path:object_key>",  # the signature of the link is the right to it
 }
 DOCUMENTATION = {"/openapi.json", "/docs", "/docs/start.js", "/docs/<path:name>"}
 OPERATORS = {"/metrics"}  # with a rule of its own: tests/api/core/test_metrics.py

@@ -1,5 +1,6 @@
 """What an operator sees who starts the service with settings that are missing or unsafe."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -64,6 +65,17 @@ UNSAFE = {
     "silence sooner than life": ({"KAIROS_SILENCE_SECONDS": "60"}, "KAIROS_SILENCE_SECONDS"),
     "another database": ({"DATABASE_URL": "mysql://hidden-password@x/y"}, "DATABASE_URL"),
     "another broker": ({"BROKER_URL": "amqp://hidden-password@x"}, "BROKER_URL"),
+    "the folder of exports": ({"KAIROS_EXPORT_FOLDER": "/exports"}, "KAIROS_EXPORT_FOLDER is no setting"),
+    "the folder of backups": ({"KAIROS_BACKUP_FOLDER": "/backups"}, "KAIROS_BACKUP_FOLDER is no setting"),
+    "a store that is none": ({"KAIROS_STORE": "/var/lib/objects"}, "KAIROS_STORE must be file:///folder"),
+    "a store on a host": ({"KAIROS_STORE": "file://host/folder"}, "KAIROS_STORE must be file:///folder"),
+    "a store above its bucket": ({"KAIROS_STORE": "s3://bucket/.."}, "KAIROS_STORE must be file:///folder"),
+    "a bucket without its keys": (
+        {"KAIROS_STORE": "s3://bucket"},
+        "KAIROS_STORE=s3://... needs AWS_ACCESS_KEY_ID",
+    ),
+    "an endpoint that is no address": ({"KAIROS_STORE_ENDPOINT": "s3.org"}, "KAIROS_STORE_ENDPOINT must be"),
+    "links in clear": ({"KAIROS_STORAGE_URL": "http://x.org"}, "KAIROS_PUBLIC_URL and KAIROS_STORAGE_URL"),
     "an unknown mode": ({"KAIROS_MODE": "prod"}, "KAIROS_MODE"),
     "a number that is none": ({"KAIROS_TOKEN_HOURS": "a day"}, "KAIROS_TOKEN_HOURS"),
 }
@@ -102,6 +114,14 @@ def test_production_refuses_to_start(
     assert sentence.count("\n") == 0
     hidden = [value for name, value in {**SAFE, **change}.items() if re.search("KEYS|TOKEN|SECRET", name)]
     assert not [value for value in (*hidden, "hidden-password") if len(value) > 4 and value in sentence]
+
+
+def test_s3_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = {"KAIROS_STORE": "s3://bucket", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+    assert read(SAFE | stored, monkeypatch).store == "s3://bucket"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(WrongSettings, match="needs the package obstore"):
+        read(SAFE | stored, monkeypatch)
 
 
 def test_what_is_missing_is_named_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,18 @@
-"""Backups of the whole deployment: one file that says what it is, and its restore into an empty database.
+"""Backups of the whole database: one file that says what it is, and its restore into an empty database.
 
 The file is a zip of `manifest.json` and `database.dump`, which is in pg_dump's custom format. Its secrets are
-encrypted as in the database: it is of use only with KAIROS_SECRETS_KEYS, of which it holds hashes.
+encrypted as in the database: it is of use only with KAIROS_SECRETS_KEYS, of which it holds hashes. The
+store's objects are not in it: a copy of the store that is made after it has all that its rows name.
 """
 
 import hashlib
+import io
 import json
+import os
 import shutil
-import subprocess
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +25,16 @@ from sqlalchemy.engine import make_url
 
 from api.core import pg_programs
 from api.core.cli import Command, print_json
+from models.core import objects
 from models.core.encryption import fingerprint
+from models.core.objects import Store, Stored
 from settings import settings
 from version import code_version
 
 FORMAT = "kairos-backup-1"
 DUMP, MANIFEST = "database.dump", "manifest.json"
-NAME = "kairos-{:%Y%m%dT%H%M%SZ}.backup"
-PATTERN = "kairos-*.backup"
+AREA = "backups"  # of their keys, which go on with their time in this form
+TIME = "%Y%m%dT%H%M%SZ"
 BLOCK = 2**20
 
 
@@ -61,125 +66,174 @@ class Facts:
         return None if found is None else str(found[0])
 
 
+class Archive:
+    """A backup that is written now; `manifest` is filled in when the last of its chunks was taken."""
+
+    def __init__(self) -> None:
+        self.facts = Facts()
+        if self.facts.revision is None:
+            raise click.ClickException("there is nothing to back up: the database is not migrated")
+        self.command: list[Path | str] = [
+            pg_programs.program("pg_dump", self.facts.server),
+            "--format=custom",
+            "--no-owner",
+            "--no-privileges",
+            pg_programs.database(),
+        ]
+        self.manifest: dict[str, Any] = {}
+
+    def chunks(self) -> Generator[bytes]:
+        """The bytes of the file. Raises ClickException where pg_dump fails."""
+        tail, digest = _Tail(), hashlib.sha256()
+        with zipfile.ZipFile(tail, "w", zipfile.ZIP_STORED) as archive:
+            with (
+                pg_programs.running(self.command) as process,
+                archive.open(DUMP, "w", force_zip64=True) as target,
+            ):
+                while block := pg_programs.pipe(process.stdout).read(BLOCK):
+                    digest.update(block)
+                    target.write(block)
+                    yield tail.take()
+            self.manifest = {
+                "format": FORMAT,
+                "created_at": datetime.now(UTC).isoformat(),
+                "server": self.facts.server,
+                "revision": self.facts.revision,
+                "code_version": code_version(),
+                "secrets_keys": [fingerprint(key) for key in settings().secrets_keys],
+                "sha256": digest.hexdigest(),
+            }
+            archive.writestr(MANIFEST, json.dumps(self.manifest, indent=1))
+        yield tail.take()
+
+
+class _Tail(io.RawIOBase):
+    """A file that zipfile cannot seek in, and that forgets what was taken out of it."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.parts.append(bytes(data))
+        return len(self.parts[-1])
+
+    def take(self) -> bytes:
+        taken = b"".join(self.parts)
+        self.parts.clear()
+        return taken
+
+
 @click.command("backup", cls=Command)
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--list", "listing", is_flag=True, help="Write nothing: list the backups in the object store.")
 @with_appcontext
-def backup(file: Path | None) -> None:
+def backup(file: Path | None, listing: bool) -> None:
     """Write the whole database to FILE while the service goes on.
 
-    Without FILE it goes into KAIROS_BACKUP_FOLDER, and the oldest ones beyond KAIROS_BACKUP_KEEP are deleted.
+    Without FILE it goes into the object store (KAIROS_STORE), and the oldest ones there beyond
+    KAIROS_BACKUP_KEEP are deleted. The other objects of the store are in no backup: copy them too, after it.
     """
-    path = file or Path(settings().backup_folder) / NAME.format(datetime.now(UTC))
+    place = objects.store()
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        manifest = _write(path)
-        deleted = [] if file else _expire(path.parent)
+        if listing:
+            print_json(backups=[_described(each) for each in place.listed(AREA)])
+            return
+        if file is not None:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        archive = Archive()
+        if file is not None:
+            size = _write(file, archive)
+            told: dict[str, Any] = {"file": str(file)}
+        else:
+            key = objects.new_key(AREA, f"{datetime.now(UTC):{TIME}}")
+            with closing(archive.chunks()) as chunks:  # closing kills pg_dump where the store refuses
+                size = place.put(key, chunks).size
+            told = {"key": key, "deleted": _expire(place)}
     except OSError as error:
-        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
-    print_json(file=str(path), bytes=path.stat().st_size, deleted=deleted, **manifest)
+        where = "into the store" if file is None else file
+        raise click.ClickException(f"cannot write {where}: {error.strerror}") from None
+    without = f"the objects in {settings().store}: copy them too, after this backup"
+    print_json(**told, bytes=size, not_in_it=without, **archive.manifest)
 
 
-def _expire(folder: Path) -> list[str]:
-    """Delete the oldest backups beyond those that are kept; their names carry their time."""
-    old = sorted(folder.glob(PATTERN))[: -settings().backup_keep]
-    for path in old:
-        path.unlink()
-    return [path.name for path in old]
+def _described(each: Stored) -> dict[str, Any]:
+    """A stored backup as `backup --list` prints it."""
+    written_at = datetime.strptime(each.key.split("/")[1], TIME).replace(tzinfo=UTC)
+    return {"key": each.key, "bytes": each.size, "created_at": written_at.isoformat()}
 
 
-def _write(path: Path) -> dict[str, Any]:
-    """Write a backup under another name first: what has the name is whole."""
-    facts = Facts()
-    if facts.revision is None:
-        raise click.ClickException("there is nothing to back up: the database is not migrated")
-    command: list[Path | str] = [
-        pg_programs.program("pg_dump", facts.server),
-        "--format=custom",
-        "--no-owner",
-        "--no-privileges",
-    ]
+def _expire(place: Store) -> list[str]:
+    """Delete the oldest backups beyond those that are kept, and what killed ones left; the keys deleted."""
+    old = sorted(each.key for each in place.listed(AREA))[: -settings().backup_keep]
+    for key in old:
+        place.delete(key)
+    place.sweep_parts(AREA, datetime.now(UTC) - objects.ORPHAN_AGE)
+    return old
+
+
+def _write(path: Path, archive: Archive) -> int:
+    """Write a backup under another name first: what has the name is whole. The file's size in bytes."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         unfinished.touch(mode=0o600)
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
-            sha256 = _dump(command, archive)
-            manifest = {
-                "format": FORMAT,
-                "created_at": datetime.now(UTC).isoformat(),
-                "server": facts.server,
-                "revision": facts.revision,
-                "code_version": code_version(),
-                "secrets_keys": [fingerprint(key) for key in settings().secrets_keys],
-                "sha256": sha256,
-            }
-            archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
+        with unfinished.open("wb") as file, closing(archive.chunks()) as chunks:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    return manifest
-
-
-def _dump(command: list[Path | str], archive: zipfile.ZipFile) -> str:
-    """Let pg_dump write into the archive; the SHA-256 of what it wrote."""
-    digest = hashlib.sha256()
-    with (
-        _running([*command, pg_programs.database()]) as process,
-        archive.open(DUMP, "w", force_zip64=True) as target,
-    ):
-        while block := _pipe(process.stdout).read(BLOCK):
-            digest.update(block)
-            target.write(block)
-    return digest.hexdigest()
-
-
-@contextmanager
-def _running(command: list[Path | str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program of PostgreSQL's. Raises ClickException with its last words where it fails."""
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=pg_programs.environment(),
-    ) as process:
-        try:
-            yield process
-        except BaseException:
-            process.kill()
-            raise
-        _, said = process.communicate()
-    if process.returncode:
-        words = said.decode(errors="replace").strip().splitlines() or ["it says nothing"]
-        raise click.ClickException(f"{Path(command[0]).name} failed: {words[-1]}")
-
-
-def _pipe(end: IO[bytes] | None) -> IO[bytes]:
-    if end is None:
-        raise AssertionError("every end of the program is a pipe")
-    return end
+    return path.stat().st_size
 
 
 @click.command("restore", cls=Command)
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--stored", metavar="KEY", help="A backup in the object store: `backup --list` has its key.")
 @click.option("--replace", is_flag=True, help="Delete what is in the database first, for good.")
 @with_appcontext
-def restore(file: Path, replace: bool) -> None:
-    """Bring the database to what it was when FILE was written. Nothing else may use it meanwhile."""
+def restore(file: Path | None, stored: str | None, replace: bool) -> None:
+    """Bring the database to what it was when FILE, or the backup under KEY, was written.
+
+    Nothing else may use the database meanwhile.
+    """
+    if (file is None) == (stored is None):
+        raise click.UsageError("name either a FILE or a --stored KEY")
+    name = stored or str(file)
     try:
-        with zipfile.ZipFile(file) as archive:
-            manifest = _checked(archive, file)
+        with _opened(file, stored) as source, zipfile.ZipFile(source) as archive:
+            manifest = _checked(archive, name)
             _refuse(manifest, Facts(), replace)
             if replace:
                 _empty()
             _fill(archive, Facts().server)
     except zipfile.BadZipFile:
-        raise click.ClickException(f"{file} is no backup, or not a whole one") from None
+        raise click.ClickException(f"{name} is no backup, or not a whole one") from None
     except OSError as error:
-        raise click.ClickException(f"cannot read {file}: {error.strerror}") from None
-    print_json(file=str(file), **manifest)
+        raise click.ClickException(f"cannot read {name}: {error.strerror}") from None
+    print_json(**{"file" if stored is None else "key": name}, **manifest)
 
 
-def _checked(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
+@contextmanager
+def _opened(file: Path | None, stored: str | None) -> Iterator[IO[bytes]]:
+    """The backup as a file that can be sought in: one of the store is fetched into a temporary file first."""
+    if file is not None:
+        with file.open("rb") as source:
+            yield source
+        return
+    try:
+        chunks = objects.store().read(stored or "")
+    except ValueError:
+        raise click.ClickException(f"{stored} is not the key of a backup") from None
+    with tempfile.TemporaryFile() as copy:
+        copy.writelines(chunks)
+        yield copy
+
+
+def _checked(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     """The manifest of a backup that is whole, to the last byte. Raises ClickException."""
     try:
         manifest: dict[str, Any] = json.loads(archive.read(MANIFEST))
@@ -190,7 +244,7 @@ def _checked(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
         if found != manifest["sha256"]:
             raise ValueError
     except (KeyError, ValueError):
-        raise click.ClickException(f"{file} is no backup, or not a whole one") from None
+        raise click.ClickException(f"{name} is no backup, or not a whole one") from None
     return manifest
 
 
@@ -222,8 +276,8 @@ def _fill(archive: zipfile.ZipFile, server: int) -> None:
     options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
     program = pg_programs.program("pg_restore", server)
     command: list[Path | str] = [program, *options, f"--dbname={pg_programs.database()}"]
-    with _running(command) as process, archive.open(DUMP) as source:
+    with pg_programs.running(command) as process, archive.open(DUMP) as source:
         try:
-            shutil.copyfileobj(source, _pipe(process.stdin), BLOCK)
+            shutil.copyfileobj(source, pg_programs.pipe(process.stdin), BLOCK)
         except BrokenPipeError:
             return  # it ended before it had read all: what it says then tells why

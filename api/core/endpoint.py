@@ -119,7 +119,7 @@ class Endpoint:
         """The operation needs a token."""
         return self.roles is not None or self.reads_token
 
-    def answer(self, **path: int) -> Response:
+    def answer(self, **path: int | str) -> Response:
         """Answer the current request, with the variables of its path. Raises Refusal."""
         arguments: dict[str, Any] = dict(path)
         if self.roles is not None:
@@ -128,7 +128,9 @@ class Endpoint:
                 auth.check_standing(caller)
             if "caller" in self.wants:
                 arguments["caller"] = caller
-        if path and max(path.values()) > HIGHEST_ID:  # the database has no such number
+        if any(
+            isinstance(value, int) and value > HIGHEST_ID for value in path.values()
+        ):  # the database has no such number
             raise Refusal(CoreFault.UNKNOWN)
         try:
             arguments |= self._inputs()

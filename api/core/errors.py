@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from logs import where
 from models.core import db_errors
+from models.core.objects import StoreAway
 from services.core.faults import CoreFault
 from services.core.refusals import FieldError, Refusal
 
@@ -62,6 +63,11 @@ def _of_database(error: Exception) -> Response:
     return answer(Refusal(CoreFault.DATABASE_AWAY))
 
 
+def _of_store(error: StoreAway) -> Response:
+    log.warning("object store away", reason=error.strerror)
+    return answer(Refusal(CoreFault.STORE_AWAY))
+
+
 def _of_service(error: Exception) -> Response:
     log.error("request failed", error=where(error))
     return answer(Refusal(CoreFault.INTERNAL))
@@ -84,5 +90,6 @@ def install(app: Flask) -> None:
     driver = (psycopg2.OperationalError, psycopg2.InterfaceError)
     for kind in (OperationalError, InterfaceError, IntegrityError, InternalError, *driver):
         app.register_error_handler(kind, _of_database)
+    app.register_error_handler(StoreAway, _of_store)
     app.register_error_handler(ParseException, lambda _error: answer(Refusal(CoreFault.BAD_REQUEST)))
     app.register_error_handler(Exception, _of_service)

@@ -88,10 +88,16 @@ def _operation(
         {"name": name, "in": "path", "required": True, "schema": {**WHOLE, "maximum": HIGHEST_ID}}
         for name in re.findall(r"<int:(\w+)>", endpoint.path)
     ]
+    parameters += [
+        {"name": name, "in": "path", "required": True, "schema": TEXT}
+        for name in re.findall(r"<path:(\w+)>", endpoint.path)
+    ]
     if endpoint.query is not None:
         schema = definitions[schemas[endpoint.query, "validation"]["$ref"].rpartition("/")[2]]
+        needed = schema.get("required", ())
         parameters += [
-            {"name": name, "in": "query", "schema": value} for name, value in schema["properties"].items()
+            {"name": name, "in": "query", "schema": value} | ({"required": True} if name in needed else {})
+            for name, value in schema["properties"].items()
         ]
     if "key" in endpoint.wants:
         parameters.append(IDEMPOTENCY_KEY)

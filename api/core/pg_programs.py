@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import click
 from sqlalchemy.engine import make_url
@@ -66,3 +68,31 @@ def environment() -> dict[str, str]:
     password = make_url(settings().database_url).password
     told = {**os.environ, "LC_ALL": "C"}
     return told if password is None else told | {"PGPASSWORD": str(password)}
+
+
+@contextmanager
+def running(command: list[Path | str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program of PostgreSQL's. Raises ClickException with its last words where it fails."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+        _, said = process.communicate()
+    if process.returncode:
+        words = said.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+        raise click.ClickException(f"{Path(command[0]).name} failed: {words[-1]}")
+
+
+def pipe(end: IO[bytes] | None) -> IO[bytes]:
+    """The end of a pipe to or from a running program."""
+    if end is None:
+        raise AssertionError("every end of the program is a pipe")
+    return end

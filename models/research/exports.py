@@ -7,10 +7,9 @@ their tokens, keys that clients chose, names of persons and secrets stay.
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import CheckConstraint, Column, ColumnElement, Table, func, select, tuple_
+from sqlalchemy import CheckConstraint, Column, ColumnElement, Table, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Boolean, Date, DateTime, Float, Integer
@@ -24,9 +23,9 @@ from models.core.studies import Study
 from models.trial import protocols
 from models.trial.participants import Participant
 from models.trial.protocols import ProtocolVersion
-from settings import settings
 
 EXPORT = "export"
+AREA = "exports"  # of the keys of their objects
 CHUNK = 2000  # rows in memory at once
 PEOPLE = 100  # participants in memory at once
 Row = dict[str, Any]
@@ -189,14 +188,22 @@ def now(session: Session) -> datetime:
     return session.scalars(select(func.now())).one()
 
 
-def folder() -> Path:
-    """Where the files of exports lie until they are fetched or too old; API and workers share it."""
-    return Path(settings().export_folder)
+def forget_expired(session: Session, before: datetime) -> list[str]:
+    """Take the keys of their objects from exports that were finished before this time; return those keys."""
+    key = Job.result["key"].as_string()
+    done = (Job.kind == EXPORT, Job.state == jobs.DONE, Job.finished_at < before, key.is_not(None))
+    expired = session.execute(select(Job.id, key).where(*done).with_for_update()).all()
+    ids = [job_id for job_id, _ in expired]
+    session.execute(update(Job).where(Job.id.in_(ids)).values(result=Job.result.op("-")("key")))
+    return [key for _, key in expired]
 
 
-def path(sha256: str) -> Path:
-    """The file of an export, named by what is in it."""
-    return folder() / f"{sha256}.zip"
+def named(session: Session, keys: Sequence[str]) -> set[str]:
+    """Return those of these keys under which an export's object lies."""
+    key = Job.result["key"].as_string()
+    study_ids = {int(group) for group in (each.split("/")[1] for each in keys) if group.isdecimal()}
+    query = select(key).where(Job.study_id.in_(study_ids), Job.kind == EXPORT, key.in_(keys))
+    return set(session.scalars(query))
 
 
 def _theirs(table: Table, participant_ids: Sequence[int]) -> ColumnElement[bool]:

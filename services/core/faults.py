@@ -30,3 +30,8 @@ class CoreFault(Fault):
     BAD_REQUEST = 911, 400, "The request cannot be read."
     UNHEALTHY = 912, 503, "A part of the service does not answer."
     RANGE = 913, 416, "The file has no such part."
+    STORE_AWAY = 916, 503, "The service cannot reach its object store: try again."
+    LINK_WRONG = 917, 403, "This link is none of this service's, or not for this request."
+    LINK_OVER = 918, 403, "This link is over: ask for a new one."
+    OBJECT_GONE = 919, 404, "There is no file at this link any more, or not yet."
+    OBJECT_THERE = 920, 409, "There is a file at this link already."

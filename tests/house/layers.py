@@ -10,7 +10,7 @@ MAY_IMPORT = {
     "algorithm": {"algorithm", "numpy", "scipy"},
     "models": {
         *("models", "audit_chain", "settings"),
-        *("sqlalchemy", "numpy", "psycopg2", "cryptography", "orjson"),
+        *("sqlalchemy", "numpy", "psycopg2", "cryptography", "orjson", "obstore"),
     },
     "services": {
         *("services", "models", "algorithm", "settings", "version"),

@@ -36,9 +36,9 @@ def rehearsed(
 ) -> Iterator[Rehearsed]:
     """The rehearsed trial."""
     embedded.postgres.create_database("rehearsed", template=migrated)
-    url, exports = embedded.database_url("rehearsed"), tmp_path_factory.mktemp("exports")
+    url, objects = embedded.database_url("rehearsed"), tmp_path_factory.mktemp("objects")
     told = environment(embedded.state, url, broker_url, free_port())
-    with running(told | {"KAIROS_EXPORT_FOLDER": str(exports)}) as service, serving() as back_end:
+    with running(told | {"KAIROS_STORE": objects.as_uri()}) as service, serving() as back_end:
         trial = begin(service, url, *SETTINGS, ema_url=back_end.url)
         play(trial, back_end)
         folder = tmp_path_factory.mktemp("export") / trial.name

@@ -14,6 +14,7 @@ from algorithm.core.backoff import LADDERS, backoff
 from logs import where
 from models.core import db_errors, jobs
 from models.core.jobs import OWN_FAULT, Job, LostClaim
+from models.core.objects import StoreAway
 from models.core.session import transact
 from settings import settings
 from workers.core import kinds
@@ -61,7 +62,7 @@ def _record_failure(session: Session, job: Job, error: Exception) -> None:
         # A server that says so itself is to blame: such a job is tried until it succeeds. A connection that
         # broke without a word may have been broken by the job, so that only some of these tries are free.
         give_back(session, job, reason, blameless=db_errors.code_of(error) is not None)
-    elif db_errors.may_pass(error):
+    elif db_errors.may_pass(error) or isinstance(error, StoreAway):
         _try_again(session, job, reason)
     else:
         # any other error would come again at each try

@@ -14,5 +14,5 @@ def export_study(job_id: int) -> None:
 
 @app.task(name="kairos.expire_exports")
 def expire_exports() -> None:
-    """Delete the files of old exports."""
+    """Delete old exports."""
     exports.expire()

@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 from api.core import auth, pg_programs
 from local.embedded import Embedded
-from models.core import accounts, studies
+from models.core import accounts, objects, studies
 from models.core.encryption import fingerprint
 from models.core.session import transact
 from replay.checks import replay
@@ -151,38 +151,96 @@ def test_half_a_backup_is_not_restored(
         assert rows(empty) == {}
 
 
-def test_backups_are_kept_as_many_as_told(embedded: Embedded, saved: Saved, tmp_path: Path) -> None:
-    for day in range(1, 5):
-        (tmp_path / f"kairos-2026010{day}T000000Z.backup").write_text("old")
-    (tmp_path / "of somebody else").write_text("mine")
-    kept = {
-        "KAIROS_BACKUP_FOLDER": str(tmp_path),
-        "KAIROS_BACKUP_KEEP": "3",
-        "KAIROS_SECRETS_KEYS": saved.key,
-    }
+EACH = pytest.mark.parametrize("stored", ["folder", "s3"], indirect=True)
+
+
+@pytest.fixture
+def stored(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of a service whose store is a folder, or what the test asks for."""
+    if getattr(request, "param", "folder") == "s3":
+        return dict(request.getfixturevalue("swift").settings())
+    return {"KAIROS_STORE": (tmp_path / "objects").as_uri()}
+
+
+def old_backups(days: range) -> list[str]:
+    """Put something in the place of backups of these days of January 2026; its keys."""
+    keys = [objects.new_key("backups", f"2026010{day}T000000Z") for day in days]
+    for key in keys:
+        objects.store().put(key, [b"old"])
+    return keys
+
+
+@EACH
+def test_backups_are_kept_as_many_as_told(embedded: Embedded, saved: Saved, stored: dict[str, str]) -> None:
+    kept = {"KAIROS_BACKUP_KEEP": "3", "KAIROS_SECRETS_KEYS": saved.key, **stored}
     with configured(embedded, saved.url, **kept) as service:
+        old, mine = old_backups(range(1, 5)), objects.new_key("exports", 1)
+        objects.store().put(mine, [b"of somebody else"])
         told = service.command("backup")
-    assert told["deleted"] == [f"kairos-2026010{day}T000000Z.backup" for day in (1, 2)]
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert len(names) == 4
-    assert names[:3] == [*(f"kairos-2026010{day}T000000Z.backup" for day in (3, 4)), Path(told["file"]).name]
+        assert told["deleted"] == old[:2]
+        assert [each.key for each in objects.store().listed("backups")] == [*old[2:], told["key"]]
+        assert objects.store().size(mine)
+        assert (
+            told["not_in_it"] == f"the objects in {stored['KAIROS_STORE']}: copy them too, after this backup"
+        )
+        listed = service.command("backup", "--list")["backups"]
+        assert [(each["key"], each["bytes"]) for each in listed[2:]] == [(told["key"], told["bytes"])]
+        assert listed[0]["created_at"] == "2026-01-03T00:00:00+00:00"
+
+
+@EACH
+def test_a_backup_in_the_store_is_restored(
+    embedded: Embedded, saved: Saved, empty: str, stored: dict[str, str]
+) -> None:
+    with configured(embedded, saved.url, KAIROS_SECRETS_KEYS=saved.key, **stored) as service:
+        told = service.command("backup")
+    with configured(embedded, empty, KAIROS_SECRETS_KEYS=saved.key, **stored) as service:
+        assert service.command("restore", "--stored", told["key"])["sha256"] == told["sha256"]
+        assert rows(empty) == rows(saved.url)
+        missing = objects.new_key("backups", "20260101T000000Z")
+        assert "there is no such object" in sentence(service, "restore", "--stored", missing)
+        assert "is not the key of a backup" in sentence(service, "restore", "--stored", "../../etc/passwd")
 
 
 def test_a_backup_that_fails_leaves_the_older_ones_alone(
-    embedded: Embedded, saved: Saved, tmp_path: Path
+    embedded: Embedded, saved: Saved, stored: dict[str, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "kairos-20260101T000000Z.backup").write_text("old")
-    kept = {
-        "KAIROS_BACKUP_FOLDER": str(tmp_path),
-        "KAIROS_BACKUP_KEEP": "1",
-        "KAIROS_SECRETS_KEYS": saved.key,
-    }
+    kept = {"KAIROS_BACKUP_KEEP": "1", "KAIROS_SECRETS_KEYS": saved.key, **stored}
     with configured(embedded, saved.url, **kept, PG_BIN=str(tmp_path)) as service:
+        old = old_backups(range(1, 2))
         assert "needs a pg_dump" in sentence(service, "backup")
-        assert [path.name for path in tmp_path.iterdir()] == ["kairos-20260101T000000Z.backup"]
+        assert [each.key for each in objects.store().listed("backups")] == old
         assert "cannot write /proc" in sentence(service, "backup", "/proc/none/x.backup")
     with configured(embedded, embedded.database_url("postgres")) as service:
         assert "not migrated" in sentence(service, "backup", str(tmp_path / "x"))
+
+
+@EACH
+def test_a_pg_dump_that_dies_leaves_no_backup(
+    embedded: Embedded, saved: Saved, stored: dict[str, str], tmp_path: Path
+) -> None:
+    program = tmp_path / "pg_dump"
+    program.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo 'pg_dump (PostgreSQL) 99.1' && exit\n"
+        "head -c 3000000 /dev/zero; echo 'the disk broke' >&2; exit 1\n"
+    )
+    program.chmod(0o755)
+    kept = {"KAIROS_SECRETS_KEYS": saved.key, "PG_BIN": str(tmp_path), **stored}
+    with configured(embedded, saved.url, **kept) as service:
+        assert "pg_dump failed: the disk broke" in sentence(service, "backup")
+        assert list(objects.store().listed("backups")) == []
+
+
+def test_a_store_that_is_away_is_said_to_be(embedded: Embedded, saved: Saved) -> None:
+    away = {"KAIROS_STORE": "s3://bucket", "KAIROS_STORE_ENDPOINT": "http://127.0.0.1:9"}
+    away |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "KAIROS_SECRETS_KEYS": saved.key}
+    with configured(embedded, saved.url, **away) as service:
+        for words in (
+            ["backup"],
+            ["backup", "--list"],
+            ["restore", "--stored", objects.new_key("backups", 1)],
+        ):
+            assert "the object store cannot be used" in sentence(service, *words)
 
 
 def test_the_disk_that_is_full_leaves_no_half_backup(

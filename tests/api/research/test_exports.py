@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from models.core import studies
+from models.core import objects, studies
+from models.core.objects import Store
 from models.core.session import transact
 from replay.checks import replay
 from settings import settings
@@ -15,13 +16,22 @@ from tests.support.study import Trial
 from workers.research import exports
 from workers.trial import refit
 
+EACH = pytest.mark.parametrize("store", ["folder", "s3"], indirect=True)
+
 
 @pytest.fixture(autouse=True)
-def folder(trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where exports go."""
-    monkeypatch.setenv("KAIROS_EXPORT_FOLDER", str(tmp_path / "exports"))
+def store(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Store]:
+    """The store that exports go into: a folder, or what the test asks for."""
+    if getattr(request, "param", "folder") == "s3":
+        environment = request.getfixturevalue("swift").settings()
+    else:
+        environment = {"KAIROS_STORE": (tmp_path / "objects").as_uri()}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     settings.cache_clear()
-    yield tmp_path / "exports"
+    yield objects.store()
     settings.cache_clear()
 
 
@@ -44,6 +54,7 @@ def sealed(trial: Trial) -> str:
     return str(row["after"]["manifest_sha256"])
 
 
+@EACH
 def test_request_and_download_are_noted(trial: Trial) -> None:
     job_id = asked(trial)
     exports.run(job_id)
@@ -56,6 +67,7 @@ def test_request_and_download_are_noted(trial: Trial) -> None:
     assert sealed(trial) == shown["manifest_sha256"]
 
 
+@EACH
 def test_a_download_that_broke_off_goes_on(trial: Trial) -> None:
     job_id = asked(trial)
     exports.run(job_id)
@@ -72,15 +84,41 @@ def test_a_download_that_broke_off_goes_on(trial: Trial) -> None:
     assert (beyond.status_code, beyond.json["error_code"]) == (416, 913)  # type: ignore[index]
 
 
-def test_a_file_that_is_not_there_yet_or_no_more(trial: Trial, folder: Path) -> None:
+@EACH
+def test_what_is_known_already_is_not_sent_again(trial: Trial) -> None:
+    job_id = asked(trial)
+    exports.run(job_id)
+    path = f"/exports/{job_id}/file"
+    tag = trial.call("GET", path, role="researcher").headers["ETag"]
+    same = trial.call("GET", path, role="researcher", If_None_Match=tag)
+    assert (same.status_code, same.data, same.headers["ETag"]) == (304, b"", tag)
+    head = trial.call("HEAD", path, role="researcher")
+    assert (head.status_code, head.data, head.headers["Accept-Ranges"]) == (200, b"", "bytes")
+
+
+@EACH
+def test_a_file_that_is_not_there_yet_or_no_more(trial: Trial, store: Store) -> None:
     job_id = asked(trial)
     answer = trial.call("GET", f"/exports/{job_id}/file", role="researcher")
     assert (answer.status_code, answer.json["error_code"]) == (409, 914)  # type: ignore[index]
     exports.run(job_id)
-    for path in folder.iterdir():
-        path.unlink()
+    for each in store.listed("exports"):
+        store.delete(each.key)
     answer = trial.call("GET", f"/exports/{job_id}/file", role="researcher")
     assert (answer.status_code, answer.json["error_code"]) == (410, 915)  # type: ignore[index]
+    assert "export download" not in [act for act, _ in acts(trial)]
+
+
+def test_a_store_that_is_away_is_said_to_be(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = asked(trial)
+    exports.run(job_id)
+    away = {"KAIROS_STORE": "s3://bucket", "KAIROS_STORE_ENDPOINT": "http://127.0.0.1:9"}
+    for name, value in (away | {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}).items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    answer = trial.call("GET", f"/exports/{job_id}/file", role="researcher")
+    assert (answer.status_code, answer.json["error_code"]) == (503, 916)  # type: ignore[index]
+    assert "Retry-After" in answer.headers
 
 
 def test_other_jobs_are_no_exports(trial: Trial) -> None:

@@ -67,6 +67,8 @@ POST /study/resume                             401 403 403 200       -   -   -
 POST /exports                                  401 403 202 202       -   -   -
 GET  /exports/<int:job_id>                     401 403 200 200       403 404 404
 GET  /exports/<int:job_id>/file                401 403 409 409       403 404 404
+GET  /storage/<path:object_key>                403 403 403 403       -   -   -
+PUT  /storage/<path:object_key>                403 403 403 403       -   -   -
 """
 CALLERS = (None, "client", "researcher", "admin")
 numbers = itertools.count(1)
@@ -191,6 +193,9 @@ REQUESTS: dict[str, Callable[[Rows], Request]] = {
     "/incidents/<int:incident_id>/acknowledge": lambda rows: Request({"incident_id": rows.incident_id}),
     "/exports/<int:job_id>": lambda rows: Request({"job_id": rows.export_id}),
     "/exports/<int:job_id>/file": lambda rows: Request({"job_id": rows.export_id}),
+    "/storage/<path:object_key>": lambda rows: Request(
+        {"object_key": f"exports/1/{'0' * 32}"}, query={"expires": 2**33, "signature": "0" * 64}
+    ),
     "/study/protocol": lambda rows: Request(
         body={"document": {"protocol": "miwaves", "refit": {"nightly_hour": next(hours)}}, "reason": "a test"}
     ),

@@ -43,6 +43,7 @@ ROUTES_WITHOUT = {
     "POST /end_decision_window": "the window is a row with its time",
     "POST /update_parameters": "the job is a row with its time, and the policy that comes of it another",
     "POST /update_hyperparameters": "the same",
+    "PUT /storage/<path:object_key>": "whoever makes the link writes a row about the object",
 }
 ADMIN = ("--account", "admin@{study}", "--reason", "a test")
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -1,14 +1,21 @@
 """An export by the running stack: asked for, written by the worker, fetched in two parts, replayed."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
-from local.stack import Stack
+from local.embedded import Embedded
+from local.ports import free_port
+from local.stack import Stack, environment
 from replay.checks import replay
 from tests.support import remote
+from tests.support.s3 import Swift
+
+OWN_BROKER = 9  # the broker's database of the stack that these tests start
 
 
 def test_the_worker_writes_what_the_api_hands_out(stack: Stack, tmp_path: Path) -> None:
@@ -24,6 +31,27 @@ def test_the_worker_writes_what_the_api_hands_out(stack: Stack, tmp_path: Path) 
     report = replay(tmp_path / "export.zip", anchor=done["manifest_sha256"])
     assert not report.first, "\n".join(report.lines())
     assert done["rows"]["decisions"] == report.held["action"] == 3
+
+
+@pytest.fixture(scope="module")
+def stack_on_s3(embedded: Embedded, migrated: str, passable: Path, swift: Swift) -> Iterator[Stack]:
+    """API, worker and beat that share an S3 bucket and no folder."""
+    embedded.postgres.create_database("stack_s3", template=migrated)
+    urls = embedded.database_url("stack_s3"), embedded.broker_url(OWN_BROKER)
+    with Embedded(passable / "stack-s3", database=False, broker=False) as home:
+        started = Stack(
+            home.state, home.supervisor, environment(home.state, *urls, free_port()) | swift.settings()
+        )
+        started.start()
+        yield started
+
+
+def test_the_same_with_a_bucket_in_place_of_a_folder(stack_on_s3: Stack, tmp_path: Path) -> None:
+    """obstore works in gunicorn's children and the worker's, whose parents must not have used it."""
+    test_the_worker_writes_what_the_api_hands_out(stack_on_s3, tmp_path)
+    told = remote.command(stack_on_s3.env, "backup")
+    listed = remote.command(stack_on_s3.env, "backup", "--list")["backups"]
+    assert [(each["key"], each["bytes"]) for each in listed] == [(told["key"], told["bytes"])]
 
 
 def _wait(caller: remote.Remote, path: str, key: str) -> dict[str, Any]:

@@ -1,18 +1,20 @@
 """The export as a job: written out of one snapshot, with progress, kept for a while, and replayed."""
 
 import csv
+import hashlib
 import json
-import os
-import time
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, text
 
 import models
-from models.core import jobs
+from models.core import jobs, objects
 from models.core.declarations import SHARED
+from models.core.jobs import Job
 from models.core.session import transact
 from models.research import exports
 from replay.checks import replay
@@ -28,10 +30,16 @@ from workers.research import exports as export
 
 @pytest.fixture
 def folder(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where exports go."""
-    monkeypatch.setenv("KAIROS_EXPORT_FOLDER", str(tmp_path / "exports"))
+    """The folder of the store that exports go into."""
+    monkeypatch.setenv("KAIROS_STORE", (tmp_path / "objects").as_uri())
     settings.cache_clear()
-    return tmp_path / "exports"
+    return tmp_path / "objects"
+
+
+def the_file(folder: Path) -> Path:
+    """The only file of a store."""
+    (file,) = (path for path in folder.rglob("*") if path.is_file())
+    return file
 
 
 def exported(service: Service) -> dict[str, Any]:
@@ -47,8 +55,8 @@ def test_an_export_is_a_zip_that_replays(service: Service, folder: Path) -> None
     found = exported(service)
     # all of the 60 points of each were due, since the trial began in 2020
     assert (found["state"], found["rows"]["decisions"], found["rows"]["trial"]) == ("done", 15, 180)
-    (file,) = folder.iterdir()
-    assert file.name == f"{found['sha256']}.zip"
+    file = the_file(folder)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == found["sha256"]
     assert file.stat().st_size == found["bytes"]
     report = replay(file, anchor=found["manifest_sha256"])
     assert not report.first, "\n".join(report.lines())
@@ -57,7 +65,7 @@ def test_an_export_is_a_zip_that_replays(service: Service, folder: Path) -> None
 def test_every_due_point_has_a_row_that_says_why_it_has_no_outcome(service: Service, folder: Path) -> None:
     play(service, people=1, points=2)
     exported(service)
-    (file,) = folder.iterdir()
+    file = the_file(folder)
     with zipfile.ZipFile(file) as archive, archive.open("trial.csv") as raw:
         rows = list(csv.DictReader(line.decode() for line in raw))
     assert [row["decision_index"] for row in rows] == [str(index) for index in range(1, 61)]
@@ -93,7 +101,7 @@ def test_no_name_and_no_secret_leaves_with_an_export(service: Service, folder: P
     service.enrol("zoe-whose-name-is-private")
     service.decide("zoe-whose-name-is-private")
     exported(service)
-    (file,) = folder.iterdir()
+    file = the_file(folder)
     with zipfile.ZipFile(file) as archive:
         texts = [archive.read(name) for name in archive.namelist()]
         manifest = json.loads(archive.read("manifest.json"))
@@ -127,9 +135,11 @@ def test_the_size_of_the_chunks_changes_nothing(
     for chunk, people in ((2000, 100), (2, 1)):
         monkeypatch.setattr(exports, "CHUNK", chunk)
         monkeypatch.setattr(exports, "PEOPLE", people)
-        found = exported(service)
-        with zipfile.ZipFile(folder / f"{found['sha256']}.zip") as archive:
+        exported(service)
+        file = the_file(folder)
+        with zipfile.ZipFile(file) as archive:
             written.append([archive.read(f"{name}.csv") for name in ("trial", "decisions", "learning_rows")])
+        file.unlink()
     assert written[0] == written[1]
 
 
@@ -154,14 +164,43 @@ def test_an_export_that_cannot_be_written_fails_and_says_of_what(service: Servic
     assert (found["state"], found["reason"]) == ("failed", "the service failed: FileExistsError")
 
 
-def test_old_files_go_and_new_ones_stay(service: Service, folder: Path) -> None:
-    exported(service)
-    (new,) = folder.iterdir()
-    old = folder / "old.zip"
-    old.touch()
-    os.utime(old, (time.time() - 8 * 86400,) * 2)
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_old_exports_and_orphans_go_and_the_others_stay(
+    service: Service,
+    folder: Path,
+    place: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if place == "s3":
+        for name, value in request.getfixturevalue("swift").settings().items():
+            monkeypatch.setenv(name, value)
+        settings.cache_clear()
+    old, new = exported(service), exported(service)
+    store = objects.store()
+    orphan = objects.new_key(exports.AREA, 1)
+    store.put(orphan, [b"written by a worker that died before it wrote the row"])
+    ages = text("UPDATE jobs SET finished_at = finished_at - interval '8 days' WHERE id = :id")
+    transact(lambda session: session.execute(ages, {"id": old["job_id"]}))
     export.expire()
-    assert list(folder.iterdir()) == [new]
+    rows = transact(lambda session: list(session.scalars(select(Job).where(Job.kind == exports.EXPORT))))
+    keys = {job.id: (job.result or {}).get("key") for job in rows}
+    assert keys[old["job_id"]] is None
+    assert {each.key for each in store.listed(exports.AREA)} == {keys[new["job_id"]], orphan}
+    monkeypatch.setattr(objects, "ORPHAN_AGE", timedelta(seconds=-60))  # as if a day had passed
+    export.expire()
+    assert [each.key for each in store.listed(exports.AREA)] == [keys[new["job_id"]]]
+    gone = service.call("GET", f"/exports/{old['job_id']}/file", caller="researcher")
+    assert (gone.status_code, gone.get_json()["error_code"]) == (410, 915)
+
+
+def test_an_export_waits_for_a_store_that_is_away(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = {"KAIROS_STORE": "s3://bucket", "KAIROS_STORE_ENDPOINT": "http://127.0.0.1:9"}
+    for name, value in (away | {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}).items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    found = exported(service)
+    assert (found["state"], found["reason"]) == ("queued", "the service failed: StoreAway")
 
 
 @pytest.mark.usefixtures("folder")
