@@ -81,14 +81,14 @@ def test_every_code_of_the_workers_is_explained() -> None:
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "workers").rglob("*.py")]
     numbers = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     used = {value for value in numbers if isinstance(value, int) and 300 <= value < 400}
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", generate.errors_md(), flags=re.MULTILINE)}
+    explained = {int(code) for code in re.findall(r"^\| (\d+) \|", generate.errors_md(), flags=re.MULTILINE)}
     assert len(used) > 15
-    assert used <= told
+    assert used <= explained
 
 
 def test_codes_of_the_miwaves_service_keep_their_meaning() -> None:
     """A few by hand, as that service's source has them."""
-    told = {
+    faults = {
         4: CoreFault.REGISTRATION_CLOSED,
         6: CoreFault.NAME_TAKEN,
         7: CoreFault.CREDENTIALS,
@@ -100,4 +100,4 @@ def test_codes_of_the_miwaves_service_keep_their_meaning() -> None:
         300: TrialFault.WINDOW_UNKNOWN,
         301: TrialFault.WINDOW_PHASE,
     }
-    assert {code: fault.code for code, fault in told.items()} == {code: code for code in told}
+    assert {code: fault.code for code, fault in faults.items()} == {code: code for code in faults}

@@ -146,17 +146,17 @@ def backup(file: Path | None, listing: bool) -> None:
         archive = Archive()
         if file is not None:
             size = _write(file, archive)
-            told: dict[str, Any] = {"file": str(file)}
+            place_of: dict[str, Any] = {"file": str(file)}
         else:
             key = objects.new_key(AREA, f"{datetime.now(UTC):{TIME}}")
             with closing(archive.chunks()) as chunks:  # closing kills pg_dump where the store refuses
                 size = place.put(key, chunks).size
-            told = {"key": key, "deleted": _expire(place)}
+            place_of = {"key": key, "deleted": _expire(place)}
     except OSError as error:
         where = "into the store" if file is None else file
         raise click.ClickException(f"cannot write {where}: {error.strerror}") from None
     without = f"the objects in {settings().store}: copy them too, after this backup"
-    print_json(**told, bytes=size, not_in_it=without, **archive.manifest)
+    print_json(**place_of, bytes=size, not_in_it=without, **archive.manifest)
 
 
 def _described(each: Stored) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The commands of the machinery: accounts, rights in the database, and the dump of all tables."""
 
+import csv
+import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -9,16 +11,18 @@ from typing import Any
 
 import click
 from flask.cli import with_appcontext
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.core import auth
-from api.core import dump as tables
 from api.core.accounts import shown
 from api.core.cli import Command, Commands, name, named_study, print_json
 from models.core import accounts, audit, grants, studies
 from models.core.accounts import ROLES, Client
 from models.core.acts import CoreAct
 from models.core.audit import OPERATOR, Actor
+from models.core.base import Base
+from models.core.grants import is_secret
 from models.core.session import transact
 
 clients = Commands("client", help="Accounts that call the service.")
@@ -179,7 +183,25 @@ def dump(folder: Path) -> None:
     """Write every table to FOLDER/<table>.csv as one consistent snapshot."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        counts = transact(tables.write, folder)
+        counts = transact(_write_tables, folder)
     except OSError as error:
         raise click.ClickException(f"cannot write to {folder}: {error.strerror}") from None
     print_json(folder=str(folder), rows=counts)
+
+
+def _write_tables(session: Session, folder: Path) -> dict[str, int]:
+    """Write every table to a CSV file in the folder; return the number of rows by table. Raises OSError."""
+    counts: dict[str, int] = {}
+    for table in Base.metadata.sorted_tables:
+        columns = [column for column in table.columns if not is_secret(column)]
+        rows = session.execute(select(*columns).order_by(*table.primary_key.columns))
+        counts[table.name] = 0
+        with (folder / f"{table.name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(column.name for column in columns)
+            for row in rows.yield_per(1000):  # a table may be larger than the memory
+                writer.writerow(
+                    json.dumps(value) if isinstance(value, dict | list) else value for value in row
+                )
+                counts[table.name] += 1
+    return counts

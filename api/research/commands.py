@@ -42,9 +42,9 @@ def _seal(session: Session, study: str, account: str, digest: str) -> None:
     """Note the manifest's checksum, which cannot stand in the export itself."""
     found, client = studies.by_name(session, study), accounts.by_name(session, account)
     if found is not None and client is not None:
-        told = {"manifest_sha256": digest}
+        after = {"manifest_sha256": digest}
         actor, reason = Actor(found.id, client.id, OPERATOR), str(ResearchAct.EXPORT_COMMAND)
-        audit.note(session, actor, ResearchAct.EXPORT_WRITTEN, reason, after=told)
+        audit.note(session, actor, ResearchAct.EXPORT_WRITTEN, reason, after=after)
 
 
 def _write(session: Session, name: str, folder: Path, account: str) -> dict[str, Any]:

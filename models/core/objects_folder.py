@@ -39,6 +39,7 @@ class Folder(Store):
         self.root = root
 
     def put(self, key: str, chunks: Iterable[bytes]) -> Written:
+        """Write an object, as `Store.put` says."""
         path = self.root / checked(key)
         part = path.with_name(f"{PART}{uuid4().hex}")
         named_in = self._make_folders(path.parent)
@@ -69,6 +70,7 @@ class Folder(Store):
         return named_in
 
     def size(self, key: str) -> int:
+        """The size of an object in bytes. Raises NoObject."""
         with _explained():
             found = (self.root / checked(key)).lstat()
         if not stat.S_ISREG(found.st_mode):  # a link is no object of ours, wherever it leads
@@ -76,18 +78,21 @@ class Folder(Store):
         return found.st_size
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes of an object, as `Store.read` says."""
         path = self.root / checked(key)
         with _explained():
             file = open(path, "rb", opener=_private)  # noqa: SIM115 (whoever reads the chunks closes it)
         return _blocks(file, start, end)
 
     def delete(self, key: str) -> None:
+        """Delete an object. One that is not there is deleted already."""
         path = self.root / checked(key)
         with _explained(), suppress(FileNotFoundError):
             path.unlink()
             _sync(path.parent)
 
     def listed(self, prefix: str) -> Iterator[Stored]:
+        """The objects under a prefix, by key."""
         for path in self._files(prefix):
             key = path.relative_to(self.root).as_posix()
             with suppress(FileNotFoundError):  # it was deleted meanwhile
@@ -107,9 +112,11 @@ class Folder(Store):
                     yield from sorted(folder.iterdir())
 
     def link(self, method: Method, key: str, now: datetime, seconds: int, length: int | None = None) -> str:
+        """A signed link, as `Store.link` says."""
         return local_link(method, key, now, seconds, length)
 
     def sweep_parts(self, area: str, before: datetime) -> int:
+        """Delete what killed puts left before a time; return how many files that were."""
         count = 0
         for path in self._files(area):
             with suppress(FileNotFoundError):

@@ -70,6 +70,7 @@ class S3(Store):
         return f"{self.prefix}/{key}" if self.prefix else key
 
     def put(self, key: str, chunks: Iterable[bytes]) -> Written:
+        """Write an object, as `Store.put` says."""
         path = self._path(checked(key))
         size, digest, is_theirs = 0, sha256(), False
 
@@ -101,10 +102,12 @@ class S3(Store):
         return Written(size, digest.hexdigest())
 
     def size(self, key: str) -> int:
+        """The size of an object in bytes. Raises NoObject."""
         with self._explained(key):
             return obstore.head(self.client, self._path(checked(key)))["size"]
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes of an object, as `Store.read` says."""
         size = self.size(key)
         return self._blocks(key, start, size if end is None else min(end, size))
 
@@ -116,10 +119,12 @@ class S3(Store):
             yield block
 
     def delete(self, key: str) -> None:
+        """Delete an object. One that is not there is deleted already."""
         with self._explained(key):
             obstore.delete(self.client, self._path(checked(key)))
 
     def listed(self, prefix: str) -> Iterator[Stored]:
+        """The objects under a prefix, by key."""
         if not PREFIX.fullmatch(prefix):
             raise ValueError("not the beginning of keys")
         with self._explained(prefix):
@@ -143,6 +148,7 @@ class S3(Store):
             raise StoreAway(_kind(error)) from None
 
     def link(self, method: Method, key: str, now: datetime, seconds: int, length: int | None = None) -> str:
+        """A signed link, as `Store.link` says."""
         path = self._path(checked(key))
         check_link(method, seconds, length)
         headers = {} if length is None else {"content-length": str(length)}

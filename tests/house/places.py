@@ -18,5 +18,5 @@ FIXED_STEMS = {"commands", "tasks", "faults", "acts", "examples", "aliases", "__
 CLICK_FILES = ("api/core/cli.py", "api/core/keys.py", "api/core/backup.py", "api/core/pg_programs.py")
 CELERY_FILES = ("api/core/broker.py", "celeryconfig.py")
 COMMIT_FILES = ("models/core/session.py", "migrations/env.py")
-SQL_FILES = ("api/core/health.py", "api/core/dump.py", "api/core/backup.py")
+SQL_FILES = ("api/core/health.py", "api/core/commands.py", "api/core/backup.py")
 NAMED_FILES = (*ENTRY_POINTS, *CLICK_FILES, *CELERY_FILES, *COMMIT_FILES, *SQL_FILES)

@@ -36,7 +36,7 @@ class Saved(NamedTuple):
     study: str
     key: str
     file: Path
-    told: dict[str, object]
+    printed: dict[str, object]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def saved(embedded: Embedded, migrated: str, tmp_path_factory: pytest.TempPathFa
         rehearsal.play(people, 1, 4)
         rehearsal.fit()
         trial.decide(people[0], decision_index=5)
-        told = service.command("backup", str(file))
-        yield Saved(url, trial.name, key, file, told)
+        printed = service.command("backup", str(file))
+        yield Saved(url, trial.name, key, file, printed)
     embedded.postgres.drop_database(name)
 
 
@@ -89,8 +89,8 @@ def test_a_restored_trial_is_the_same_goes_on_and_replays(
     embedded: Embedded, saved: Saved, empty: str, tmp_path: Path
 ) -> None:
     with configured(embedded, empty, KAIROS_SECRETS_KEYS=saved.key) as service:
-        told = service.command("restore", str(saved.file))
-        assert told["sha256"] == saved.told["sha256"]
+        printed = service.command("restore", str(saved.file))
+        assert printed["sha256"] == saved.printed["sha256"]
         assert rows(empty) == rows(saved.url)
         trial = tokens(service, saved.study)
         repeat = trial.decide("person-0", decision_index=5)
@@ -176,15 +176,16 @@ def test_backups_are_kept_as_many_as_told(embedded: Embedded, saved: Saved, stor
     with configured(embedded, saved.url, **kept) as service:
         old, mine = old_backups(range(1, 5)), objects.new_key("exports", 1)
         objects.store().put(mine, [b"of somebody else"])
-        told = service.command("backup")
-        assert told["deleted"] == old[:2]
-        assert [each.key for each in objects.store().listed("backups")] == [*old[2:], told["key"]]
+        printed = service.command("backup")
+        assert printed["deleted"] == old[:2]
+        assert [each.key for each in objects.store().listed("backups")] == [*old[2:], printed["key"]]
         assert objects.store().size(mine)
         assert (
-            told["not_in_it"] == f"the objects in {stored['KAIROS_STORE']}: copy them too, after this backup"
+            printed["not_in_it"]
+            == f"the objects in {stored['KAIROS_STORE']}: copy them too, after this backup"
         )
         listed = service.command("backup", "--list")["backups"]
-        assert [(each["key"], each["bytes"]) for each in listed[2:]] == [(told["key"], told["bytes"])]
+        assert [(each["key"], each["bytes"]) for each in listed[2:]] == [(printed["key"], printed["bytes"])]
         assert listed[0]["created_at"] == "2026-01-03T00:00:00+00:00"
 
 
@@ -193,9 +194,9 @@ def test_a_backup_in_the_store_is_restored(
     embedded: Embedded, saved: Saved, empty: str, stored: dict[str, str]
 ) -> None:
     with configured(embedded, saved.url, KAIROS_SECRETS_KEYS=saved.key, **stored) as service:
-        told = service.command("backup")
+        printed = service.command("backup")
     with configured(embedded, empty, KAIROS_SECRETS_KEYS=saved.key, **stored) as service:
-        assert service.command("restore", "--stored", told["key"])["sha256"] == told["sha256"]
+        assert service.command("restore", "--stored", printed["key"])["sha256"] == printed["sha256"]
         assert rows(empty) == rows(saved.url)
         missing = objects.new_key("backups", "20260101T000000Z")
         assert "there is no such object" in sentence(service, "restore", "--stored", missing)

@@ -49,9 +49,9 @@ def stack_on_s3(embedded: Embedded, migrated: str, passable: Path, swift: Swift)
 def test_the_same_with_a_bucket_in_place_of_a_folder(stack_on_s3: Stack, tmp_path: Path) -> None:
     """obstore works in gunicorn's children and the worker's, whose parents must not have used it."""
     test_the_worker_writes_what_the_api_hands_out(stack_on_s3, tmp_path)
-    told = remote.command(stack_on_s3.env, "backup")
+    printed = remote.command(stack_on_s3.env, "backup")
     listed = remote.command(stack_on_s3.env, "backup", "--list")["backups"]
-    assert [(each["key"], each["bytes"]) for each in listed] == [(told["key"], told["bytes"])]
+    assert [(each["key"], each["bytes"]) for each in listed] == [(printed["key"], printed["bytes"])]
 
 
 def _wait(caller: remote.Remote, path: str, key: str) -> dict[str, Any]:
