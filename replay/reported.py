@@ -1,6 +1,6 @@
 """Reports again: outcomes that answers make, disagreements, times, windows, and the long table."""
 
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from algorithm.trial import discrepancies
@@ -10,6 +10,7 @@ from replay.decisions import DAMAGE, name
 from replay.findings import Report
 from replay.format import long_table as trial
 from replay.format.long_table import Row
+from replay.known_when import CLOCKS
 from replay.tables import Study
 
 COMPARED = {
@@ -29,8 +30,6 @@ def check(study: Study, report: Report) -> None:
             continue  # `integrity` reports it
         _answers(study, decision, protocol, report)
         _moment(study, decision, protocol, report)
-    # a window looks back as the version of the protocol has it under which it was closed, whichever it was
-    hours = {protocol.schedule.look_back_hours for protocol in study.protocols.values() if protocol}
     for window in study.tables["windows"]:
         person, index = window["participant_id"], window["decision_index"]
         where = f"window {window['id']} (participant {person}, point {index})"
@@ -38,7 +37,7 @@ def check(study: Study, report: Report) -> None:
         report.compare("window", where, window["kind"] == "missed", decision_there is None)
         if decision_there is None:
             continue
-        begins = [decision_there["act_gen_timestamp"] - timedelta(hours=back) for back in sorted(hours)]
+        begins = _query_starts(study, decision_there, window)
         begin = window["query_start"] if window["query_start"] in begins else next(iter(begins), None)
         stored = [window["query_start"], window["query_end"]]
         report.compare("window", f"{where}, query", stored, [begin, window["ended_at"]])
@@ -53,6 +52,26 @@ def check(study: Study, report: Report) -> None:
     rids = [row["decision_id"] for row in (*study.tables["answers"], *study.tables["discrepancies"])]
     strangers = [rid for rid in rids if rid is not None and rid not in study.decisions]
     report.compare("reference", "answers and discrepancies of decisions that do not exist", strangers, [])
+
+
+def _query_starts(study: Study, decision: Row, window: Row) -> list[datetime]:
+    """Return the times at which the span of a window's query may begin: first that of the decision's version.
+
+    Earlier releases looked back as the version in force at the window's end had it, so their exports may have
+    that of any version which came in force in between.
+    """
+    own = decision["protocol_id"]
+    between = [
+        version
+        for version, effective_at in study.effective.items()
+        if decision["act_gen_timestamp"] - CLOCKS <= effective_at <= window["ended_at"] + CLOCKS
+    ]
+    protocols = [study.protocols.get(version) for version in (own, *between)]
+    return [
+        decision["act_gen_timestamp"] - timedelta(hours=protocol.schedule.look_back_hours)
+        for protocol in protocols
+        if protocol
+    ]
 
 
 def _answers(study: Study, decision: Row, protocol: Protocol, report: Report) -> None:
