@@ -95,7 +95,7 @@ def predictions(outcome: Floats, action: Floats, codes: Ints, covariates: Floats
     without, with_ = np.hstack([x, 0 * x]), np.hstack([x, x])
     design = np.where((action == 1)[:, None], with_, without)
     Q0, Q1 = np.zeros(len(x)), np.zeros(len(x))
-    # whole participants are left out, since the rows of one are alike
+    # whole participants are left out, since the rows of one participant depend on each other
     fold = codes % min(FOLDS, int(codes.max()) + 1)
     for number in range(int(fold.max()) + 1):
         inside, outside = fold == number, fold != number

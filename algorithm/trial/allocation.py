@@ -35,7 +35,7 @@ def probability(mean: float, variance: float, allocation: Allocation) -> float:
     if steepness > STEEP:
         share = _step(centre / steepness, steepness)
     else:
-        # an odd number of nodes, so that one of them is the mean
+        # an odd number of nodes: one of them is the mean
         nodes, weights = _rule(max(_LEAST_NODES, math.ceil(24 * steepness) // 2 * 2 + 1))
         share = float(weights @ expit(centre + steepness * nodes))
     value = allocation.lower + (allocation.upper - allocation.lower) * share
