@@ -19,7 +19,7 @@ from local.state import CLONE
 from settings import settings as service_settings
 from tests.support.backend import BackEnd, serving
 from tests.support.service import Service, running
-from tests.support.study import Trial, begin
+from tests.support.study import Study, begin
 from tests.support.watched import Place, watched
 
 MIGRATED = "migrated"  # nobody connects to it, so that it can be copied
@@ -141,15 +141,15 @@ def two_persons(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def new_trial(deployment: Deployment) -> Callable[..., Trial]:
+def new_study(deployment: Deployment) -> Callable[..., Study]:
     """Begins a study; its arguments are protocol settings (schedule.study_length=2) and `timezone`."""
     return partial(begin, *deployment)
 
 
 @pytest.fixture
-def trial(new_trial: Callable[..., Trial]) -> Trial:
+def study(new_study: Callable[..., Study]) -> Study:
     """A study of the test's own."""
-    return new_trial()
+    return new_study()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def cursor(database_url: str) -> Iterator[RealDictCursor]:
 
 
 @dataclass
-class Trial:
+class Study:
     """One study: calls to it as its client (or another role), and its rows."""
 
     service: Service
@@ -121,7 +121,7 @@ class Trial:
 
 def begin(
     service: Service, database_url: str, *settings: str, timezone: str = "UTC", ema_url: str = NOBODY
-) -> Trial:
+) -> Study:
     """A new study with an account of each role."""
     name = f"trial-{next(numbers)}"
     assigned = [word for setting in settings for word in ("--set", setting)]
@@ -130,7 +130,7 @@ def begin(
         found.execute("SELECT id FROM studies WHERE name = %s", (name,))
         study_id = int(found.fetchall()[0]["id"])
     tokens = {role: _token(study_id, f"{role}@{name}", role) for role in ROLES}
-    return Trial(service, database_url, name, study_id, tokens)
+    return Study(service, database_url, name, study_id, tokens)
 
 
 def _token(study_id: int, name: str, role: str) -> str:

@@ -24,7 +24,7 @@ from models.core.session import transact
 from models.trial import circuits
 from tests.support.configured import configured
 from tests.support.service import Service
-from tests.support.study import Trial
+from tests.support.study import Study
 from tests.workers.trial.test_refit import play, run
 from workers.oversight import watchdog
 from workers.trial import refit
@@ -97,22 +97,22 @@ def test_the_database_is_told_in_numbers(lived: Service) -> None:
     assert of(found, "queue_messages", queue="refit") >= 0
 
 
-def test_failed_windows_are_counted_by_code(trial: Trial) -> None:
-    trial.enrol("ann")
-    trial.live("ann", 1)
-    trial.tamper("UPDATE windows SET state = 'failed', code = 317 WHERE study_id = %s", trial.study_id)
-    found = read(trial.service)
-    assert of_study(found, "ingest_failures", trial.study_id) == {"317": 1}
+def test_failed_windows_are_counted_by_code(study: Study) -> None:
+    study.enrol("ann")
+    study.live("ann", 1)
+    study.tamper("UPDATE windows SET state = 'failed', code = 317 WHERE study_id = %s", study.study_id)
+    found = read(study.service)
+    assert of_study(found, "ingest_failures", study.study_id) == {"317": 1}
 
 
-def test_ingests_that_wait_for_another_try_are_counted_by_code(trial: Trial) -> None:
-    trial.enrol("ann")
-    trial.live("ann", 5)
-    jobs = trial.rows("SELECT id FROM jobs WHERE study_id = %s", trial.study_id)
+def test_ingests_that_wait_for_another_try_are_counted_by_code(study: Study) -> None:
+    study.enrol("ann")
+    study.live("ann", 5)
+    jobs = study.rows("SELECT id FROM jobs WHERE study_id = %s", study.study_id)
     met = (("queued", 320), ("running", 320), ("queued", 321), ("queued", None), ("failed", 320))
     for job, (state, code) in zip(jobs, met, strict=True):
-        trial.tamper("UPDATE jobs SET state = %s, code = %s WHERE id = %s", state, code, job["id"])
-    assert of_study(read(trial.service), "ingest_retries", trial.study_id) == {"320": 2, "321": 1}
+        study.tamper("UPDATE jobs SET state = %s, code = %s WHERE id = %s", state, code, job["id"])
+    assert of_study(read(study.service), "ingest_retries", study.study_id) == {"320": 2, "321": 1}
 
 
 GIVEN_UP = """
@@ -121,34 +121,34 @@ SELECT n, %s, '{}', %s, now(), now() - n * interval '1 hour' FROM generate_serie
 """
 
 
-def test_notifications_that_were_given_up_count_for_a_day(trial: Trial) -> None:
-    assert not [name for name, _ in read(trial.service) if name == "kairos_notifications_given_up_day"]
+def test_notifications_that_were_given_up_count_for_a_day(study: Study) -> None:
+    assert not [name for name, _ in read(study.service) if name == "kairos_notifications_given_up_day"]
     for channel, state, first, last in (
         ("email", "failed", 1, 23),
         ("email", "failed", 25, 30),
         ("email", "sent", 1, 5),
         ("webhook", "failed", 25, 30),
     ):
-        trial.tamper(GIVEN_UP, channel, state, first, last)
-    found = read(trial.service)
+        study.tamper(GIVEN_UP, channel, state, first, last)
+    found = read(study.service)
     assert of(found, "notifications", channel="email", state="failed") == 29
     given_up = {key: value for key, value in found.items() if key[0] == "kairos_notifications_given_up_day"}
     assert list(given_up.values()) == [of(found, "notifications_given_up_day", channel="email")] == [23]
     assert "kairos_notifications_given_up_day" in alert("KairosNotTold")
 
 
-def test_a_refit_that_is_refused_has_its_time_too(new_trial: Callable[..., Trial]) -> None:
-    trial = new_trial("gate.mean_bound=0.001")
-    trial.enrol("ann")
-    trial.live("ann", 3)
-    assert of_study(read(trial.service), "refit_seconds", trial.study_id) == {}
-    asked = trial.call("POST", "/update_parameters")
+def test_a_refit_that_is_refused_has_its_time_too(new_study: Callable[..., Study]) -> None:
+    study = new_study("gate.mean_bound=0.001")
+    study.enrol("ann")
+    study.live("ann", 3)
+    assert of_study(read(study.service), "refit_seconds", study.study_id) == {}
+    asked = study.call("POST", "/update_parameters")
     refit.run(asked.get_json()["job_id"])
-    (seconds,) = (found := of_study(read(trial.service), "refit_seconds", trial.study_id)).values()
+    (seconds,) = (found := of_study(read(study.service), "refit_seconds", study.study_id)).values()
     assert list(found) == ["failed"]
     assert 0 < seconds < 60
-    trial.tamper("UPDATE jobs SET state = 'done', result = '{\"continued_by\": 1}' WHERE kind = 'refit'")
-    assert of_study(read(trial.service), "refit_seconds", trial.study_id) == {}
+    study.tamper("UPDATE jobs SET state = 'done', result = '{\"continued_by\": 1}' WHERE kind = 'refit'")
+    assert of_study(read(study.service), "refit_seconds", study.study_id) == {}
 
 
 def test_requests_are_counted_by_route_and_status(service: Service) -> None:

@@ -27,7 +27,7 @@ from tests.support import remote
 from tests.support.backend import BackEnd, serving
 from tests.support.configured import configured
 from tests.support.service import NOT_FINISHED, REGISTRATION
-from tests.support.study import Trial
+from tests.support.study import Study
 
 NAME = "zoe-whose-name-is-private"
 PASSWORD = "a-password-that-was-mistyped"
@@ -152,11 +152,11 @@ def _wait_for(caller: remote.Remote, job: str) -> None:
     pytest.fail("the job was not finished")
 
 
-def test_the_register_answer_alone_says_the_name_again(trial: Trial) -> None:
+def test_the_register_answer_alone_says_the_name_again(study: Study) -> None:
     body = {"user_id": NAME, **REGISTRATION}
-    assert trial.call("POST", "/register", body).get_json()["message"] == f"User {NAME} was added!"
+    assert study.call("POST", "/register", body).get_json()["message"] == f"User {NAME} was added!"
     for path, role in (("/participants", "admin"), ("/study", "client"), ("/windows", "admin")):
-        assert NAME not in trial.call("GET", path, role=role).text
+        assert NAME not in study.call("GET", path, role=role).text
 
 
 def _says_the_name(session: Session, *_: Any) -> Any:
@@ -169,7 +169,7 @@ def _breaks_a_constraint(session: Session, *_: Any) -> Any:
 
 @pytest.mark.parametrize("failure", [_says_the_name, _breaks_a_constraint])
 def test_an_unforeseen_failure_is_told_by_its_place_alone(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch, failure: Callable[..., Any]
+    study: Study, monkeypatch: pytest.MonkeyPatch, failure: Callable[..., Any]
 ) -> None:
     written: list[str] = []
 
@@ -178,7 +178,7 @@ def test_an_unforeseen_failure_is_told_by_its_place_alone(
 
     monkeypatch.setattr(errors, "log", SimpleNamespace(error=error))
     monkeypatch.setattr(participants, "_enrol", failure)
-    answer = trial.call("POST", "/register", {"user_id": NAME, **REGISTRATION})
+    answer = study.call("POST", "/register", {"user_id": NAME, **REGISTRATION})
     assert (answer.status_code, answer.get_json()["error_code"]) == (500, 909)
     assert set(answer.get_json()) == {"status", "message", "error_code"}
     (line,) = written

@@ -17,7 +17,7 @@ from api.trial import examples as trial_examples
 from local.embedded import Embedded
 from services.core.refusals import fault_of
 from tests.support.configured import configured, database
-from tests.support.study import Trial, begin
+from tests.support.study import Study, begin
 
 EXAMPLES = {**core_examples.EXAMPLES, **trial_examples.EXAMPLES}
 ENDPOINTS = [endpoint for domain in DOMAINS for endpoint in domain.endpoints]
@@ -43,14 +43,14 @@ def fields(endpoint: Endpoint) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def trial(embedded: Embedded, migrated: str) -> Iterator[Trial]:
+def study(embedded: Embedded, migrated: str) -> Iterator[Study]:
     """One study for all of these; logins are counted apart from other tests'."""
     with database(embedded, migrated) as url, configured(embedded, url) as service:
         yield begin(service, url)
 
 
 @pytest.fixture
-def send(trial: Trial) -> Callable[..., TestResponse]:
+def send(study: Study) -> Callable[..., TestResponse]:
     """Sends bytes to an operation as an admin, each time from another address."""
     addresses = (f"10.{a}.{b}.{c}" for a in range(255) for b in range(255) for c in range(1, 255))
 
@@ -58,9 +58,9 @@ def send(trial: Trial) -> Callable[..., TestResponse]:
         path = endpoint.path
         for variable in ("participant_id", "window_id", "job_id", "policy_id", "proposal_id", "incident_id"):
             path = path.replace(f"<int:{variable}>", "1")
-        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {trial.tokens['admin']}"}
+        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {study.tokens['admin']}"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return trial.service.app.test_client().open(
+        return study.service.app.test_client().open(
             path,
             method=endpoint.method,
             data=raw,
@@ -211,10 +211,10 @@ def test_no_field_takes_what_no_field_means(
     ids=str,
 )
 def test_a_fault_is_named_as_the_body_names_it(
-    trial: Trial, changes: dict[str, Any], fields: list[str]
+    study: Study, changes: dict[str, Any], fields: list[str]
 ) -> None:
     path, name = ("/decision_points", "decide_point") if "answers" in changes else ("/actions", "decide")
-    told = trial.call("POST", path, {**VALID[name], **changes}).get_json()
+    told = study.call("POST", path, {**VALID[name], **changes}).get_json()
     assert [error["field"] for error in told["errors"]] == fields
 
 
@@ -273,7 +273,7 @@ BAD_HEADERS = {
 
 @pytest.mark.parametrize("endpoint", KEEPING, ids=name_of)
 def test_strange_headers_are_answered_in_our_shape(
-    trial: Trial, send: Callable[..., TestResponse], endpoint: Endpoint
+    study: Study, send: Callable[..., TestResponse], endpoint: Endpoint
 ) -> None:
     raw = document(endpoint).encode() if endpoint.body is not None else b""
     for header, values in BAD_HEADERS.items():
@@ -295,8 +295,8 @@ def test_a_body_that_nobody_asked_for_does_no_harm(
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "HEAD"])
-def test_another_method_is_refused_with_those_that_are_allowed(trial: Trial, method: str) -> None:
-    answer = trial.service.app.test_client().open("/actions", method=method)
+def test_another_method_is_refused_with_those_that_are_allowed(study: Study, method: str) -> None:
+    answer = study.service.app.test_client().open("/actions", method=method)
     assert answer.status_code == 405
     assert answer.headers["Allow"] == "POST"
     assert method == "HEAD" or answer.get_json()["error_code"] == 902
@@ -309,8 +309,8 @@ def test_another_method_is_refused_with_those_that_are_allowed(trial: Trial, met
         *("/%ff", "/\u00e9", "/jobs/" + "9" * 5000, "/jobs/" + str(2**63), "/../settings.py", "/<script>"),
     ],
 )
-def test_a_path_that_leads_nowhere_is_answered_in_our_shape(trial: Trial, path: str) -> None:
-    answer = trial.call("GET", path, role="admin")
+def test_a_path_that_leads_nowhere_is_answered_in_our_shape(study: Study, path: str) -> None:
+    answer = study.call("GET", path, role="admin")
     assert is_refusal(answer)
     assert answer.status_code == 404
     assert "script" not in answer.text
@@ -323,7 +323,7 @@ def test_a_path_that_leads_nowhere_is_answered_in_our_shape(trial: Trial, path: 
         *("limit=1&limit=2", "state=none", "unknown=1", "%00=1", "after=%00", "after=%ff", "state[]=failed"),
     ],
 )
-def test_a_query_that_means_nothing_is_refused(trial: Trial, query: str) -> None:
-    answer = trial.call("GET", f"/windows?{query}", role="admin")
+def test_a_query_that_means_nothing_is_refused(study: Study, query: str) -> None:
+    answer = study.call("GET", f"/windows?{query}", role="admin")
     assert is_refusal(answer)
     assert answer.status_code == 422
