@@ -39,7 +39,7 @@ def rehearsed(
     url, exports = embedded.database_url("rehearsed"), tmp_path_factory.mktemp("exports")
     told = environment(embedded.state, url, broker_url, free_port())
     with running(told | {"KAIROS_EXPORT_FOLDER": str(exports)}) as service, serving() as back_end:
-        study = begin(service, url, *SETTINGS, ema_url=back_end.url)
+        study = begin(service, *SETTINGS, ema_url=back_end.url)
         play(study, back_end)
         folder = tmp_path_factory.mktemp("export") / study.name
         told = service.command("export", study.name, str(folder), "--account", f"researcher@{study.name}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.service import NOT_FINISHED, REGISTRATION
+from tests.support.study import NOT_FINISHED, REGISTRATION
 
 POINTS = 20  # of each participant, all of them
 OTHERWISE = 0.2  # of the calls for decisions have other answers

@@ -90,11 +90,11 @@ def _study(service: Service, name: str, people: Sequence[Person], points: int) -
     settings = ("--set", "refit.min_interval_minutes=0", "--set", f"schedule.study_length={points}")
     service.command("study", "create", name, "--ema-url", f"http://{HOST}:{port}/ema_study", *settings)
     made = service.command("client", "create", f"app@{name}", "--study", name, "--role", "client")
-    service.tokens[made["name"]] = service.login(made["name"], made["password"])
+    token = service.login(made["name"], made["password"])
     for person in people:
         given = {key: value for key, value in asdict(person.enrolment).items() if value is not None}
         body = json.loads(json.dumps(given, default=str))
-        answer = service.call("POST", "/register", body, caller=made["name"])
+        answer = service.call("POST", "/register", body, token)
         assert answer.status_code == 201, answer.text
     return Account(name, made["name"], made["password"], port)
 

@@ -23,7 +23,6 @@ from local.embedded import Embedded
 from models.core.accounts import Client
 from models.core.session import transact
 from settings import settings
-from tests.conftest import Deployment
 from tests.support.configured import configured
 from tests.support.service import Service
 from tests.support.study import Study, begin
@@ -43,7 +42,7 @@ def get_study(service: Service, token: str) -> TestResponse:
 
 
 def login(service: Service, name: str, password: str) -> TestResponse:
-    return service.call("POST", "/auth/login", {"api_user": name, "api_pass": password}, caller=None)
+    return service.call("POST", "/auth/login", {"api_user": name, "api_pass": password})
 
 
 def refusal(answer: TestResponse) -> tuple[int, int]:
@@ -119,8 +118,8 @@ def test_a_revocation_is_kept_until_its_token_would_have_expired(study: Study) -
 
 
 @pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer ", "bearer a b", "token", "Bearer  a"])
-def test_a_malformed_header_is_told_apart(deployment: Deployment, header: str) -> None:
-    answer = deployment.service.app.test_client().get("/study", headers={"Authorization": header})
+def test_a_malformed_header_is_told_apart(shared_service: Service, header: str) -> None:
+    answer = shared_service.app.test_client().get("/study", headers={"Authorization": header})
     assert refusal(answer) == (401, 0)
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
@@ -160,17 +159,17 @@ def test_the_role_in_a_token_counts_for_nothing(study: Study) -> None:
 def test_a_disabled_account_is_out_at_once_and_may_be_let_in_again(study: Study) -> None:
     study.service.command("client", "disable", f"client@{study.name}")
     assert refusal(study.call("GET", "/study")) == (401, 2)
-    assert refusal(study.actions("ann")) == (401, 2)
+    assert refusal(study.post_actions("ann")) == (401, 2)
     study.service.command("client", "enable", f"client@{study.name}")
     assert study.call("GET", "/study").status_code == 200
 
 
 def test_a_disabled_account_learns_nothing_of_keys(study: Study) -> None:
     study.enrol("ann")
-    study.actions("ann", key="once")
-    assert study.actions("ann", key="once", decision_index=2).status_code == 422
+    study.post_actions("ann", key="once")
+    assert study.post_actions("ann", key="once", decision_index=2).status_code == 422
     study.service.command("client", "disable", f"client@{study.name}")
-    assert refusal(study.actions("ann", key="once", decision_index=2)) == (401, 2)
+    assert refusal(study.post_actions("ann", key="once", decision_index=2)) == (401, 2)
 
 
 def test_a_disabled_account_cannot_log_in(study: Study) -> None:
@@ -183,9 +182,9 @@ def test_a_disabled_account_cannot_log_in(study: Study) -> None:
 
 def test_a_changed_role_takes_effect_under_the_old_token(study: Study) -> None:
     study.service.command("client", "role", f"client@{study.name}", "researcher")
-    assert refusal(study.actions("ann")) == (403, 908)
+    assert refusal(study.post_actions("ann")) == (403, 908)
     study.service.command("client", "role", f"client@{study.name}", "client")
-    assert refusal(study.actions("ann")) == (404, 203)
+    assert refusal(study.post_actions("ann")) == (404, 203)
 
 
 def test_a_new_password_ends_the_old_one_and_every_token(study: Study) -> None:
@@ -225,15 +224,15 @@ def test_unknown_names_cost_a_hash_too(study: Study, monkeypatch: pytest.MonkeyP
     assert costs == [extract_parameters(stored)] * 2
 
 
-def test_tokens_are_not_to_be_cached(deployment: Deployment) -> None:
+def test_tokens_are_not_to_be_cached(shared_service: Service) -> None:
     for path in ("/auth/login", "/auth/register", "/auth/logout"):
-        answer = deployment.service.call("POST", path, {}, caller=None)
+        answer = shared_service.call("POST", path, {})
         assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_two_keys_verify_and_the_first_signs(embedded: Embedded, fresh_database: str) -> None:
     with configured(embedded, fresh_database, KAIROS_SIGNING_KEYS=OLD_KEY) as service:
-        study = begin(service, fresh_database)
+        study = begin(service)
         old, password = study.tokens["client"], account(study, "app")
     with configured(embedded, fresh_database, KAIROS_SIGNING_KEYS=f"{NEW_KEY},{OLD_KEY}") as service:
         assert get_study(service, old).status_code == 200
@@ -252,7 +251,7 @@ def joining(service: Service, name: str) -> str:
 
 
 def register(service: Service, **body: str) -> TestResponse:
-    return service.call("POST", "/auth/register", {"api_pass": "a password", **body}, caller=None)
+    return service.call("POST", "/auth/register", {"api_pass": "a password", **body})
 
 
 def test_the_first_caller_becomes_the_client_and_nobody_after(
@@ -333,12 +332,12 @@ def test_a_closed_registration_lets_nobody_in(embedded: Embedded, fresh_database
         assert refusal(register(service, api_user="app")) == (403, 4)
 
 
-def test_a_flood_of_logins_leaves_threads_for_decisions(deployment: Deployment) -> None:
+def test_a_flood_of_logins_leaves_threads_for_decisions(shared_service: Service) -> None:
     """Of eight at once, while others hash, four wait for their turn; the rest are told to come back."""
     with ExitStack() as hashing, ThreadPoolExecutor(8) as pool:
         for _ in range(2):
             hashing.enter_context(auth._hashing)
-        asked = [pool.submit(login, deployment.service, f"flood {number}", "wrong") for number in range(8)]
+        asked = [pool.submit(login, shared_service, f"flood {number}", "wrong") for number in range(8)]
         early = [done.result() for done in itertools.islice(as_completed(asked, timeout=60), 4)]
         hashing.close()
         late = [done.result() for done in asked if done.result() not in early]

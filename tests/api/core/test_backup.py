@@ -46,7 +46,7 @@ def saved(embedded: Embedded, migrated: str, tmp_path_factory: pytest.TempPathFa
     embedded.postgres.create_database(name, template=migrated)
     url, file = embedded.database_url(name), tmp_path_factory.mktemp("backups") / "trial.backup"
     with configured(embedded, url, KAIROS_SECRETS_KEYS=key) as service, serving() as back_end:
-        study = begin(service, url, *SETTINGS, "envelope.daily_cap=9", ema_url=back_end.url)
+        study = begin(service, *SETTINGS, "envelope.daily_cap=9", ema_url=back_end.url)
         rehearsal = Rehearsal(study, back_end, random.Random(3))
         people = list(rehearsal.enrol())[:PEOPLE]
         rehearsal.play(people, 1, 4)
@@ -82,7 +82,7 @@ def tokens(service: Service, study: str) -> Study:
     """The study as its accounts see it in this process."""
     found = transact(lambda session: {client.role: client for client in accounts.everyone(session)})
     made = {role: auth.token_for(client, datetime.now(UTC)) for role, client in found.items()}
-    return Study(service, "", study, next(iter(found.values())).study_id, made)
+    return Study(service, study, next(iter(found.values())).study_id, made)
 
 
 def test_a_restored_trial_is_the_same_goes_on_and_replays(

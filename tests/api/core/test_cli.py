@@ -14,7 +14,6 @@ from models.core import studies
 from models.core.encryption import is_encrypted
 from models.core.session import transact
 from settings import settings
-from tests.conftest import Deployment
 from tests.support.configured import configured
 from tests.support.service import Service
 from tests.support.study import Study, cursor
@@ -58,20 +57,20 @@ def sentence(service: Service, *words: str) -> str:
 
 
 @pytest.mark.parametrize(("words", "told"), FAILURES.items(), ids=str)
-def test_failures_are_sentences(deployment: Deployment, words: tuple[str, ...], told: str) -> None:
-    said = sentence(deployment.service, *words)
+def test_failures_are_sentences(shared_service: Service, words: tuple[str, ...], told: str) -> None:
+    said = sentence(shared_service, *words)
     assert said.startswith("Error: ")
     assert told in said
 
 
 @pytest.mark.parametrize("token", ["abc\n", "abc\r\n", "two words", " ", "t\u00f6ken", "\u20ac", "a\x7f"])
 def test_a_token_that_no_header_can_hold_makes_no_study(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, token: str
+    shared_service: Service, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setenv("KAIROS_EMA_TOKEN", token)
-    said = sentence(deployment.service, "study", "create", "without a token", *URL)
+    said = sentence(shared_service, "study", "create", "without a token", *URL)
     assert "printable ASCII" in said
-    names = [study["study"] for study in deployment.service.command("study", "list")["studies"]]
+    names = [study["study"] for study in shared_service.command("study", "list")["studies"]]
     assert "without a token" not in names
 
 

@@ -60,25 +60,25 @@ def of_study(found: Samples, name: str, study_id: int) -> dict[str, float]:
 
 def read(service: Service) -> Samples:
     metrics.forget()
-    answer = service.call("GET", "/metrics", caller=None)
+    answer = service.call("GET", "/metrics")
     assert answer.status_code == 200
     return samples(answer.text)
 
 
 @pytest.fixture
-def lived(service: Service) -> Service:
+def lived(only_study: Study) -> Study:
     """A study with decisions, windows, a policy, a circuit and an incident."""
-    play(service, people=3, points=4)
-    run(service)
-    service.end("p0")
+    play(only_study, people=3, points=4)
+    run(only_study)
+    only_study.end("p0")
     transact(lambda session: session.add(circuits.Circuit(study_id=1, state="half_open", failures=3)))
     transact(lambda session: heartbeats.touch(session, heartbeats.BEAT, datetime.now(UTC)))
     watchdog.run()
-    return service
+    return only_study
 
 
-def test_the_database_is_told_in_numbers(lived: Service) -> None:
-    found = read(lived)
+def test_the_database_is_told_in_numbers(lived: Study) -> None:
+    found = read(lived.service)
     assert of(found, "database_up") == of(found, "broker_up") == 1
     assert of(found, "jobs", study="1", state="done") == 1
     assert of(found, "jobs_due", kind="ingest") == 10
@@ -151,13 +151,13 @@ def test_a_refit_that_is_refused_has_its_time_too(new_study: Callable[..., Study
     assert of_study(read(study.service), "refit_seconds", study.study_id) == {}
 
 
-def test_requests_are_counted_by_route_and_status(service: Service) -> None:
+def test_requests_are_counted_by_route_and_status(only_study: Study) -> None:
     def counts() -> Samples:
-        return {key: value for key, value in read(service).items() if key[0].endswith("_count")}
+        return {key: value for key, value in read(only_study.service).items() if key[0].endswith("_count")}
 
     before = counts()
-    service.call("GET", "/jobs/123456")
-    service.call("GET", "/nowhere/ann", caller=None)
+    only_study.call("GET", "/jobs/123456")
+    only_study.service.call("GET", "/nowhere/ann")
     after = counts()
     for route, status in (("/jobs/<int:job_id>", "404"), ("none", "404")):
         key = "kairos_request_seconds_count", (("route", route), ("status", status))
@@ -172,9 +172,9 @@ def test_without_a_database_the_requests_are_still_told(embedded: Embedded) -> N
     assert ("kairos_jobs", ()) not in found
 
 
-def test_without_a_broker_the_database_is_still_told(service: Service) -> None:
+def test_without_a_broker_the_database_is_still_told(only_study: Study) -> None:
     broker.producer().conf.update(dict.fromkeys(("broker_url", "broker_read_url"), "redis://127.0.0.1:1/0"))
-    found = read(service)
+    found = read(only_study.service)
     assert (of(found, "database_up"), of(found, "broker_up")) == (1, 0)
 
 
@@ -203,7 +203,7 @@ def test_who_may_read_them(
 ) -> None:
     with configured(embedded, fresh_database, **PRODUCTION | settings) as service:
         headers = {"Authorization": header} if header else {}
-        answer = service.call("GET", "/metrics", caller=None, **headers)
+        answer = service.call("GET", "/metrics", **headers)
     assert answer.status_code == status
 
 
@@ -304,12 +304,12 @@ def selected(found: Samples, name: str, matchers: str) -> Samples:
     }
 
 
-def test_that_a_part_is_silent_is_no_failed_request(service: Service) -> None:
-    assert service.call("GET", "/healthcheck", caller=None).status_code == 503  # there is no worker
-    service.call("GET", "/version", caller=None)
+def test_that_a_part_is_silent_is_no_failed_request(only_study: Study) -> None:
+    assert only_study.service.call("GET", "/healthcheck").status_code == 503  # there is no worker
+    only_study.service.call("GET", "/version")
     name = "kairos_request_seconds_count"
     away = (name, (("route", "/actions"), ("status", "503")))
-    found = {**read(service), away: 1.0}
+    found = {**read(only_study.service), away: 1.0}
     assert of(found, "request_seconds_count", route="/healthcheck", status="503") >= 1
     selectors = re.findall(name + r"\{([^}]*)\}", alert("KairosErrors"))
     failed, of_all = (selected(found, name, one) for one in selectors)

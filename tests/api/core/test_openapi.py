@@ -14,7 +14,7 @@ from api.core import examples as core_examples
 from api.core import openapi
 from api.core.endpoint import Endpoint
 from api.trial import examples as trial_examples
-from tests.conftest import Deployment
+from tests.support.service import Service
 from tests.support.study import Study
 
 DOCUMENT = openapi.document(DOMAINS)
@@ -137,8 +137,8 @@ def test_the_example_draw_is_the_documented_one() -> None:
 
 
 @pytest.fixture
-def browser(deployment: Deployment) -> FlaskClient:
-    return deployment.service.app.test_client()
+def browser(shared_service: Service) -> FlaskClient:
+    return shared_service.app.test_client()
 
 
 def test_the_page_and_all_it_needs_come_from_here(browser: FlaskClient) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from tests.models.core.test_grants import APPEND_ONLY
-from tests.support.service import NOT_FINISHED
-from tests.support.study import Study, cursor
+from tests.support.study import NOT_FINISHED, Study, cursor
 
 WHY = {"reason": "a test"}
 
@@ -64,7 +63,7 @@ def test_accounts_are_noted(study: Study) -> None:
     study.service.command("client", "password", name)
     body = {"api_user": f"app@{study.name}", "api_pass": "a long password", "study": study.name}
     study.tamper("DELETE FROM clients WHERE study_id = %s AND role = 'client'", study.study_id)
-    assert study.service.call("POST", "/auth/register", body, caller=None).status_code == 201
+    assert study.service.call("POST", "/auth/register", body).status_code == 201
     found = audit(study)[1:]
     assert [row["act"] for row in found] == [
         "create_account",

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.service import NOT_FINISHED
-from tests.support.study import Study
+from tests.support.study import NOT_FINISHED, Study
 
 WHY = {"reason": "asked by telephone"}
 

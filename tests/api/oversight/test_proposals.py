@@ -54,7 +54,7 @@ def test_an_act_happens_when_another_admin_approves(study: Study) -> None:
     assert post(study, f"/proposals/{number}/approve")[1]["error_code"] == 930
     status, told = post(study, f"/proposals/{number}/approve", role="another")
     assert (status, told["proposal"]["state"]) == (200, "approved")
-    assert study.actions("ann", decision_index=2).status_code == 409
+    assert study.post_actions("ann", decision_index=2).status_code == 409
     assert acts(study) == [("propose", "admin"), ("approve", "another"), ("close", "another")]
     (act,) = study.call("GET", "/audit?act=close", role="researcher").get_json()["audit"]
     assert (act["reason"], act["after"]["proposal_id"]) == ("a test", number)
@@ -82,7 +82,7 @@ def test_a_closed_study_reveals_its_key_and_stays_closed(study: Study) -> None:
     assert told["closed_at"] is not None
     assert study.decide("ann") == first
     assert study.end("ann")["decision_index"] == 1
-    assert study.actions("ann").status_code == 409
+    assert study.post_actions("ann").status_code == 409
     for path in ("/study/resume", "/study/pause", "/study/close", "/policies/0/activate"):
         status, refused = post(study, path)
         assert (path, status, refused["error_code"]) == (path, 409, 932)

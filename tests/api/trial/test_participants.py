@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.service import REGISTRATION
-from tests.support.study import Study
+from tests.support.study import REGISTRATION, Study
 
 
 def codes(study: Study, **changes: Any) -> tuple[int, int]:

@@ -245,7 +245,7 @@ def test_a_shorter_study_ends_who_is_beyond_its_end(study: Study) -> None:
     assert phases == {"past": "ENDED", "open": "COMPLETED_AWAITING_REVIEW", "before": "STARTED"}
     study.end("open")
     assert study.show(people["open"])["phase"] == "ENDED"
-    assert study.actions("past").status_code == 409
+    assert study.post_actions("past").status_code == 409
 
 
 @dataclass
@@ -266,7 +266,7 @@ def learn(study: Study) -> dict[str, Any]:
     """A refit that is run here; its job."""
     job_id = study.call("POST", "/update_parameters", role="admin").get_json()["job_id"]
     refit.run(job_id)
-    return dict(study.call("GET", f"/jobs/{job_id}").get_json()["job"])
+    return dict(study.job(job_id))
 
 
 def test_no_policy_of_other_features_serves_a_new_version(study: Study, shifted: str) -> None:

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import Deployment
-from tests.support.service import NOT_FINISHED, REGISTRATION
-from tests.support.study import Study
+from tests.support.service import Service
+from tests.support.study import NOT_FINISHED, REGISTRATION, Study
 
 # Statuses in the own study by nobody (no token), client, researcher, admin; then by the last three with ids
 # and names of another study's rows, "-" where the route takes neither.
@@ -218,9 +217,9 @@ def send(study: Study, method: str, path: str, caller: str | None, asked: Reques
     return answer.status_code, answer.text
 
 
-def test_the_table_has_every_route_and_no_other(deployment: Deployment) -> None:
+def test_the_table_has_every_route_and_no_other(shared_service: Service) -> None:
     """Of the application, whoever added it; HEAD and OPTIONS go with GET and tell no more."""
-    rules = deployment.service.app.url_map.iter_rules()
+    rules = shared_service.app.url_map.iter_rules()
     routes = {
         (method, rule.rule) for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
@@ -300,4 +299,4 @@ def test_the_same_user_id_is_somebody_else_in_another_study(new_study: Callable[
     own.decide("ann")
     other.call("POST", "/study/pause", {"reason": "a test"}, role="admin")
     assert own.end("ann")["decision_index"] == 1
-    assert other.end_window("ann").status_code == 409
+    assert other.post_end("ann").status_code == 409

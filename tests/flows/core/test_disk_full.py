@@ -55,7 +55,7 @@ def test_a_decision_that_finds_no_space_is_not_made_and_can_be_asked_for_again(
     study.enrol("ann")
     with full(study, "decisions", when):
         for _ in range(2):
-            answer = study.actions("ann", decision_index=1)
+            answer = study.post_actions("ann", decision_index=1)
             assert (answer.status_code, answer.get_json()["error_code"]) == (503, 907)
             assert "Retry-After" in answer.headers
         assert stored(study) == [(0, "REGISTERED", 0)]
@@ -69,7 +69,7 @@ def test_an_end_that_finds_no_space_leaves_its_window_open(study: Study, when: s
     study.enrol("ann")
     study.decide("ann")
     with full(study, "windows", when):
-        assert study.end_window("ann").status_code == 503
+        assert study.post_end("ann").status_code == 503
         assert stored(study) == [(0, "STARTED", 1)]
     assert study.end("ann")["decision_index"] == 1
 
@@ -128,7 +128,7 @@ def test_on_a_disk_that_is_full_every_answer_is_stored_and_every_refused_call_ca
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
-    answers = {name: study.actions(name, decision_index=1) for name in people}
+    answers = {name: study.post_actions(name, decision_index=1) for name in people}
     made = {name: answer.get_json() for name, answer in answers.items() if answer.status_code == 200}
     refused = [
         (one.status_code, one.get_json()["error_code"]) for one in answers.values() if one.status_code != 200

@@ -46,7 +46,7 @@ def fields(endpoint: Endpoint) -> list[str]:
 def study(embedded: Embedded, migrated: str) -> Iterator[Study]:
     """One study for all of these; logins are counted apart from other tests'."""
     with database(embedded, migrated) as url, configured(embedded, url) as service:
-        yield begin(service, url)
+        yield begin(service)
 
 
 @pytest.fixture

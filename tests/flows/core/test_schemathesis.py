@@ -15,8 +15,8 @@ from api.app import DOMAINS
 from api.core import health, openapi
 from local.embedded import Embedded
 from tests.support.configured import configured, database
-from tests.support.service import NOT_FINISHED, REGISTRATION
-from tests.support.study import Study, begin
+from tests.support.service import Service
+from tests.support.study import NOT_FINISHED, REGISTRATION, Study, begin
 
 OPERATIONS = [
     (method.upper(), path)
@@ -65,21 +65,21 @@ class Known:
 
 
 @pytest.fixture(scope="module")
-def place(embedded: Embedded, migrated: str) -> Iterator[tuple[Any, str]]:
-    """The service, which looks at its own health only once, and the address of its database."""
+def place(embedded: Embedded, migrated: str) -> Iterator[Service]:
+    """The service, which looks at its own health only once."""
     with (
         database(embedded, migrated) as url,
         configured(embedded, url) as service,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(health, "KEPT_SECONDS", 3600)
-        yield service, url
+        yield service
 
 
 @pytest.fixture
-def known(place: tuple[Any, str], path: str) -> Known:
+def known(place: Service, path: str) -> Known:
     """A study of a protocol that takes the operation."""
-    return Known(begin(*place, f"protocol={PROTOCOLS.get(path, 'miwaves')}"))
+    return Known(begin(place, f"protocol={PROTOCOLS.get(path, 'miwaves')}"))
 
 
 def at_home(case: Any, known: Known) -> Any:

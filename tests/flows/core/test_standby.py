@@ -15,7 +15,7 @@ def test_a_database_that_only_reads_is_away_for_calls_that_write(study: Study) -
     connections.forget()
     try:
         assert study.decide("ann") == first
-        ended = study.end_window("ann")
+        ended = study.post_end("ann")
         assert (ended.status_code, ended.get_json()["error_code"]) == (503, 907)
         assert "Retry-After" in ended.headers
         assert study.call("GET", "/study").status_code == 200
@@ -25,4 +25,4 @@ def test_a_database_that_only_reads_is_away_for_calls_that_write(study: Study) -
         reset = f"ALTER DATABASE {name} RESET default_transaction_read_only"
         study.tamper(f"BEGIN READ WRITE; {reset}; COMMIT")
         connections.forget()
-    assert study.end_window("ann").status_code == 202
+    assert study.post_end("ann").status_code == 202

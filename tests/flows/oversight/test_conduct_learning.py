@@ -12,8 +12,7 @@ from models.core import studies
 from models.core.session import transact
 from replay.checks import replay
 from replay.findings import Report
-from tests.support.service import NOT_FINISHED
-from tests.support.study import Study
+from tests.support.study import NOT_FINISHED, Study
 from workers.oversight.statistics_check import compare
 from workers.trial import refit
 

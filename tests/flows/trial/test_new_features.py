@@ -148,4 +148,4 @@ def test_a_repeat_gets_what_it_got_whatever_protocol_the_study_has_now(
     changed(study, {"protocol": "miwaves"}, amendment=True)
     assert study.call("POST", "/decision_points", asked).get_json() == recorded.get_json()
     assert study.decide("ann", decision_index=1) == survey
-    assert study.actions("ann", decision_index=2).status_code == 422
+    assert study.post_actions("ann", decision_index=2).status_code == 422

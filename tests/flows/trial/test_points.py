@@ -197,7 +197,7 @@ def test_the_beat_ends_a_participant_whose_last_window_nobody_ended(new_study: N
     last = study.decide("ann")
     assert phase(study, ann) == ("COMPLETED_AWAITING_REVIEW", 1)
     study.age(last["rid"], 9)
-    assert refusal(study.actions("ann")) == (409, 211)
+    assert refusal(study.post_actions("ann")) == (409, 211)
     windows_task.close_stale()
     assert phase(study, ann) == ("ENDED", 2)
     assert study.windows(ann) == [(1, "ended"), (2, "end_missing")]
@@ -216,9 +216,9 @@ def test_after_the_end_repeats_are_answered_and_nothing_new_is(new_study: NewTri
     assert study.end("ann", decision_index=1)["decision_index"] == 1
     assert study.decide("ann", decision_index=1) == first
     assert study.decide("ann", decision_index=2) == last
-    assert refusal(study.actions("ann")) == (409, 211)
-    assert refusal(study.actions("ann", decision_index=3)) == (409, 211)
-    assert refusal(study.end_window("ann", decision_index=3)) == (409, 302)
+    assert refusal(study.post_actions("ann")) == (409, 211)
+    assert refusal(study.post_actions("ann", decision_index=3)) == (409, 211)
+    assert refusal(study.post_end("ann", decision_index=3)) == (409, 302)
 
 
 def test_a_later_index_closes_the_open_window_and_records_the_gap(study: Study) -> None:
@@ -250,14 +250,14 @@ def test_only_points_with_a_decision_are_looked_back_on(study: Study) -> None:
 def test_an_index_that_has_passed_without_a_decision_is_refused(study: Study, asked: int) -> None:
     study.enrol("ann")
     study.decide("ann", decision_index=4)
-    assert refusal(study.actions("ann", decision_index=asked)) == (409, 212)
-    assert refusal(study.end_window("ann", decision_index=asked)) == (409, 302)
+    assert refusal(study.post_actions("ann", decision_index=asked)) == (409, 212)
+    assert refusal(study.post_end("ann", decision_index=asked)) == (409, 302)
 
 
 def test_an_index_beyond_the_study_is_refused_and_changes_nothing(study: Study) -> None:
     ann = study.enrol("ann")
     study.decide("ann")
-    assert refusal(study.actions("ann", decision_index=61)) == (409, 212)
+    assert refusal(study.post_actions("ann", decision_index=61)) == (409, 212)
     assert study.windows(ann) == []
 
 
@@ -270,13 +270,13 @@ def test_a_jump_to_the_last_point_completes(study: Study) -> None:
 
 
 def test_ends_without_a_decision_are_refused(study: Study) -> None:
-    assert refusal(study.end_window("ann")) == (404, 300)
-    assert refusal(study.actions("ann")) == (404, 203)
+    assert refusal(study.post_end("ann")) == (404, 300)
+    assert refusal(study.post_actions("ann")) == (404, 203)
     study.enrol("ann")
-    assert refusal(study.end_window("ann")) == (409, 301)
-    assert refusal(study.end_window("ann", decision_index=1)) == (409, 302)
+    assert refusal(study.post_end("ann")) == (409, 301)
+    assert refusal(study.post_end("ann", decision_index=1)) == (409, 302)
     study.decide("ann")
-    assert refusal(study.end_window("ann", decision_index=2)) == (409, 302)
+    assert refusal(study.post_end("ann", decision_index=2)) == (409, 302)
 
 
 def test_an_index_that_was_missed_has_no_window_to_end_after_the_end_either(new_study: NewTrial) -> None:
@@ -285,7 +285,7 @@ def test_an_index_that_was_missed_has_no_window_to_end_after_the_end_either(new_
     study.decide("ann", decision_index=2)
     ended = study.end("ann")
     assert phase(study, ann) == ("ENDED", 2)
-    assert refusal(study.end_window("ann", decision_index=1)) == (409, 302)
+    assert refusal(study.post_end("ann", decision_index=1)) == (409, 302)
     assert study.end("ann") == ended
 
 
@@ -304,8 +304,8 @@ def test_outside_the_participants_dates_nothing_is_decided_or_closed(study: Stud
     first = study.decide("ann")
     study.age(first["rid"], 9)
     study.tamper("UPDATE participants SET rl_end_date = '2020-01-02' WHERE id = %s", ann)
-    assert refusal(study.actions("ann")) == (409, 213)
-    assert refusal(study.actions("ann", decision_index=3)) == (409, 213)
+    assert refusal(study.post_actions("ann")) == (409, 213)
+    assert refusal(study.post_actions("ann", decision_index=3)) == (409, 213)
     assert study.windows(ann) == []
     assert study.decide("ann", decision_index=1)["rid"] == first["rid"]  # a repeat is no new decision
     assert study.end("ann")["decision_index"] == 1
@@ -316,7 +316,7 @@ def test_outside_the_participants_dates_nothing_is_decided_or_closed(study: Stud
 )
 def test_both_dates_belong_to_the_study(study: Study, day: str, status: int) -> None:
     study.enrol("ann", rl_start_date="2026-03-02", rl_end_date="2026-03-05")
-    assert study.actions("ann", decision_time=f"{day}T08:00:00+01:00").status_code == status
+    assert study.post_actions("ann", decision_time=f"{day}T08:00:00+01:00").status_code == status
 
 
 def test_the_date_is_the_participants_own(study: Study) -> None:
@@ -329,5 +329,5 @@ def test_the_date_is_the_participants_own(study: Study) -> None:
     assert far_east != far_west
     study.enrol("east", **dates, timezone="Pacific/Kiritimati")  # UTC+14 all year
     study.enrol("west", **dates, timezone="Pacific/Pago_Pago")  # UTC-11 all year
-    assert study.actions("east").status_code == 200
-    assert refusal(study.actions("west")) == (409, 213)
+    assert study.post_actions("east").status_code == 200
+    assert refusal(study.post_actions("west")) == (409, 213)

@@ -78,7 +78,7 @@ def meet(study: Study, participant_id: int, *calls: Call, lock: str = MOVING) ->
 
 def point(study: Study, index: int) -> Call:
     """A call for Ann's decision point `index`."""
-    return lambda: study.actions("ann", decision_index=index)
+    return lambda: study.post_actions("ann", decision_index=index)
 
 
 def withdrawal(study: Study, participant_id: int) -> Call:
@@ -93,7 +93,7 @@ def bodies(answers: list[TestResponse]) -> list[Any]:
 
 def test_equal_calls_get_one_decision(study: Study) -> None:
     ann = study.enrol("ann")
-    answers = meet(study, ann, *[lambda: study.actions("ann")] * 4)
+    answers = meet(study, ann, *[lambda: study.post_actions("ann")] * 4)
     assert bodies(answers) == [answers[0].json] * 4
     assert answers[0].status_code == 200
     assert len(study.rows("SELECT FROM decisions WHERE participant_id = %s", ann)) == 1
@@ -109,7 +109,7 @@ def test_a_repeat_waits_for_nobody(study: Study) -> None:
 def test_equal_ends_get_one_window_and_job(study: Study) -> None:
     ann = study.enrol("ann")
     study.decide("ann")
-    answers = meet(study, ann, *[lambda: study.end_window("ann")] * 4)
+    answers = meet(study, ann, *[lambda: study.post_end("ann")] * 4)
     assert bodies(answers) == [answers[0].json] * 4
     assert answers[0].status_code == 202
     assert study.windows(ann) == [(1, "ended")]
@@ -119,7 +119,7 @@ def test_equal_ends_get_one_window_and_job(study: Study) -> None:
 def test_a_jump_sees_the_decision_that_was_made_while_it_waited(study: Study) -> None:
     ann = study.enrol("ann")
     study.live("ann", 1)
-    second, fifth = meet(study, ann, lambda: study.actions("ann"), point(study, 5))
+    second, fifth = meet(study, ann, lambda: study.post_actions("ann"), point(study, 5))
     assert (second.status_code, fifth.status_code) == (200, 200)
     assert study.windows(ann) == [(1, "ended"), (2, "end_missing"), (3, "missed"), (4, "missed")]
 
@@ -127,7 +127,7 @@ def test_a_jump_sees_the_decision_that_was_made_while_it_waited(study: Study) ->
 def test_a_withdrawal_closes_the_window_that_opened_while_it_waited(study: Study) -> None:
     ann = study.enrol("ann")
     study.live("ann", 1)
-    decided, withdrawn = meet(study, ann, lambda: study.actions("ann"), withdrawal(study, ann))
+    decided, withdrawn = meet(study, ann, lambda: study.post_actions("ann"), withdrawal(study, ann))
     assert (decided.status_code, withdrawn.status_code) == (200, 200)
     assert study.windows(ann) == [(1, "ended"), (2, "end_missing")]
     assert study.show(ann)["phase"] == "WITHDRAWN"
@@ -135,7 +135,7 @@ def test_a_withdrawal_closes_the_window_that_opened_while_it_waited(study: Study
 
 def test_a_decision_that_waited_for_a_withdrawal_is_refused(study: Study) -> None:
     ann = study.enrol("ann")
-    _, decided = meet(study, ann, withdrawal(study, ann), lambda: study.actions("ann"))
+    _, decided = meet(study, ann, withdrawal(study, ann), lambda: study.post_actions("ann"))
     assert decided.status_code == 409
     assert study.rows("SELECT FROM decisions WHERE participant_id = %s", ann) == []
 
@@ -143,7 +143,7 @@ def test_a_decision_that_waited_for_a_withdrawal_is_refused(study: Study) -> Non
 def test_calls_for_a_stale_point_close_it_once(study: Study) -> None:
     ann = study.enrol("ann")
     study.age(study.decide("ann")["rid"], 9)
-    answers = meet(study, ann, *[lambda: study.actions("ann")] * 3)
+    answers = meet(study, ann, *[lambda: study.post_actions("ann")] * 3)
     assert bodies(answers) == [answers[0].json] * 3
     assert study.windows(ann) == [(1, "end_missing")]
     assert len(study.rows("SELECT FROM decisions WHERE participant_id = %s", ann)) == 2
@@ -152,7 +152,7 @@ def test_calls_for_a_stale_point_close_it_once(study: Study) -> None:
 def test_an_end_and_a_stale_closing_make_one_window(study: Study) -> None:
     ann = study.enrol("ann")
     study.age(study.decide("ann")["rid"], 9)
-    ended, decided = meet(study, ann, lambda: study.end_window("ann"), lambda: study.actions("ann"))
+    ended, decided = meet(study, ann, lambda: study.post_end("ann"), lambda: study.post_actions("ann"))
     assert (ended.status_code, decided.status_code) == (202, 200)
     assert decided.json is not None
     assert decided.json["decision_index"] == 2
@@ -162,8 +162,8 @@ def test_an_end_and_a_stale_closing_make_one_window(study: Study) -> None:
 def test_two_indices_at_once_are_both_decided_in_their_order(study: Study) -> None:
     ann = study.enrol("ann")
     calls: list[Call] = [
-        lambda: study.actions("ann", decision_index=1),
-        lambda: study.actions("ann", decision_index=2),
+        lambda: study.post_actions("ann", decision_index=1),
+        lambda: study.post_actions("ann", decision_index=2),
     ]
     answers = meet(study, ann, *calls)
     assert [answer.status_code for answer in answers] == [200, 200]
@@ -173,8 +173,8 @@ def test_two_indices_at_once_are_both_decided_in_their_order(study: Study) -> No
 def test_a_lower_index_that_comes_too_late_is_refused(study: Study) -> None:
     ann = study.enrol("ann")
     calls: list[Call] = [
-        lambda: study.actions("ann", decision_index=2),
-        lambda: study.actions("ann", decision_index=1),
+        lambda: study.post_actions("ann", decision_index=2),
+        lambda: study.post_actions("ann", decision_index=1),
     ]
     answers = meet(study, ann, *calls)
     assert [answer.status_code for answer in answers] == [200, 409]
@@ -183,7 +183,7 @@ def test_a_lower_index_that_comes_too_late_is_refused(study: Study) -> None:
 
 def test_first_uses_of_one_key_at_once_are_one_use(study: Study) -> None:
     ann = study.enrol("ann")
-    answers = meet(study, ann, *[lambda: study.actions("ann", key="k")] * 3)
+    answers = meet(study, ann, *[lambda: study.post_actions("ann", key="k")] * 3)
     assert bodies(answers) == [answers[0].json] * 3
     assert study.rows("SELECT decision_index FROM idempotency_keys WHERE participant_id = %s", ann) == [
         {"decision_index": 1}
@@ -193,7 +193,7 @@ def test_first_uses_of_one_key_at_once_are_one_use(study: Study) -> None:
 def test_equal_corrections_at_once_are_one_correction(study: Study) -> None:
     ann = study.enrol("ann")
     rid = study.decide("ann")["rid"]
-    meet(study, ann, *[lambda: study.actions("ann", app_use_flag=True)] * 3, lock=CORRECTING)
+    meet(study, ann, *[lambda: study.post_actions("ann", app_use_flag=True)] * 3, lock=CORRECTING)
     assert len(study.rows("SELECT FROM answers WHERE decision_id = %s", rid)) == 1
 
 
@@ -211,7 +211,7 @@ def test_a_fit_that_holds_the_study_lets_decisions_and_ends_pass(study: Study) -
 def test_a_call_that_waits_too_long_is_told_to_try_again(study: Study) -> None:
     ann = study.enrol("ann")
     with held(study, ann):
-        answer = study.actions("ann")
+        answer = study.post_actions("ann")
     assert answer.json is not None
     assert (answer.status_code, answer.json["error_code"]) == (503, 907)
     assert "Retry-After" in answer.headers
@@ -221,7 +221,7 @@ def test_a_call_that_waits_too_long_is_told_to_try_again(study: Study) -> None:
 def registration(study: Study, name: str) -> Call:
     """A back end that wants to be the study's first client."""
     body = {"api_user": f"{name}@{study.name}", "api_pass": "a password", "study": study.name}
-    return lambda: study.service.call("POST", "/auth/register", body, caller=None)
+    return lambda: study.service.call("POST", "/auth/register", body)
 
 
 def test_of_clients_that_register_at_once_one_is_let_in(study: Study) -> None:

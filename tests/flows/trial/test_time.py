@@ -7,6 +7,7 @@ import pytest
 from models.core import connections
 from models.core.session import transact
 from models.trial.participants import zones
+from tests.support.service import Service
 from tests.support.study import Study, begin
 
 
@@ -85,13 +86,13 @@ def test_the_same_zone_again_and_repeats_change_nothing(study: Study) -> None:
 def test_a_zone_that_is_none_is_refused(study: Study) -> None:
     study.enrol("ann")
     for zone in ("Mars/Olympus", "", "UTC+2", "../etc/passwd"):
-        answer = study.actions("ann", timezone=zone)
+        answer = study.post_actions("ann", timezone=zone)
         assert (answer.status_code, answer.json["error_code"]) == (422, 110)  # type: ignore[index]
 
 
 def test_a_refused_decision_moves_nobody(study: Study) -> None:
     ann = study.enrol("ann", rl_end_date="2020-01-02")
-    assert study.actions("ann", timezone="Asia/Tokyo").status_code == 409
+    assert study.post_actions("ann", timezone="Asia/Tokyo").status_code == 409
     assert history(ann) == [(0, "UTC")]
 
 
@@ -108,9 +109,11 @@ def test_the_given_zone_is_the_one_that_the_given_time_is_held_against(study: St
 def test_the_local_date_after_a_flight_is_the_new_zones(study: Study) -> None:
     """One instant, two dates: the last day of the study is over in the east, and not yet in the west."""
     study.enrol("ann", rl_end_date="2026-06-01", timezone="Pacific/Auckland")
-    east = study.actions("ann", decision_time="2026-06-02T08:00:00+12:00")
+    east = study.post_actions("ann", decision_time="2026-06-02T08:00:00+12:00")
     assert (east.status_code, east.json["error_code"]) == (409, 213)  # type: ignore[index]
-    west = study.actions("ann", decision_time="2026-06-01T13:00:00-07:00", timezone="America/Los_Angeles")
+    west = study.post_actions(
+        "ann", decision_time="2026-06-01T13:00:00-07:00", timezone="America/Los_Angeles"
+    )
     assert west.status_code == 200
 
 
@@ -163,7 +166,7 @@ def test_times_without_an_offset_or_of_another_age_are_refused(study: Study) -> 
     study.enrol("ann")
     old, far = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"
     for time in ("2026-06-01T08:00:00", old, far, "soon", "1704067200", "2026-06-01", 1704067200):
-        answer = study.actions("ann", decision_time=time)
+        answer = study.post_actions("ann", decision_time=time)
         assert (answer.status_code, answer.json["error_code"]) == (422, 905)  # type: ignore[index]
 
 
@@ -174,7 +177,7 @@ def test_an_offset_of_no_place_is_refused_wherever_a_time_is_taken(study: Study,
     point = {"user_id": "ann", "decision_time": time}
     version = {"document": document, "reason": "a test", "effective_at": time}
     for answer, field in (
-        (study.actions("ann", decision_time=time), "decision_time"),
+        (study.post_actions("ann", decision_time=time), "decision_time"),
         (study.call("POST", "/decision_points", point), "decision_time"),
         (study.call("PUT", "/study/protocol", version, role="admin"), "effective_at"),
     ):
@@ -190,15 +193,15 @@ def test_the_widest_offset_is_stored_as_it_is(study: Study, offset: str, minutes
     assert (row["utc_offset_minutes"], row["wall"]) == (minutes, "2026-06-01 08:00")
 
 
-def test_a_server_with_a_zone_of_its_own_answers_repeats_in_utc(deployment: Any) -> None:
-    study = begin(*deployment)
+def test_a_server_with_a_zone_of_its_own_answers_repeats_in_utc(shared_service: Service) -> None:
+    study = begin(shared_service)
     name = study.rows("SELECT current_database() AS name")[0]["name"]
     study.tamper(f"ALTER DATABASE {name} SET timezone = 'Asia/Kathmandu'")
     connections.forget()
     try:
         study.enrol("ann")
-        first = study.actions("ann")
-        assert study.actions("ann").text == first.text
+        first = study.post_actions("ann")
+        assert study.post_actions("ann").text == first.text
         assert '"act_gen_timestamp":"' in first.text
         assert first.json["act_gen_timestamp"].endswith("Z")  # type: ignore[index]
     finally:

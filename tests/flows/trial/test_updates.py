@@ -38,7 +38,7 @@ def row(study: Study, job_id: int) -> dict[str, Any]:
 
 def seen(study: Study, job_id: int) -> dict[str, Any]:
     """The job as the study's back end sees it."""
-    return dict(study.call("GET", f"/jobs/{job_id}").get_json()["job"])
+    return dict(study.job(job_id))
 
 
 def learn(study: Study, path: str = PARAMETERS) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.service import NOT_FINISHED
-from tests.support.study import Study
+from tests.support.study import NOT_FINISHED, Study
 from workers.trial import refit
 
 

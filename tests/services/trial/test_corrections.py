@@ -17,7 +17,7 @@ def at_once(study: Study, bodies: list[dict[str, Any]]) -> list[TestResponse]:
 
     def call(body: dict[str, Any]) -> TestResponse:
         barrier.wait()
-        return study.actions(**body)
+        return study.post_actions(**body)
 
     with ThreadPoolExecutor(len(bodies)) as pool:
         return list(pool.map(call, bodies))

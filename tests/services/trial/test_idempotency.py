@@ -77,20 +77,20 @@ def test_a_key_and_its_own_index_agree(study: Study) -> None:
 def test_a_key_that_stands_for_another_index_is_refused(study: Study) -> None:
     ann = study.enrol("ann")
     study.decide("ann", key="k")
-    assert refused_for_its_key(study.actions("ann", key="k", decision_index=2))
+    assert refused_for_its_key(study.post_actions("ann", key="k", decision_index=2))
     study.end("ann", key="k")
     study.decide("ann")
-    assert refused_for_its_key(study.end_window("ann", key="k", decision_index=2))
+    assert refused_for_its_key(study.post_end("ann", key="k", decision_index=2))
     assert study.windows(ann) == [(1, "ended")]
 
 
 def test_a_refused_call_uses_no_key_up(study: Study) -> None:
     study.enrol("ann")
-    assert study.actions("ann", key="k", decision_index=61).status_code == 409
+    assert study.post_actions("ann", key="k", decision_index=61).status_code == 409
     assert study.decide("ann", key="k")["decision_index"] == 1
 
 
 @pytest.mark.parametrize("key", ["x" * 129, "a\tb"])
 def test_what_cannot_be_a_key_is_refused(study: Study, key: str) -> None:
     study.enrol("ann")
-    assert refused_for_its_key(study.actions("ann", key=key))
+    assert refused_for_its_key(study.post_actions("ann", key=key))

@@ -39,7 +39,7 @@ from tests.support.receivers import (
     mailbox,
 )
 from tests.support.service import Service
-from tests.support.study import cursor
+from tests.support.study import Study, begin, cursor
 from workers.core import outgoing
 from workers.oversight import notifications as notify
 from workers.oversight import watchdog
@@ -62,11 +62,10 @@ def start(embedded: Embedded, fresh_database: str) -> Start:
 
 
 @pytest.fixture
-def told(start: Start, receiver: Hook) -> Iterator[Service]:
-    """The service with a webhook."""
+def hooked(start: Start, receiver: Hook) -> Iterator[Study]:
+    """A study of a service with a webhook."""
     with start(KAIROS_WEBHOOK_URL=receiver.url, KAIROS_WEBHOOK_SECRET=SECRET) as service:
-        service.study()
-        yield service
+        yield begin(service)
 
 
 def see(level: str | None, now: datetime) -> None:
@@ -99,7 +98,7 @@ def outcomes(database_url: str) -> list[tuple[str, str | None]]:
         return [(row["state"], row["reason"]) for row in found.fetchall()]
 
 
-def test_a_change_is_posted_once_and_signed(told: Service, receiver: Hook, fresh_database: str) -> None:
+def test_a_change_is_posted_once_and_signed(hooked: Study, receiver: Hook, fresh_database: str) -> None:
     now = datetime.now(UTC)
     see(YELLOW, now)
     see(YELLOW, now + HOUR)  # a repeat is no change
@@ -118,7 +117,7 @@ def test_a_change_is_posted_once_and_signed(told: Service, receiver: Hook, fresh
     assert states(fresh_database) == [("webhook", "sent", 1)]
 
 
-def test_worse_better_and_over(told: Service, receiver: Hook) -> None:
+def test_worse_better_and_over(hooked: Study, receiver: Hook) -> None:
     now = datetime.now(UTC)
     for hours, level in ((0, YELLOW), (1, RED), (2, YELLOW), (3, RED), (4, None)):
         see(level, now + hours * HOUR)
@@ -126,12 +125,12 @@ def test_worse_better_and_over(told: Service, receiver: Hook) -> None:
     assert changes(receiver) == ["opened", "worsened", "resolved"]
 
 
-def test_a_red_one_is_told_again_until_somebody_acknowledges_it(told: Service, receiver: Hook) -> None:
+def test_a_red_one_is_told_again_until_somebody_acknowledges_it(hooked: Study, receiver: Hook) -> None:
     now = datetime.now(UTC)
     for hours in (0, 23, 25, 30):
         see(RED, now + hours * HOUR)
-    (seen,) = told.call("GET", "/incidents?open=true", caller="researcher").get_json()["incidents"]
-    told.call("POST", f"/incidents/{seen['incident_id']}/acknowledge", caller="admin")
+    (seen,) = hooked.call("GET", "/incidents?open=true", role="researcher").get_json()["incidents"]
+    hooked.call("POST", f"/incidents/{seen['incident_id']}/acknowledge", role="admin")
     for hours in (60, 90):
         see(RED, now + hours * HOUR)
     see(None, now + 100 * HOUR)
@@ -139,11 +138,11 @@ def test_a_red_one_is_told_again_until_somebody_acknowledges_it(told: Service, r
     assert changes(receiver) == ["opened", "reminder"]
 
 
-def test_an_acknowledged_one_that_grows_worse_is_told(told: Service, receiver: Hook) -> None:
+def test_an_acknowledged_one_that_grows_worse_is_told(hooked: Study, receiver: Hook) -> None:
     now = datetime.now(UTC)
     see(YELLOW, now)
-    (seen,) = told.call("GET", "/incidents", caller="researcher").get_json()["incidents"]
-    told.call("POST", f"/incidents/{seen['incident_id']}/acknowledge", caller="admin")
+    (seen,) = hooked.call("GET", "/incidents", role="researcher").get_json()["incidents"]
+    hooked.call("POST", f"/incidents/{seen['incident_id']}/acknowledge", role="admin")
     see(YELLOW, now + HOUR)
     see(RED, now + 2 * HOUR)
     deliver()
@@ -152,7 +151,7 @@ def test_an_acknowledged_one_that_grows_worse_is_told(told: Service, receiver: H
 
 @pytest.mark.parametrize("refusal", [500, 404, 302, 429])
 def test_what_is_not_taken_is_sent_again(
-    told: Service, receiver: Hook, fresh_database: str, refusal: int
+    hooked: Study, receiver: Hook, fresh_database: str, refusal: int
 ) -> None:
     receiver.statuses = [refusal, refusal, 200]
     receiver.headers = {"Location": receiver.url}
@@ -164,7 +163,7 @@ def test_what_is_not_taken_is_sent_again(
 
 
 def test_nobody_tries_for_ever(
-    told: Service, receiver: Hook, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    hooked: Study, receiver: Hook, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify, "TRIES", 3)
     receiver.statuses = [500]
@@ -175,7 +174,7 @@ def test_nobody_tries_for_ever(
 
 
 def test_a_try_that_its_sender_did_not_survive_was_one(
-    told: Service, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    hooked: Study, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify, "TRIES", 2)
     see(RED, datetime.now(UTC))
@@ -203,7 +202,7 @@ def test_a_task_that_takes_too_long_has_tried(
     before = signal.signal(signal.SIGUSR1, limit)
     try:
         with listening(hang) as url, start(KAIROS_WEBHOOK_URL=url, KAIROS_WEBHOOK_SECRET=SECRET) as service:
-            service.study()
+            begin(service)
             see(RED, datetime.now(UTC))
             deliver()
     finally:
@@ -226,7 +225,7 @@ def test_a_receiver_that_is_away_gets_it_later(start: Start, fresh_database: str
     nobody = "http://127.0.0.1:9/incidents"
     pause = {"KAIROS_RETRY_SECONDS": "60"}
     with start(KAIROS_WEBHOOK_URL=nobody, KAIROS_WEBHOOK_SECRET=SECRET, **pause) as service:
-        service.study()
+        begin(service)
         see(RED, datetime.now(UTC))
         deliver()
         for _ in range(3):
@@ -273,7 +272,7 @@ def test_a_receiver_without_an_end_holds_nobody(
         listening(answer) as url,
         start(KAIROS_WEBHOOK_URL=url, KAIROS_WEBHOOK_SECRET=SECRET, KAIROS_RETRY_SECONDS="60") as service,
     ):
-        service.study()
+        begin(service)
         see(RED, datetime.now(UTC))
         began = time.monotonic()
         deliver()
@@ -281,7 +280,7 @@ def test_a_receiver_without_an_end_holds_nobody(
     assert outcomes(fresh_database) == [(outcome, reason)]
 
 
-def test_one_message_in_two_hands_is_sent_by_one(told: Service, receiver: Hook) -> None:
+def test_one_message_in_two_hands_is_sent_by_one(hooked: Study, receiver: Hook) -> None:
     see(RED, datetime.now(UTC))
     (waiting,) = transact(lambda session: notifications.due(session, datetime.now(UTC), 10))
     for _ in range(3):
@@ -289,7 +288,7 @@ def test_one_message_in_two_hands_is_sent_by_one(told: Service, receiver: Hook) 
     assert len(receiver.got) == 1
 
 
-def test_a_claim_of_a_dead_worker_is_put_back(told: Service, receiver: Hook, fresh_database: str) -> None:
+def test_a_claim_of_a_dead_worker_is_put_back(hooked: Study, receiver: Hook, fresh_database: str) -> None:
     now = datetime.now(UTC)
     see(RED, now)
     dead = transact(lambda session: notifications.claim(session, 1, now))
@@ -306,7 +305,7 @@ def test_a_claim_of_a_dead_worker_is_put_back(told: Service, receiver: Hook, fre
 
 def test_without_a_channel_there_is_nothing_to_send(start: Start, fresh_database: str) -> None:
     with start() as service:
-        service.study()
+        begin(service)
         see(RED, datetime.now(UTC))
     assert states(fresh_database) == []
 
@@ -328,7 +327,7 @@ def test_mail_over_starttls_with_a_login(
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
         login = {"KAIROS_SMTP_USER": USER.decode(), "KAIROS_SMTP_PASSWORD": PASSWORD.decode()}
         with start(**mail_settings(box.port, **login)) as service:
-            service.study()
+            begin(service)
             see(RED, datetime.now(UTC))
             deliver(times=2)
         (mail,) = box.mails
@@ -348,7 +347,7 @@ def test_no_mail_goes_to_a_server_that_cannot_prove_itself(
     with mailbox(tmp_path, tls=True) as box:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate(another)))
         with start(**mail_settings(box.port)) as service:
-            service.study()
+            begin(service)
             see(RED, datetime.now(UTC))
             deliver()
         assert box.mails == []
@@ -369,7 +368,7 @@ def test_a_password_that_cannot_be_sent_ends_after_so_many_tries_and_stops_nobod
     with mailbox(tmp_path, tls=True) as box:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
         with start(**mail_settings(box.port, **login), **hooked) as service:
-            service.study()
+            begin(service)
             see(RED, datetime.now(UTC))
             deliver()
             assert states(fresh_database) == [("email", "queued", 1), ("webhook", "sent", 1)]
@@ -390,7 +389,7 @@ def test_a_mail_server_that_drips_holds_nobody(
     with listening(answer, context if encryption == "tls" else None, greets=True) as url:
         port = urlsplit(url).port or 0
         with start(**mail_settings(port, KAIROS_SMTP_TLS=encryption), KAIROS_RETRY_SECONDS="60") as service:
-            service.study()
+            begin(service)
             see(RED, datetime.now(UTC))
             began = time.monotonic()
             deliver()
@@ -405,7 +404,7 @@ def test_both_channels_fail_and_succeed_on_their_own(
     with mailbox(tmp_path, tls=False) as box:
         box.refuses = True
         with start(**mail_settings(box.port, KAIROS_SMTP_TLS="none"), **hooked) as service:
-            service.study()
+            begin(service)
             see(RED, datetime.now(UTC))
             deliver(times=2)
             assert sorted(states(fresh_database))[1] == ("webhook", "sent", 1)
@@ -419,8 +418,8 @@ def test_both_channels_fail_and_succeed_on_their_own(
     assert any(tries > 1 for _, _, tries in states(fresh_database))
 
 
-def test_a_message_has_ids_and_numbers_only(told: Service, receiver: Hook) -> None:
-    told.enrol("ann-whose-name-is-private")
+def test_a_message_has_ids_and_numbers_only(hooked: Study, receiver: Hook) -> None:
+    hooked.enrol("ann-whose-name-is-private")
     watchdog.run(datetime.now(UTC) + 25 * HOUR)
     deliver()
     message: dict[str, Any] = json.loads(receiver.got[0][1])

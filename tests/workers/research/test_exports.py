@@ -17,7 +17,7 @@ from models.research.dictionary import MEANINGS
 from replay.checks import replay
 from replay.format import writing
 from settings import settings
-from tests.support.service import Service
+from tests.support.study import Study
 from tests.workers.trial.test_refit import play
 from tests.workers.trial.test_refit import run as fit
 from workers.core import sweep
@@ -25,24 +25,24 @@ from workers.research import exports as export
 
 
 @pytest.fixture
-def folder(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(only_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where exports go."""
     monkeypatch.setenv("KAIROS_EXPORT_FOLDER", str(tmp_path / "exports"))
     settings.cache_clear()
     return tmp_path / "exports"
 
 
-def exported(service: Service) -> dict[str, Any]:
+def exported(study: Study) -> dict[str, Any]:
     """Ask for an export, write it here, and return how it fared."""
-    job_id = service.call("POST", "/exports", caller="researcher").get_json()["job_id"]
+    job_id = study.call("POST", "/exports", role="researcher").get_json()["job_id"]
     export.run(job_id)
-    return dict(service.call("GET", f"/exports/{job_id}", caller="researcher").get_json()["export"])
+    return dict(study.call("GET", f"/exports/{job_id}", role="researcher").get_json()["export"])
 
 
-def test_an_export_is_a_zip_that_replays(service: Service, folder: Path) -> None:
-    play(service, people=3, points=5)
-    fit(service)
-    found = exported(service)
+def test_an_export_is_a_zip_that_replays(only_study: Study, folder: Path) -> None:
+    play(only_study, people=3, points=5)
+    fit(only_study)
+    found = exported(only_study)
     # all of the 60 points of each were due, since the trial began in 2020
     assert (found["state"], found["rows"]["decisions"], found["rows"]["trial"]) == ("done", 15, 180)
     (file,) = folder.iterdir()
@@ -52,9 +52,9 @@ def test_an_export_is_a_zip_that_replays(service: Service, folder: Path) -> None
     assert not report.first, "\n".join(report.lines())
 
 
-def test_every_due_point_has_a_row_that_says_why_it_has_no_outcome(service: Service, folder: Path) -> None:
-    play(service, people=1, points=2)
-    exported(service)
+def test_every_due_point_has_a_row_that_says_why_it_has_no_outcome(only_study: Study, folder: Path) -> None:
+    play(only_study, people=1, points=2)
+    exported(only_study)
     (file,) = folder.iterdir()
     with zipfile.ZipFile(file) as archive, archive.open("trial.csv") as raw:
         rows = list(csv.DictReader(line.decode() for line in raw))
@@ -70,9 +70,9 @@ def test_every_due_point_has_a_row_that_says_why_it_has_no_outcome(service: Serv
 
 
 def test_the_long_table_is_written_some_rows_at_a_time(
-    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play(service, people=3, points=1)
+    play(only_study, people=3, points=1)
     monkeypatch.setattr(writing, "ROWS", 7)
     written: list[int] = []
     write = writing.TableWriter.write
@@ -83,14 +83,14 @@ def test_the_long_table_is_written_some_rows_at_a_time(
         write(table, chunk)
 
     monkeypatch.setattr(writing.TableWriter, "write", noted)
-    assert exported(service)["rows"]["trial"] == 180
+    assert exported(only_study)["rows"]["trial"] == 180
     assert (max(written), sum(written)) == (7, 180)
 
 
-def test_no_name_and_no_secret_leaves_with_an_export(service: Service, folder: Path) -> None:
-    service.enrol("zoe-whose-name-is-private")
-    service.decide("zoe-whose-name-is-private")
-    exported(service)
+def test_no_name_and_no_secret_leaves_with_an_export(only_study: Study, folder: Path) -> None:
+    only_study.enrol("zoe-whose-name-is-private")
+    only_study.decide("zoe-whose-name-is-private")
+    exported(only_study)
     (file,) = folder.iterdir()
     with zipfile.ZipFile(file) as archive:
         texts = [archive.read(name) for name in archive.namelist()]
@@ -114,26 +114,26 @@ def test_every_column_has_a_meaning_in_the_dictionary() -> None:
 
 
 def test_the_size_of_the_chunks_changes_nothing(
-    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play(service, people=3, points=4)
+    play(only_study, people=3, points=4)
     written = []
     for chunk, people in ((2000, 100), (2, 1)):
         monkeypatch.setattr(exports, "CHUNK", chunk)
         monkeypatch.setattr(exports, "PEOPLE", people)
-        found = exported(service)
+        found = exported(only_study)
         with zipfile.ZipFile(folder / f"{found['sha256']}.zip") as archive:
             written.append([archive.read(f"{name}.csv") for name in ("trial", "decisions", "learning_rows")])
     assert written[0] == written[1]
 
 
 @pytest.mark.usefixtures("folder")
-def test_progress_keeps_the_claim_and_a_lost_claim_ends_the_work(service: Service) -> None:
-    job_id = service.call("POST", "/exports", caller="admin").get_json()["job_id"]
+def test_progress_keeps_the_claim_and_a_lost_claim_ends_the_work(only_study: Study) -> None:
+    job_id = only_study.call("POST", "/exports", role="admin").get_json()["job_id"]
     job = transact(lambda session: jobs.claim(session, job_id, exports.now(session)))
     assert job is not None
     export._progress(job, 12)("decisions", 500)
-    shown = service.call("GET", f"/exports/{job_id}", caller="admin").get_json()["export"]
+    shown = only_study.call("GET", f"/exports/{job_id}", role="admin").get_json()["export"]
     assert (shown["state"], shown["table"], shown["rows_written"], shown["tables"]) == (
         *("running", "decisions", 500, 12),
     )
@@ -142,14 +142,14 @@ def test_progress_keeps_the_claim_and_a_lost_claim_ends_the_work(service: Servic
         export._progress(job, 12)("decisions", 500)
 
 
-def test_an_export_that_cannot_be_written_fails_and_says_of_what(service: Service, folder: Path) -> None:
+def test_an_export_that_cannot_be_written_fails_and_says_of_what(only_study: Study, folder: Path) -> None:
     folder.write_text("a file where the folder should be")
-    found = exported(service)
+    found = exported(only_study)
     assert (found["state"], found["reason"]) == ("failed", "the service failed: FileExistsError")
 
 
-def test_old_files_go_and_new_ones_stay(service: Service, folder: Path) -> None:
-    exported(service)
+def test_old_files_go_and_new_ones_stay(only_study: Study, folder: Path) -> None:
+    exported(only_study)
     (new,) = folder.iterdir()
     old = folder / "old.zip"
     old.touch()
@@ -159,11 +159,11 @@ def test_old_files_go_and_new_ones_stay(service: Service, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_lost_message_is_sent_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_message_is_sent_again(only_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[str, int]] = []
     monkeypatch.setattr(sweep, "send", lambda kind, job_id: sent.append((kind, job_id)))
     monkeypatch.setattr(sweep, "waiting", lambda kind: False)
-    job_id = service.call("POST", "/exports", caller="admin").get_json()["job_id"]
+    job_id = only_study.call("POST", "/exports", role="admin").get_json()["job_id"]
     monkeypatch.setenv("KAIROS_SWEEP_SECONDS", "0.000001")
     settings.cache_clear()
     sweep.sweep()

@@ -26,7 +26,7 @@ from models.trial.circuits import CLOSED, HALF_OPEN, OPEN, Circuit
 from settings import settings
 from tests.support.backend import BackEnd
 from tests.support.receivers import HEAD, drip_head, endless, listening
-from tests.support.service import Service
+from tests.support.study import Study
 from tests.workers.trial.test_ingest import decide_and_end, item, outcome
 from workers.core import outgoing
 from workers.trial import ema_client, ingest
@@ -90,7 +90,7 @@ def nothing(connection: socket.socket) -> None:
     """Close without a word."""
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 @pytest.mark.parametrize(
     ("answer", "soon", "reason"),
     [
@@ -115,20 +115,20 @@ def test_whatever_comes_ends_in_bounded_time_and_size(
     assert reason in failed.reason
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_nobody_listens() -> None:
     failed = failure(f"http://127.0.0.1:{free_port()}/ema")
     assert (failed.code, failed.soon, failed.reason) == (320, True, "no answer: ConnectionError")
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_a_server_that_does_not_speak_tls() -> None:
     with listening(nothing) as url:
         failed = failure(url.replace("http", "https"))
     assert (failed.code, failed.soon) == (320, True)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     made = trustme.CA().issue_cert("127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -145,7 +145,7 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     assert (failed.code, failed.soon, failed.reason) == (320, True, "no answer: SSLError")
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_a_head_that_drips_over_tls_is_cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
@@ -160,14 +160,14 @@ def test_a_head_that_drips_over_tls_is_cut_off(monkeypatch: pytest.MonkeyPatch, 
     assert time.monotonic() - began < 5
 
 
-def test_a_redirect_is_not_followed_and_the_token_stays_here(studied: Service, back_end: BackEnd) -> None:
+def test_a_redirect_is_not_followed_and_the_token_stays_here(ema_study: Study, back_end: BackEnd) -> None:
     seen: list[bytes] = []
     with listening(lambda connection: seen.append(connection.recv(65536))) as elsewhere:
         back_end.status, back_end.headers = 307, {"Location": elsewhere}
-        studied.enrol("ann")
-        _, job_id = decide_and_end(studied)
+        ema_study.enrol("ann")
+        _, job_id = decide_and_end(ema_study)
         ingest.run(job_id)
-    assert outcome(studied, job_id) == ("failed", 320, "failed")
+    assert outcome(ema_study, job_id) == ("failed", 320, "failed")
     assert seen == []
 
 
@@ -183,13 +183,13 @@ def test_a_redirect_is_not_followed_and_the_token_stays_here(studied: Service, b
     ids=["seconds", "too many seconds", "date", "word", "negative"],
 )
 def test_who_asks_to_be_left_in_peace_is(
-    studied: Service, back_end: BackEnd, given: str, least: float, most: float
+    ema_study: Study, back_end: BackEnd, given: str, least: float, most: float
 ) -> None:
     if given == "in five minutes":
         given = format_datetime(datetime.now(UTC) + timedelta(minutes=5), usegmt=True)
     back_end.status, back_end.headers = 429, {"Retry-After": given}
-    studied.enrol("ann")
-    _, job_id = decide_and_end(studied)
+    ema_study.enrol("ann")
+    _, job_id = decide_and_end(ema_study)
     ingest.run(job_id)
     waits = transact(
         lambda session: session.execute(
@@ -199,7 +199,7 @@ def test_who_asks_to_be_left_in_peace_is(
     assert least - 2 <= float(waits or 0) <= most
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.1.2.3", "169.254.169.254", "[::1]"])
 def test_private_addresses_are_not_asked_unless_the_operator_says_so(
     monkeypatch: pytest.MonkeyPatch, host: str
@@ -225,20 +225,20 @@ def later(seconds: float) -> None:
 
 
 def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_back(
-    studied: Service, back_end: BackEnd
+    ema_study: Study, back_end: BackEnd
 ) -> None:
     people = [f"p{number}" for number in range(MOST_FAILURES + 3)]
     asked: list[tuple[dict[str, Any], int]] = []
     for name in people:
-        studied.enrol(name)
-        asked.append(decide_and_end(studied, name))
+        ema_study.enrol(name)
+        asked.append(decide_and_end(ema_study, name))
     back_end.status = 500
     for _, job_id in asked:
         ingest.run(job_id)
     assert len(back_end.asked) == MOST_FAILURES  # and then nobody was sent
     assert circuit().state == OPEN
     spared = asked[-1][1]
-    job = studied.call("GET", f"/jobs/{spared}").get_json()["job"]
+    job = ema_study.job(spared)
     assert (job["state"], job["code"], job["reason"]) == ("queued", 320, "the circuit is open")
 
     later(3600)
@@ -251,22 +251,22 @@ def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_ba
     (decided, job_id), name = asked[-1], people[-1]
     back_end.has({**item(decided), "user_id": name})
     ingest.run(job_id)
-    assert outcome(studied, job_id)[0] == "done"
+    assert outcome(ema_study, job_id)[0] == "done"
     assert (circuit().state, circuit().failures) == (CLOSED, 0)
     for (decided, job_id), name in zip(asked[:-1], people[:-1], strict=True):
         later(3600)
         back_end.has({**item(decided), "user_id": name})
         ingest.run(job_id)
-        assert outcome(studied, job_id)[0] == "done"
+        assert outcome(ema_study, job_id)[0] == "done"
 
 
 def test_a_back_end_that_asks_for_peace_gets_it_from_all_who_wait(
-    studied: Service, back_end: BackEnd
+    ema_study: Study, back_end: BackEnd
 ) -> None:
     asked = []
     for number in range(MOST_FAILURES + 2):
-        studied.enrol(f"p{number}")
-        asked.append(decide_and_end(studied, f"p{number}")[1])
+        ema_study.enrol(f"p{number}")
+        asked.append(decide_and_end(ema_study, f"p{number}")[1])
     back_end.status, back_end.headers = 429, {"Retry-After": "3000"}
     for job_id in asked:
         ingest.run(job_id)
@@ -282,12 +282,12 @@ def test_a_back_end_that_asks_for_peace_gets_it_from_all_who_wait(
 
 
 def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answer(
-    studied: Service, back_end: BackEnd
+    ema_study: Study, back_end: BackEnd
 ) -> None:
     asked = []
     for name in ("p1", "p2"):
-        studied.enrol(name)
-        asked.append(decide_and_end(studied, name))
+        ema_study.enrol(name)
+        asked.append(decide_and_end(ema_study, name))
     for _ in range(MOST_FAILURES):
         transact(fail, 1, NOW, 10)
     (first, probing), (second, waiting) = asked
@@ -296,15 +296,15 @@ def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answ
     probe = ingest._admitted(ingest.Claimed(*claimed))
     assert probe is not None
     ingest.run(waiting)
-    assert outcome(studied, waiting)[0] == "queued"
+    assert outcome(ema_study, waiting)[0] == "queued"
     back_end.has({**item(first), "user_id": "p1"})
     ingest._ask(probe)
     back_end.has({**item(second), "user_id": "p2"})
     ingest.run(waiting)
-    assert outcome(studied, waiting)[0] == "done"
+    assert outcome(ema_study, waiting)[0] == "done"
 
 
-@pytest.mark.usefixtures("studied")
+@pytest.mark.usefixtures("ema_study")
 def test_while_one_finds_out_the_others_wait_but_not_for_ever() -> None:
     def asks(now: datetime) -> datetime | None:
         return transact(lambda session: circuits.wait_until(session, circuits.of_study(session, 1), now))
@@ -319,9 +319,9 @@ def test_while_one_finds_out_the_others_wait_but_not_for_ever() -> None:
     assert asks(tries + circuits.PROBE) is None  # it never came back
 
 
-def test_saying_fail_is_an_answer(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    _, job_id = decide_and_end(studied)
+def test_saying_fail_is_an_answer(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
+    _, job_id = decide_and_end(ema_study)
     for _ in range(MOST_FAILURES - 1):
         transact(fail, 1, NOW, 10)
     back_end.body = {"status": "fail"}
