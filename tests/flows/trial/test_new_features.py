@@ -9,8 +9,9 @@ import pytest
 from models.core.session import transact
 from models.trial import policies
 from replay.checks import replay
-from tests.api.trial.test_protocols import changed, shifted
+from tests.api.trial.test_protocols import changed
 from tests.flows.oversight.test_conduct_learning import ask, fit, live, queued_refit, status
+from tests.flows.trial.test_other_features import shifted
 from tests.support.backend import serving
 from tests.support.oralytics import Brushers, item
 from tests.support.study import Study
