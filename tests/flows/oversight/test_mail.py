@@ -38,13 +38,13 @@ __all__ = ["receiver", "start"]  # fixtures
 
 
 def mail_settings(port: int, **more: str) -> dict[str, str]:
-    told = {
+    settings = {
         "KAIROS_SMTP_HOST": "127.0.0.1",
         "KAIROS_SMTP_PORT": str(port),
         "KAIROS_SMTP_FROM": "kairos@example.org",
         "KAIROS_SMTP_TO": "ops@example.org, pi@example.org",
     }
-    return {**told, **more}
+    return {**settings, **more}
 
 
 def test_mail_over_starttls_with_a_login(

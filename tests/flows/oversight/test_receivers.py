@@ -59,8 +59,8 @@ def test_a_task_that_takes_too_long_has_tried(
 @pytest.mark.parametrize("private", ["true", "false"])
 def test_a_host_that_is_no_name_is_a_try(start: Start, fresh_database: str, private: str) -> None:
     host = f"{'a' * 64}.example"
-    told = {"KAIROS_OUTGOING_HOSTS": host, "KAIROS_OUTGOING_PRIVATE": private}
-    with start(KAIROS_WEBHOOK_URL=f"http://{host}/", KAIROS_WEBHOOK_SECRET=SECRET, **told) as service:
+    hosts = {"KAIROS_OUTGOING_HOSTS": host, "KAIROS_OUTGOING_PRIVATE": private}
+    with start(KAIROS_WEBHOOK_URL=f"http://{host}/", KAIROS_WEBHOOK_SECRET=SECRET, **hosts) as service:
         service.command("study", "create", "trial", "--ema-url", f"http://{host}/ema")
         see(RED, datetime.now(UTC))
         deliver()

@@ -111,8 +111,8 @@ def test_a_part_that_kills_every_worker_ends_its_fit_as_failed_and_other_studies
         assert eventually(lambda: _seen(other, job_id)["state"] == "done", 60)
         assert eventually(lambda: not (_swept() or waiting("fit_part") or waiting("refit")))
         deaths = file.stat().st_size
-    told = _seen(crowded, poisoned)
-    assert (told["attempts"], told["reason"]) == (LADDERS["job"].tries, sweep.DIED)
+    job = _seen(crowded, poisoned)
+    assert (job["attempts"], job["reason"]) == (LADDERS["job"].tries, sweep.DIED)
     assert LADDERS["job"].tries <= deaths <= LADDERS["job"].tries * (2 + (fit_part.max_retries or 0))
     assert file.stat().st_size == deaths
     assert crowded.call("GET", "/policies", role="researcher").get_json()["policies"][-1]["policy_id"] == 0

@@ -52,8 +52,8 @@ def test_the_head_is_logged_and_is_an_anchor(only_study: Study, monkeypatch: pyt
     lines: list[str] = []
 
     class Log:
-        def info(self, event: str, **told: Any) -> None:
-            lines.append(json.dumps({"event": event, **told}))
+        def info(self, event: str, **fields: Any) -> None:
+            lines.append(json.dumps({"event": event, **fields}))
 
     monkeypatch.setattr(heads, "log", Log())
     heads.verify(transact(partial(studies.by_id, study_id=1)), datetime.now(UTC))
