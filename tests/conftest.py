@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 from uuid import uuid4
 
 import hypothesis
@@ -21,7 +20,7 @@ from tests.support.backend import BackEnd, serving
 from tests.support.s3 import Swift
 from tests.support.s3 import serving as serving_s3
 from tests.support.service import Service, running
-from tests.support.study import Trial, begin
+from tests.support.study import Study, begin
 from tests.support.watched import Place, watched
 
 MIGRATED = "migrated"  # nobody connects to it, so that it can be copied
@@ -109,34 +108,26 @@ def stack(embedded: Embedded, migrated: str, passable: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def bare_service(embedded: Embedded, fresh_database: str, broker_url: str) -> Iterator[Service]:
+def service(embedded: Embedded, fresh_database: str, broker_url: str) -> Iterator[Service]:
     """The service in this process, on a database of the test's own, with no study yet."""
-    with running(environment(embedded.state, fresh_database, broker_url, free_port())) as service:
-        yield service
+    with running(environment(embedded.state, fresh_database, broker_url, free_port())) as started:
+        yield started
 
 
 @pytest.fixture
-def service(bare_service: Service) -> Service:
-    """The same with one study, `trial`, and an account of each role."""
-    bare_service.study()
-    return bare_service
-
-
-class Deployment(NamedTuple):
-    """The application in this process and the address of its database."""
-
-    service: Service
-    database_url: str
+def only_study(service: Service) -> Study:
+    """The only study in a database of the test's own, for tests that look at a whole database."""
+    return begin(service, name="trial")
 
 
 @pytest.fixture(scope="module")
-def deployment(embedded: Embedded, migrated: str, broker_url: str) -> Iterator[Deployment]:
+def shared_service(embedded: Embedded, migrated: str, broker_url: str) -> Iterator[Service]:
     """The service in this process, on a database that the tests of one file share."""
     name = f"file_{uuid4().hex}"
     embedded.postgres.create_database(name, template=migrated)
     url = embedded.database_url(name)
-    with running(environment(embedded.state, url, broker_url, free_port())) as service:
-        yield Deployment(service, url)
+    with running(environment(embedded.state, url, broker_url, free_port())) as started:
+        yield started
     embedded.postgres.drop_database(name)
 
 
@@ -150,15 +141,15 @@ def two_persons(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def new_trial(deployment: Deployment) -> Callable[..., Trial]:
+def new_study(shared_service: Service) -> Callable[..., Study]:
     """Begins a study; its arguments are protocol settings (schedule.study_length=2) and `timezone`."""
-    return partial(begin, *deployment)
+    return partial(begin, shared_service)
 
 
 @pytest.fixture
-def trial(new_trial: Callable[..., Trial]) -> Trial:
-    """A study of the test's own."""
-    return new_trial()
+def study(new_study: Callable[..., Study]) -> Study:
+    """A study of the test's own, in a database that the tests of one file share."""
+    return new_study()
 
 
 @pytest.fixture
@@ -169,10 +160,9 @@ def back_end() -> Iterator[BackEnd]:
 
 
 @pytest.fixture
-def studied(bare_service: Service, back_end: BackEnd) -> Service:
-    """The service with a study that asks this back end, and refits as often as there is something new."""
-    bare_service.study("trial", "refit.min_interval_minutes=0", ema_url=back_end.url)
-    return bare_service
+def ema_study(service: Service, back_end: BackEnd) -> Study:
+    """The only study of its database; it asks `back_end`, and refits as often as there is something new."""
+    return begin(service, "refit.min_interval_minutes=0", name="trial", ema_url=back_end.url)
 
 
 @pytest.fixture

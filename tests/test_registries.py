@@ -38,11 +38,11 @@ OPERATORS = {"/metrics"}  # with a rule of its own: tests/api/core/test_metrics.
 SETTING = re.compile(r"(KAIROS|REHEARSAL)_[A-Z_]+|DATABASE_URL|BROKER_URL|PG_BIN|FLOWER_BASIC_AUTH")
 
 
-def test_every_route_has_an_auth_rule(bare_service: Service) -> None:
+def test_every_route_has_an_auth_rule(service: Service) -> None:
     known = {
         (endpoint.method, endpoint.path): endpoint for domain in DOMAINS for endpoint in domain.endpoints
     }
-    for rule in bare_service.app.url_map.iter_rules():
+    for rule in service.app.url_map.iter_rules():
         if rule.rule in DOCUMENTATION | OPERATORS:
             continue
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:

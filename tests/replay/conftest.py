@@ -18,13 +18,13 @@ from tests.replay.course import play
 from tests.replay.rehearsed import SETTINGS
 from tests.support.backend import serving
 from tests.support.service import running
-from tests.support.study import Trial, begin
+from tests.support.study import Study, begin
 
 
 class Rehearsed(NamedTuple):
     """The trial, which goes on standing in its database, its key, and its export."""
 
-    trial: Trial
+    study: Study
     key: bytes
     folder: Path
     manifest_sha256: str
@@ -39,12 +39,12 @@ def rehearsed(
     url, objects = embedded.database_url("rehearsed"), tmp_path_factory.mktemp("objects")
     told = environment(embedded.state, url, broker_url, free_port())
     with running(told | {"KAIROS_STORE": objects.as_uri()}) as service, serving() as back_end:
-        trial = begin(service, url, *SETTINGS, ema_url=back_end.url)
-        play(trial, back_end)
-        folder = tmp_path_factory.mktemp("export") / trial.name
-        told = service.command("export", trial.name, str(folder), "--account", f"researcher@{trial.name}")
-        key = transact(lambda session: studies.by_id(session, trial.study_id).study_key)
-        yield Rehearsed(trial, key, folder, str(told["manifest_sha256"]))
+        study = begin(service, *SETTINGS, ema_url=back_end.url)
+        play(study, back_end)
+        folder = tmp_path_factory.mktemp("export") / study.name
+        told = service.command("export", study.name, str(folder), "--account", f"researcher@{study.name}")
+        key = transact(lambda session: studies.by_id(session, study.study_id).study_key)
+        yield Rehearsed(study, key, folder, str(told["manifest_sha256"]))
     embedded.postgres.drop_database("rehearsed")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from algorithm.trial.hyperparameters import LEAST_PARTICIPANTS
 from services.trial import rungs
 from tests.support.backend import BackEnd
-from tests.support.study import Trial
+from tests.support.study import Study
 from workers.trial import ingest, refit
 
 PEOPLE = LEAST_PARTICIPANTS + 4
@@ -46,7 +46,7 @@ def told(chance: random.Random, index: int) -> dict[str, Any]:
 class Rehearsal:
     """The trial and its back end; `play` lets everybody pass some points."""
 
-    trial: Trial
+    study: Study
     back_end: BackEnd
     chance: random.Random
     missed: set[tuple[str, int]] = field(default_factory=set)
@@ -56,7 +56,7 @@ class Rehearsal:
         """Everybody's opaque id by name."""
         names = [f"person-{number}" for number in range(PEOPLE)]
         zones = ("UTC", "America/New_York")
-        return {name: self.trial.enrol(name, timezone=zones[name.endswith("5")]) for name in names}
+        return {name: self.study.enrol(name, timezone=zones[name.endswith("5")]) for name in names}
 
     def play(self, people: list[str], first: int, last: int) -> None:
         """Let these people pass the decision points from `first` to `last`."""
@@ -72,9 +72,9 @@ class Rehearsal:
         more = answers | told(self.chance, index)
         if index > 13 and self.chance.random() < 0.15:
             more["available"] = False
-        decided = self.trial.decide(user_id, decision_index=index, **more)
+        decided = self.study.decide(user_id, decision_index=index, **more)
         if self.chance.random() < 0.1:
-            self.trial.decide(user_id, decision_index=index, **survey(self.chance))
+            self.study.decide(user_id, decision_index=index, **survey(self.chance))
         if self.chance.random() < 0.9:
             self.window(user_id, decided, answers)
 
@@ -89,7 +89,7 @@ class Rehearsal:
         elif fate < 0.35:
             item |= {"seed": 7, "act_prob": 0.5}
         self.back_end.has(*([] if fate > 0.9 else [item]))
-        ended = self.trial.end(user_id, decision_index=decided["decision_index"])
+        ended = self.study.end(user_id, decision_index=decided["decision_index"])
         ingest.run(ended["job_id"])
         if fate > 0.9:
             self.awaited.append((ended["job_id"], item))
@@ -99,31 +99,31 @@ class Rehearsal:
         for job_id, item in self.awaited:
             changed = {"finished_ema": not item["finished_ema"], "timestamp_finished_ema": EARLIER}
             self.back_end.has(item | {"activity_question_response": False, "cannabis_use": []} | changed)
-            (job,) = self.trial.rows("SELECT window_id FROM jobs WHERE id = %s", job_id)
-            self.trial.call("POST", f"/windows/{job['window_id']}/retry", role="admin")
+            (job,) = self.study.rows("SELECT window_id FROM jobs WHERE id = %s", job_id)
+            self.study.call("POST", f"/windows/{job['window_id']}/retry", role="admin")
             ingest.run(job_id)
         self.awaited.clear()
 
     def fit(self, path: str = "/update_parameters") -> int:
         """Refit; the number of the policy that serves now."""
-        answer = self.trial.call("POST", path)
+        answer = self.study.call("POST", path)
         refit.run(answer.json["job_id"])  # type: ignore[index]
         return int(self._study()["policy_id"])
 
     def fit_queued(self) -> int:
         """Run the refit that an act has asked for; the number of the policy that serves now."""
         query = "SELECT id FROM jobs WHERE (study_id, kind, state) = (%s, 'refit', 'queued')"
-        (job,) = self.trial.rows(query, self.trial.study_id)
+        (job,) = self.study.rows(query, self.study.study_id)
         refit.run(job["id"])
         return int(self._study()["policy_id"])
 
     def ask(self, path: str) -> None:
         """An act of the study's admin."""
-        answer = self.trial.call("POST", path, WHY, role="admin")
+        answer = self.study.call("POST", path, WHY, role="admin")
         assert answer.status_code in {200, 202}, answer.text
 
     def _study(self) -> dict[str, Any]:
-        return self.trial.rows("SELECT policy_id FROM studies WHERE id = %s", self.trial.study_id)[0]
+        return self.study.rows("SELECT policy_id FROM studies WHERE id = %s", self.study.study_id)[0]
 
     def spoil(self, table: str, column: str, policy_id: int, person: int | None = None) -> None:
         """Overwrite a mean with what is no number."""
@@ -132,5 +132,5 @@ class Rehearsal:
             f"UPDATE {table} SET {column} = array_fill('NaN'::float8, ARRAY[8])"
             f" WHERE (study_id, policy_id) = (%s, %s){whose}"
         )
-        assert self.trial.tamper(statement, self.trial.study_id, policy_id)
+        assert self.study.tamper(statement, self.study.study_id, policy_id)
         rungs._populations.clear()

@@ -36,7 +36,7 @@ def test_what_no_policys_parameter_explains_is_a_constant(rehearsed: Rehearsed) 
     bundle = lifejacket.bundle(export, ["evening"])
     found = long_table.load(export)
     explained = found.randomised & np.isin(found.table.list("fallback_level"), ["F0", "F2"])
-    returned = rehearsed.trial.rows(
+    returned = rehearsed.study.rows(
         "SELECT count(*) AS n FROM decisions d WHERE available AND policy_id < (SELECT max(policy_id)"
         " FROM decisions b WHERE (b.participant_id, b.fallback_level) = (d.participant_id, 'F0')"
         " AND b.decision_index < d.decision_index) AND fallback_level IN ('F0', 'F2')"
@@ -48,7 +48,7 @@ def test_what_no_policys_parameter_explains_is_a_constant(rehearsed: Rehearsed) 
 
 
 def test_who_was_removed_is_in_the_effect_and_in_no_later_policy(rehearsed: Rehearsed) -> None:
-    (act,) = rehearsed.trial.rows("SELECT * FROM audit WHERE act = 'remove_from_learning'")
+    (act,) = rehearsed.study.rows("SELECT * FROM audit WHERE act = 'remove_from_learning'")
     export, gone = Export(rehearsed.folder), act["participant_id"]
     bundle = lifejacket.bundle(export, [])
     updates = {number: bool(people[gone]) for number, people in bundle.update_arguments.items()}

@@ -98,7 +98,7 @@ def test_what_nothing_is_computed_from_is_safe_under_the_checksum_in_the_audit(
     told = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
     writing.seal(target, {name: value for name, value in told.items() if name != "files"})
     assert checks.replay(target, rehearsed.key).first == {}
-    (act,) = rehearsed.trial.rows("SELECT after FROM audit WHERE act = 'export written'")
+    (act,) = rehearsed.study.rows("SELECT after FROM audit WHERE act = 'export written'")
     report = checks.replay(target, rehearsed.key, act["after"]["manifest_sha256"])
     assert {kind: one.where for kind, one in report.first.items()} == {"checksum": "manifest.json"}
 

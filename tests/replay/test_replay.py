@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_decision_of_the_rehearsed_trial_replays(rehearsed: Rehearsed) -> None:
     report = replay(rehearsed.folder, rehearsed.key, rehearsed.manifest_sha256)
     assert not report.first, "\n".join(report.lines())
-    decisions = rehearsed.trial.rows("SELECT fallback_level FROM decisions")
+    decisions = rehearsed.study.rows("SELECT fallback_level FROM decisions")
     assert len(decisions) > 140
     assert {row["fallback_level"] for row in decisions} == {"F0", "F1", "F2", "F3", "F4", "none"}
     assert report.held["seed"] == len(decisions) + 1
@@ -34,7 +34,7 @@ def test_every_decision_of_the_rehearsed_trial_replays(rehearsed: Rehearsed) -> 
 
 def test_the_rehearsed_trial_has_what_a_replay_must_get_right(rehearsed: Rehearsed) -> None:
     def count(query: str) -> int:
-        return int(rehearsed.trial.rows(f"SELECT count(*) AS n FROM {query}")[0]["n"])
+        return int(rehearsed.study.rows(f"SELECT count(*) AS n FROM {query}")[0]["n"])
 
     assert count("answers WHERE source = 'ema' AND reward IS NOT NULL") > 10
     assert count("answers WHERE source = 'actions'") > 5
@@ -42,7 +42,7 @@ def test_the_rehearsed_trial_has_what_a_replay_must_get_right(rehearsed: Rehears
     assert count("windows WHERE kind = 'end_missing'") > 2
     assert count("windows WHERE state = 'failed'") > 2
     assert count("learning_rows r JOIN learning_rows s USING (decision_id) WHERE r.row_seq < s.row_seq") > 0
-    assert {row["code"] for row in rehearsed.trial.rows("SELECT code FROM discrepancies")} >= {
+    assert {row["code"] for row in rehearsed.study.rows("SELECT code FROM discrepancies")} >= {
         *(214, 215, 305, 306)
     }
     hyper = "policies WHERE report -> 'hyperparameters' ->> 'accepted' = {}"
@@ -54,13 +54,13 @@ def test_the_rehearsed_trial_has_what_a_replay_must_get_right(rehearsed: Rehears
 def test_the_rehearsed_trial_has_every_act_with_decisions_after_it(rehearsed: Rehearsed) -> None:
     """Decided by the policy that a rollback left, by later ones for who was removed, under both versions of
     the protocol, and not at all where a rule or the app forbade it."""
-    acts = {row["act"]: row for row in rehearsed.trial.rows("SELECT * FROM audit ORDER BY seq")}
+    acts = {row["act"]: row for row in rehearsed.study.rows("SELECT * FROM audit ORDER BY seq")}
     assert {"correct", "withdraw", "remove_from_learning", "freeze_learning", "resume_learning"} <= set(acts)
     assert {"protocol_version", "rollback"} <= set(acts)
 
     def rules_and_policies(since: str, more: str = "") -> set[tuple[str | None, int | None]]:
         query = "SELECT DISTINCT unavailable_rule, policy_id FROM decisions WHERE act_gen_timestamp > %s"
-        rows = rehearsed.trial.rows(query + more, acts[since]["created_at"])
+        rows = rehearsed.study.rows(query + more, acts[since]["created_at"])
         return {(row["unavailable_rule"], row["policy_id"]) for row in rows}
 
     amended = rules_and_policies("protocol_version", " AND protocol_id > 1")
@@ -71,7 +71,7 @@ def test_the_rehearsed_trial_has_every_act_with_decisions_after_it(rehearsed: Re
     since_removed = rules_and_policies("remove_from_learning", f" AND participant_id = {gone}")
     assert {policy for _, policy in since_removed} & {5, 6, 7}
     with_them = "SELECT policy_id FROM policies WHERE %s = ANY(participants) ORDER BY policy_id"
-    assert [row["policy_id"] for row in rehearsed.trial.rows(with_them, gone)] == [1, 2, 3, 4]
+    assert [row["policy_id"] for row in rehearsed.study.rows(with_them, gone)] == [1, 2, 3, 4]
 
 
 def test_a_zip_and_the_command_say_the_same(
@@ -116,7 +116,7 @@ def test_a_wrong_key_diverges(rehearsed: Rehearsed) -> None:
 
 
 def test_the_nightly_sample_replays_recent_decisions_from_the_database(rehearsed: Rehearsed) -> None:
-    study = transact(lambda session: studies.by_id(session, rehearsed.trial.study_id))
+    study = transact(lambda session: studies.by_id(session, rehearsed.study.study_id))
     report = replay_sample.replay(study, datetime.now(UTC) - timedelta(hours=1))
     assert set(report.first) <= {"fallback", "probability"}  # blocks were spoilt on purpose
     assert report.held["seed"] > 100

@@ -15,7 +15,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.support.service import NOT_FINISHED, REGISTRATION
+from tests.support.study import NOT_FINISHED, REGISTRATION
 
 POINTS = 20  # of each participant
 TRIES = 200  # of a call, until it is answered

@@ -12,7 +12,7 @@ from tests.local.families import family_of
 from tests.storm import duplicates
 from tests.support import remote
 from tests.support.remote import Remote
-from tests.support.service import NOT_FINISHED, REGISTRATION
+from tests.support.study import NOT_FINISHED, REGISTRATION
 
 THREADS = 64
 CALLS = 5_000
@@ -54,7 +54,7 @@ def test_sixty_four_equal_calls_are_one_enrolment_one_decision_and_one_window(cl
 def test_no_name_and_no_token_reaches_the_log(client: Remote, passable: Path) -> None:
     name = "somebody-whose-name-is-private"
     client.enrol(name)
-    client.actions(name, decision_index=61)
+    client.post_actions(name, decision_index=61)
     participants = client.get(f"/participants?user_id={name}")["participants"]
     path = f"/participants/{participants[0]['participant_id']}"
     assert client.get(path)["participant"]["phase"] == "REGISTERED"

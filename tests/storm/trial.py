@@ -99,11 +99,11 @@ def sow(servers: Embedded, migrated: str, people: Sequence[Person], points: int)
             )
             client = service.command("client", "create", f"app@{study}", "--study", study, "--role", "client")
             name, password = client["name"], client["password"]
-            service.tokens[name] = service.login(name, password)
+            token = service.login(name, password)
             for person in people:
                 fields = {key: value for key, value in asdict(person.enrolment).items() if value is not None}
                 body = json.loads(json.dumps(fields, default=str))
-                answer = service.call("POST", "/register", body, caller=name)
+                answer = service.call("POST", "/register", body, token)
                 assert answer.status_code == 201, answer.text
             accounts[study] = Account(study, name, password, port)
     return Seed(database, accounts, people)

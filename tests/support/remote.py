@@ -11,9 +11,7 @@ from typing import Any
 import requests
 
 from local.state import CLONE
-from tests.support.service import NOT_FINISHED, REGISTRATION
-
-NOBODY = "http://127.0.0.1:9/ema_study"  # the port of the discard service
+from tests.support.study import NOBODY, NOT_FINISHED, REGISTRATION
 
 
 def command(environment: Mapping[str, str], *words: str) -> dict[str, Any]:
@@ -54,11 +52,11 @@ class Remote:
         """Register a participant."""
         assert self.post("/register", {"user_id": user_id, **REGISTRATION}).status_code == 201
 
-    def actions(self, user_id: str, seconds: float = 60.0, **more: Any) -> requests.Response:
+    def post_actions(self, user_id: str, seconds: float = 60.0, **more: Any) -> requests.Response:
         """POST /actions."""
         return self.post("/actions", {"user_id": user_id, **NOT_FINISHED, **more}, seconds)
 
-    def end_window(self, user_id: str, seconds: float = 60.0, **more: Any) -> requests.Response:
+    def post_end(self, user_id: str, seconds: float = 60.0, **more: Any) -> requests.Response:
         """POST /end_decision_window."""
         return self.post("/end_decision_window", {"user_id": user_id, **more}, seconds)
 

@@ -1,4 +1,4 @@
-"""A study of a test's own in the application of the test's process, and ways to move its time."""
+"""A study of a test's own in the application of the test's process, and ways past the application."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,8 +14,17 @@ from werkzeug.test import TestResponse
 from api.core import auth
 from models.core import accounts
 from models.core.session import transact
-from tests.support.service import NOT_FINISHED, REGISTRATION, Service
+from tests.support.service import Service
 
+REGISTRATION: dict[str, Any] = {
+    "rl_start_date": "2020-01-01",
+    "rl_end_date": "2099-12-31",
+    "consent_start_date": "2020-01-01",
+    "consent_end_date": "2099-12-31",
+    "morning_notification_time_start": [800] * 7,
+    "evening_notification_time_start": [1900] * 7,
+}
+NOT_FINISHED: dict[str, Any] = {"finished_ema": False, "app_use_flag": False}
 NOBODY = "http://127.0.0.1:9/ema_study"  # the port of the discard service
 ROLES = ("client", "researcher", "admin")
 numbers = itertools.count(1)
@@ -27,54 +36,78 @@ def cursor(database_url: str) -> Iterator[RealDictCursor]:
     url = database_url.replace("postgresql+psycopg2", "postgresql")
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
-        with connection.cursor(cursor_factory=RealDictCursor) as found:
-            found.execute("SET session_replication_role = replica")
-            yield found
+        with connection.cursor(cursor_factory=RealDictCursor) as opened:
+            opened.execute("SET session_replication_role = replica")
+            yield opened
+
+
+def rows(database_url: str, statement: str, *parameters: object) -> list[dict[str, Any]]:
+    """The rows of a query that sees everything."""
+    with cursor(database_url) as opened:
+        opened.execute(statement, parameters or None)
+        return [dict(row) for row in opened.fetchall()]
+
+
+def tamper(database_url: str, statement: str, *parameters: object) -> int:
+    """Change rows behind the service's back and return how many they are."""
+    with cursor(database_url) as opened:
+        opened.execute(statement, parameters or None)
+        return opened.rowcount
 
 
 @dataclass
-class Trial:
-    """One study: calls to it as its client (or another role), and its rows."""
+class Study:
+    """One study: calls to it as its client (or another role), and its rows.
+
+    `post_*` return the response whatever it is; the other calls must succeed and return what the test
+    needs of the answer.
+    """
 
     service: Service
-    database_url: str
     name: str
     study_id: int
-    tokens: dict[str, str]
+    tokens: dict[str, str]  # by role
+
+    @property
+    def database_url(self) -> str:
+        """The address of the service's database."""
+        return self.service.database_url
 
     def call(
         self, method: str, path: str, body: Any = None, role: str = "client", **headers: str
     ) -> TestResponse:
-        """One request with a token of `role`."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        sent["Authorization"] = f"Bearer {self.tokens[role]}"
-        return self.service.app.test_client().open(path, method=method, json=body, headers=sent)
+        """Send one request with the token of `role` and return the response."""
+        return self.service.call(method, path, body, self.tokens[role], **headers)
 
-    def enrol(self, user_id: str, **changes: Any) -> int:
-        """Register a participant and return the opaque id."""
-        answer = self.call("POST", "/register", {"user_id": user_id, **REGISTRATION, **changes})
-        assert answer.status_code == 201, answer.text
-        return int(answer.json["participant_id"])  # type: ignore[index]
+    def post_register(self, user_id: str, **changes: Any) -> TestResponse:
+        """POST /register."""
+        return self.call("POST", "/register", {"user_id": user_id, **REGISTRATION, **changes})
 
-    def actions(self, user_id: str, key: str | None = None, **more: Any) -> TestResponse:
-        """POST /actions."""
+    def post_actions(self, user_id: str, key: str | None = None, **more: Any) -> TestResponse:
+        """POST /actions; `key` is an Idempotency-Key."""
         body = {"user_id": user_id, **NOT_FINISHED, **more}
         return self.call("POST", "/actions", body, **({"Idempotency_Key": key} if key else {}))
 
-    def end_window(self, user_id: str, key: str | None = None, **more: Any) -> TestResponse:
-        """POST /end_decision_window."""
+    def post_end(self, user_id: str, key: str | None = None, **more: Any) -> TestResponse:
+        """POST /end_decision_window; `key` is an Idempotency-Key."""
         body = {"user_id": user_id, **more}
         return self.call("POST", "/end_decision_window", body, **({"Idempotency_Key": key} if key else {}))
 
+    def enrol(self, user_id: str, **changes: Any) -> int:
+        """Register a participant and return the opaque id."""
+        answer = self.post_register(user_id, **changes)
+        assert answer.status_code == 201, answer.text
+        return int(answer.json["participant_id"])  # type: ignore[index]
+
     def decide(self, user_id: str, **more: Any) -> dict[str, Any]:
-        """A decision that must succeed."""
-        answer = self.actions(user_id, **more)
+        """Ask for a decision and return the reply."""
+        answer = self.post_actions(user_id, **more)
         assert answer.status_code == 200, answer.text
         return dict(answer.json)  # type: ignore[arg-type]
 
     def end(self, user_id: str, **more: Any) -> dict[str, Any]:
-        """An end of a window that must succeed."""
-        answer = self.end_window(user_id, **more)
+        """End the participant's window and return the reply."""
+        answer = self.post_end(user_id, **more)
         assert answer.status_code == 202, answer.text
         return dict(answer.json)  # type: ignore[arg-type]
 
@@ -89,20 +122,20 @@ class Trial:
         answer = self.call("GET", f"/participants/{participant_id}", role="researcher")
         return dict(answer.json["participant"])  # type: ignore[index]
 
+    def job(self, job_id: int) -> dict[str, Any]:
+        """GET /jobs/<id>."""
+        return dict(self.call("GET", f"/jobs/{job_id}").get_json()["job"])
+
     def rows(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
-        """Rows of a query that sees everything."""
-        with cursor(self.database_url) as found:
-            found.execute(statement, parameters)
-            return [dict(row) for row in found.fetchall()]
+        """The rows of a query that sees everything."""
+        return rows(self.database_url, statement, *parameters)
 
     def tamper(self, statement: str, *parameters: object) -> int:
-        """Change rows behind the service's back; how many it was."""
-        with cursor(self.database_url) as found:
-            found.execute(statement, parameters)
-            return found.rowcount
+        """Change rows behind the service's back and return how many they are."""
+        return tamper(self.database_url, statement, *parameters)
 
     def admit(self, name: str) -> None:
-        """Another admin, whom calls name by `role`."""
+        """Add an admin, whom calls then name by `role`."""
         self.tokens[name] = _token(self.study_id, f"{name}@{self.name}", "admin")
 
     def age(self, rid: int, hours: float) -> None:
@@ -111,26 +144,25 @@ class Trial:
         assert self.tamper(statement, timedelta(hours=hours), rid) == 1
 
     def windows(self, participant_id: int) -> list[tuple[int, str]]:
-        """(decision index, kind) of the points that are over."""
-        found = self.rows(
+        """Pairs of decision index and kind of the points that are over."""
+        stored = self.rows(
             "SELECT decision_index, kind FROM windows WHERE participant_id = %s ORDER BY decision_index",
             participant_id,
         )
-        return [(row["decision_index"], row["kind"]) for row in found]
+        return [(row["decision_index"], row["kind"]) for row in stored]
 
 
 def begin(
-    service: Service, database_url: str, *settings: str, timezone: str = "UTC", ema_url: str = NOBODY
-) -> Trial:
-    """A new study with an account of each role."""
-    name = f"trial-{next(numbers)}"
+    service: Service, *settings: str, name: str = "", timezone: str = "UTC", ema_url: str = NOBODY
+) -> Study:
+    """Create a study with an account of each role. `settings` are keys of its protocol, as `key=value`."""
+    name = name or f"study-{next(numbers)}"
     assigned = [word for setting in settings for word in ("--set", setting)]
     service.command("study", "create", name, "--ema-url", ema_url, "--timezone", timezone, *assigned)
-    with cursor(database_url) as found:
-        found.execute("SELECT id FROM studies WHERE name = %s", (name,))
-        study_id = int(found.fetchall()[0]["id"])
+    (row,) = rows(service.database_url, "SELECT id FROM studies WHERE name = %s", name)
+    study_id = int(row["id"])
     tokens = {role: _token(study_id, f"{role}@{name}", role) for role in ROLES}
-    return Trial(service, database_url, name, study_id, tokens)
+    return Study(service, name, study_id, tokens)
 
 
 def _token(study_id: int, name: str, role: str) -> str:

@@ -10,8 +10,7 @@ from typing import Any
 from local.embedded import Embedded
 from tests.support.configured import configured
 from tests.support.receivers import Hook, hook
-from tests.support.service import Service
-from tests.support.study import cursor
+from tests.support.study import Study, begin
 from workers.oversight import notifications, watchdog
 
 SECRET = "a secret of the webhook"
@@ -19,24 +18,11 @@ SECRET = "a secret of the webhook"
 
 @dataclass
 class Place:
-    """A study with one participant, ann; its rows past the service, its incidents and who is told of them."""
+    """A study with one participant, ann; its incidents and the webhook that is sent them."""
 
-    service: Service
-    database_url: str
+    study: Study
     receiver: Hook
     start: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def tamper(self, statement: str, *parameters: object) -> int:
-        """Change rows behind the service's back; how many it was."""
-        with cursor(self.database_url) as found:
-            found.execute(statement, parameters)
-            return found.rowcount
-
-    def rows(self, statement: str) -> list[dict[str, Any]]:
-        """What a query finds."""
-        with cursor(self.database_url) as found:
-            found.execute(statement)
-            return [dict(row) for row in found.fetchall()]
 
     def look(self, after: timedelta) -> dict[str, dict[str, Any]]:
         """The open incidents by kind, after the watchdog looked so long after the test's start."""
@@ -49,13 +35,13 @@ class Place:
 
     def listed(self, query: str = "") -> list[dict[str, Any]]:
         """GET /incidents."""
-        answer = self.service.call("GET", f"/incidents{query}", caller="researcher")
+        answer = self.study.call("GET", f"/incidents{query}", role="researcher")
         found: list[dict[str, Any]] = answer.get_json()["incidents"]
         return found
 
     def acknowledge(self, incident_id: int) -> None:
         """An admin has seen to it."""
-        answer = self.service.call("POST", f"/incidents/{incident_id}/acknowledge", caller="admin")
+        answer = self.study.call("POST", f"/incidents/{incident_id}/acknowledge", role="admin")
         assert answer.status_code == 200, answer.text
 
     def is_over(self, kind: str, after: timedelta) -> bool:
@@ -70,13 +56,13 @@ class Place:
 
     def point(self, user_id: str = "ann", ended: bool = True) -> None:
         """One decision, and the end of its window."""
-        assert self.service.decide(user_id).status_code == 200
+        self.study.decide(user_id)
         if ended:
-            assert self.service.end(user_id).status_code == 202
+            self.study.end(user_id)
 
     def told(self) -> list[tuple[str, str]]:
         """What the webhook has been sent of incidents, as (kind, change); what waits goes out first."""
-        self.tamper("UPDATE notifications SET run_after = least(run_after, now())")
+        self.study.tamper("UPDATE notifications SET run_after = least(run_after, now())")
         notifications.deliver_due(datetime.now(UTC))
         messages = [json.loads(body) for _, body in self.receiver.got]
         return [(one["kind"], one["change"]) for one in messages if one["incident_id"]]
@@ -88,9 +74,9 @@ def watched(embedded: Embedded, database_url: str) -> Iterator[Place]:
     with hook() as receiver:
         settings = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}
         with configured(embedded, database_url, **settings) as service:
-            service.study()
-            service.enrol("ann")
-            place = Place(service, database_url, receiver)
+            study = begin(service)
+            study.enrol("ann")
+            place = Place(study, receiver)
             yield place
             opened = [kind for kind, change in place.told() if change == "opened"]
-            assert sorted(opened) == sorted(row["kind"] for row in place.rows("SELECT kind FROM incidents"))
+            assert sorted(opened) == sorted(row["kind"] for row in study.rows("SELECT kind FROM incidents"))

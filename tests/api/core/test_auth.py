@@ -15,35 +15,29 @@ import jwt
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
-from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from api.core import auth
 from local.embedded import Embedded
-from models.core.accounts import Client
-from models.core.session import transact
 from settings import settings
-from tests.conftest import Deployment
 from tests.support.configured import configured
 from tests.support.service import Service
-from tests.support.study import Trial, begin
+from tests.support.study import Study, begin
 
 NEW_KEY, OLD_KEY = "N" * 16 + "new-signing-key-1", "O" * 16 + "old-signing-key-1"
-BY_TOKEN = {"KAIROS_REGISTRATION": "token", "KAIROS_REGISTRATION_SECRET": "0123456789abcdef" * 2}
-TOKEN_OF_TRIAL = "Z87s3CdwDM_XILKuscU6aMEMJPxEtOch3acK-AFybv8"
 ROOT = Path(__file__).parents[3]
 COST = extract_parameters(
     auth._hasher.hash("any")
 )  # of the service's own hasher, before a test has a cheap one
 
 
-def study(service: Service, token: str) -> TestResponse:
+def get_study(service: Service, token: str) -> TestResponse:
     """A request that needs a token, with this one."""
     return service.app.test_client().get("/study", headers={"Authorization": f"Bearer {token}"})
 
 
 def login(service: Service, name: str, password: str) -> TestResponse:
-    return service.call("POST", "/auth/login", {"api_user": name, "api_pass": password}, caller=None)
+    return service.call("POST", "/auth/login", {"api_user": name, "api_pass": password})
 
 
 def refusal(answer: TestResponse) -> tuple[int, int]:
@@ -57,20 +51,20 @@ def claims_of(token: str) -> dict[str, Any]:
     return claims
 
 
-def forged(trial: Trial, key: str, algorithm: str = "HS256", **changes: object) -> str:
-    claims = {**claims_of(trial.tokens["client"]), **changes}
+def forged(study: Study, key: str, algorithm: str = "HS256", /, **changes: object) -> str:
+    claims = {**claims_of(study.tokens["client"]), **changes}
     return jwt.encode({name: value for name, value in claims.items() if value is not None}, key, algorithm)
 
 
-def account(trial: Trial, name: str, role: str = "client") -> str:
-    """A new account of the trial; its password."""
-    made = trial.service.command("client", "create", name, "--study", trial.name, "--role", role)
+def account(study: Study, name: str, role: str = "client") -> str:
+    """A new account of the study; its password."""
+    made = study.service.command("client", "create", name, "--study", study.name, "--role", role)
     return str(made["password"])
 
 
-def test_passwords_are_stored_as_argon2id(trial: Trial) -> None:
-    account(trial, "stored")
-    (row,) = trial.rows("SELECT password_hash FROM clients WHERE name = 'stored'")
+def test_passwords_are_stored_as_argon2id(study: Study) -> None:
+    account(study, "stored")
+    (row,) = study.rows("SELECT password_hash FROM clients WHERE name = 'stored'")
     assert extract_parameters(row["password_hash"]).type is Type.ID
 
 
@@ -80,27 +74,27 @@ def test_a_hash_costs_what_owasp_asks_for() -> None:
     assert COST.time_cost >= 2
 
 
-def test_a_token_names_its_bearer_study_role_and_itself(trial: Trial) -> None:
-    token = trial.tokens["client"]
+def test_a_token_names_its_bearer_study_role_and_itself(study: Study) -> None:
+    token = study.tokens["client"]
     claims = claims_of(token)
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
     assert set(claims) == {"sub", "study", "role", "jti", "iat", "exp"}
-    assert (claims["study"], claims["role"]) == (trial.study_id, "client")
+    assert (claims["study"], claims["role"]) == (study.study_id, "client")
     assert claims["exp"] - claims["iat"] == 24 * 3600
-    assert claims["jti"] != claims_of(trial.tokens["admin"])["jti"]
+    assert claims["jti"] != claims_of(study.tokens["admin"])["jti"]
 
 
-def test_a_logged_out_token_stays_out_in_another_process(trial: Trial) -> None:
-    assert trial.call("POST", "/auth/logout").status_code == 200
-    assert refusal(trial.call("GET", "/study")) == (401, 2)
-    assert refusal(trial.call("POST", "/auth/logout")) == (401, 10)
+def test_a_logged_out_token_stays_out_in_another_process(study: Study) -> None:
+    assert study.call("POST", "/auth/logout").status_code == 200
+    assert refusal(study.call("GET", "/study")) == (401, 2)
+    assert refusal(study.call("POST", "/auth/logout")) == (401, 10)
     script = (
         "import sys; from api.app import create_app; client = create_app().test_client();"
         "print(client.get('/study', headers={'Authorization': sys.stdin.read()}).get_json()['error_code'])"
     )
     elsewhere = subprocess.run(
         [sys.executable, "-c", script],
-        input=f"Bearer {trial.tokens['client']}",
+        input=f"Bearer {study.tokens['client']}",
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -109,105 +103,105 @@ def test_a_logged_out_token_stays_out_in_another_process(trial: Trial) -> None:
     assert elsewhere.stdout.strip() == "2"
 
 
-def test_a_revocation_is_kept_until_its_token_would_have_expired(trial: Trial) -> None:
-    trial.call("POST", "/auth/logout")
-    trial.tamper("UPDATE revoked_tokens SET expires_at = now() WHERE study_id = %s", trial.study_id)
-    trial.call("POST", "/auth/logout", role="admin")
-    (left,) = trial.rows("SELECT jti, expires_at FROM revoked_tokens WHERE study_id = %s", trial.study_id)
-    claims = claims_of(trial.tokens["admin"])
+def test_a_revocation_is_kept_until_its_token_would_have_expired(study: Study) -> None:
+    study.call("POST", "/auth/logout")
+    study.tamper("UPDATE revoked_tokens SET expires_at = now() WHERE study_id = %s", study.study_id)
+    study.call("POST", "/auth/logout", role="admin")
+    (left,) = study.rows("SELECT jti, expires_at FROM revoked_tokens WHERE study_id = %s", study.study_id)
+    claims = claims_of(study.tokens["admin"])
     assert (left["jti"], left["expires_at"].timestamp()) == (claims["jti"], claims["exp"])
 
 
 @pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer ", "bearer a b", "token", "Bearer  a"])
-def test_a_malformed_header_is_told_apart(deployment: Deployment, header: str) -> None:
-    answer = deployment.service.app.test_client().get("/study", headers={"Authorization": header})
+def test_a_malformed_header_is_told_apart(shared_service: Service, header: str) -> None:
+    answer = shared_service.app.test_client().get("/study", headers={"Authorization": header})
     assert refusal(answer) == (401, 0)
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_forged_tokens_are_refused(trial: Trial) -> None:
+def test_forged_tokens_are_refused(study: Study) -> None:
     key = settings().signing_keys[0]
     now = datetime.now(UTC)
     unsigned = ".".join(
         base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
-        for part in ({"alg": "none", "typ": "JWT"}, claims_of(trial.tokens["admin"]))
+        for part in ({"alg": "none", "typ": "JWT"}, claims_of(study.tokens["admin"]))
     )
     tokens = {
-        "another key": forged(trial, "x" * 40),
+        "another key": forged(study, "x" * 40),
         "no signature": f"{unsigned}.",
-        "another algorithm under the same key": forged(trial, key, "HS512"),
-        "expired": forged(trial, key, exp=now - timedelta(seconds=1)),
-        "from the future": forged(trial, key, iat=now + timedelta(hours=1)),
-        "no expiry": forged(trial, key, exp=None),
-        "no id": forged(trial, key, jti=None),
-        "nobody's": forged(trial, key, sub="999999"),
-        "another study's": forged(trial, key, study=999999),
-        "no number": forged(trial, key, sub="one"),
-        "a huge number": forged(trial, key, sub="9" * 30),
+        "another algorithm under the same key": forged(study, key, "HS512"),
+        "expired": forged(study, key, exp=now - timedelta(seconds=1)),
+        "from the future": forged(study, key, iat=now + timedelta(hours=1)),
+        "no expiry": forged(study, key, exp=None),
+        "no id": forged(study, key, jti=None),
+        "nobody's": forged(study, key, sub="999999"),
+        "another study's": forged(study, key, study=999999),
+        "no number": forged(study, key, sub="one"),
+        "a huge number": forged(study, key, sub="9" * 30),
         "letters of another alphabet": "ß.þ.ÿ",
         "rubbish": "a.b.c",
     }
-    found = {name: refusal(study(trial.service, token)) for name, token in tokens.items()}
+    found = {name: refusal(get_study(study.service, token)) for name, token in tokens.items()}
     assert found == dict.fromkeys(tokens, (401, 2))
-    assert study(trial.service, forged(trial, key)).status_code == 200
+    assert get_study(study.service, forged(study, key)).status_code == 200
 
 
-def test_the_role_in_a_token_counts_for_nothing(trial: Trial) -> None:
-    trial.tokens["client"] = forged(trial, settings().signing_keys[0], role="admin")
-    assert refusal(trial.call("POST", "/study/pause", {"reason": "a test"})) == (403, 908)
+def test_the_role_in_a_token_counts_for_nothing(study: Study) -> None:
+    study.tokens["client"] = forged(study, settings().signing_keys[0], role="admin")
+    assert refusal(study.call("POST", "/study/pause", {"reason": "a test"})) == (403, 908)
 
 
-def test_a_disabled_account_is_out_at_once_and_may_be_let_in_again(trial: Trial) -> None:
-    trial.service.command("client", "disable", f"client@{trial.name}")
-    assert refusal(trial.call("GET", "/study")) == (401, 2)
-    assert refusal(trial.actions("ann")) == (401, 2)
-    trial.service.command("client", "enable", f"client@{trial.name}")
-    assert trial.call("GET", "/study").status_code == 200
+def test_a_disabled_account_is_out_at_once_and_may_be_let_in_again(study: Study) -> None:
+    study.service.command("client", "disable", f"client@{study.name}")
+    assert refusal(study.call("GET", "/study")) == (401, 2)
+    assert refusal(study.post_actions("ann")) == (401, 2)
+    study.service.command("client", "enable", f"client@{study.name}")
+    assert study.call("GET", "/study").status_code == 200
 
 
-def test_a_disabled_account_learns_nothing_of_keys(trial: Trial) -> None:
-    trial.enrol("ann")
-    trial.actions("ann", key="once")
-    assert trial.actions("ann", key="once", decision_index=2).status_code == 422
-    trial.service.command("client", "disable", f"client@{trial.name}")
-    assert refusal(trial.actions("ann", key="once", decision_index=2)) == (401, 2)
+def test_a_disabled_account_learns_nothing_of_keys(study: Study) -> None:
+    study.enrol("ann")
+    study.post_actions("ann", key="once")
+    assert study.post_actions("ann", key="once", decision_index=2).status_code == 422
+    study.service.command("client", "disable", f"client@{study.name}")
+    assert refusal(study.post_actions("ann", key="once", decision_index=2)) == (401, 2)
 
 
-def test_a_disabled_account_cannot_log_in(trial: Trial) -> None:
-    password = account(trial, "locked")
-    trial.service.command("client", "disable", "locked")
-    assert refusal(login(trial.service, "locked", password)) == (401, 7)
-    trial.service.command("client", "enable", "locked")
-    assert login(trial.service, "locked", password).status_code == 200
+def test_a_disabled_account_cannot_log_in(study: Study) -> None:
+    password = account(study, "locked")
+    study.service.command("client", "disable", "locked")
+    assert refusal(login(study.service, "locked", password)) == (401, 7)
+    study.service.command("client", "enable", "locked")
+    assert login(study.service, "locked", password).status_code == 200
 
 
-def test_a_changed_role_takes_effect_under_the_old_token(trial: Trial) -> None:
-    trial.service.command("client", "role", f"client@{trial.name}", "researcher")
-    assert refusal(trial.actions("ann")) == (403, 908)
-    trial.service.command("client", "role", f"client@{trial.name}", "client")
-    assert refusal(trial.actions("ann")) == (404, 203)
+def test_a_changed_role_takes_effect_under_the_old_token(study: Study) -> None:
+    study.service.command("client", "role", f"client@{study.name}", "researcher")
+    assert refusal(study.post_actions("ann")) == (403, 908)
+    study.service.command("client", "role", f"client@{study.name}", "client")
+    assert refusal(study.post_actions("ann")) == (404, 203)
 
 
-def test_a_new_password_ends_the_old_one_and_every_token(trial: Trial) -> None:
-    before = account(trial, "renewed", "admin")
-    token = trial.service.login("renewed", before)
-    after = trial.service.command("client", "password", "renewed")["password"]
-    assert refusal(study(trial.service, token)) == (401, 2)
-    assert refusal(login(trial.service, "renewed", before)) == (401, 7)
-    renewed = trial.service.login("renewed", after)
-    assert study(trial.service, renewed).status_code == 200
+def test_a_new_password_ends_the_old_one_and_every_token(study: Study) -> None:
+    before = account(study, "renewed", "admin")
+    token = study.service.login("renewed", before)
+    after = study.service.command("client", "password", "renewed")["password"]
+    assert refusal(get_study(study.service, token)) == (401, 2)
+    assert refusal(login(study.service, "renewed", before)) == (401, 7)
+    renewed = study.service.login("renewed", after)
+    assert get_study(study.service, renewed).status_code == 200
     assert claims_of(renewed)["role"] == "admin"
 
 
-def test_unknown_names_and_wrong_passwords_get_the_same_answer(trial: Trial) -> None:
-    account(trial, "known")
-    answers = [login(trial.service, name, "wrong") for name in ("known", "nobody")]
+def test_unknown_names_and_wrong_passwords_get_the_same_answer(study: Study) -> None:
+    account(study, "known")
+    answers = [login(study.service, name, "wrong") for name in ("known", "nobody")]
     assert [refusal(answer) for answer in answers] == [(401, 7)] * 2
     assert answers[0].get_json() == answers[1].get_json()
 
 
-def test_unknown_names_cost_a_hash_too(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
-    account(trial, "dear")
+def test_unknown_names_cost_a_hash_too(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    account(study, "dear")
     checked: list[str] = []
 
     class Watched(PasswordHasher):
@@ -218,127 +212,39 @@ def test_unknown_names_cost_a_hash_too(trial: Trial, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(auth, "_hasher", Watched())
     auth._nobody.cache_clear()
     stored = auth._hasher.hash("another")
-    trial.tamper("UPDATE clients SET password_hash = %s WHERE name = 'dear'", stored)
+    study.tamper("UPDATE clients SET password_hash = %s WHERE name = 'dear'", stored)
     for name in ("dear", "nobody"):
-        assert refusal(login(trial.service, name, "wrong")) == (401, 7)
+        assert refusal(login(study.service, name, "wrong")) == (401, 7)
     costs = [extract_parameters(password_hash) for password_hash in checked]
     assert costs == [extract_parameters(stored)] * 2
 
 
-def test_tokens_are_not_to_be_cached(deployment: Deployment) -> None:
+def test_tokens_are_not_to_be_cached(shared_service: Service) -> None:
     for path in ("/auth/login", "/auth/register", "/auth/logout"):
-        answer = deployment.service.call("POST", path, {}, caller=None)
+        answer = shared_service.call("POST", path, {})
         assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_two_keys_verify_and_the_first_signs(embedded: Embedded, fresh_database: str) -> None:
     with configured(embedded, fresh_database, KAIROS_SIGNING_KEYS=OLD_KEY) as service:
-        trial = begin(service, fresh_database)
-        old, password = trial.tokens["client"], account(trial, "app")
+        study = begin(service)
+        old, password = study.tokens["client"], account(study, "app")
     with configured(embedded, fresh_database, KAIROS_SIGNING_KEYS=f"{NEW_KEY},{OLD_KEY}") as service:
-        assert study(service, old).status_code == 200
+        assert get_study(service, old).status_code == 200
         new = service.login("app", password)
-        assert study(service, new).status_code == 200
+        assert get_study(service, new).status_code == 200
         jwt.decode(new, NEW_KEY, ["HS256"])
     with configured(embedded, fresh_database, KAIROS_SIGNING_KEYS=NEW_KEY) as service:
-        assert refusal(study(service, old)) == (401, 2)
-        assert study(service, new).status_code == 200
+        assert refusal(get_study(service, old)) == (401, 2)
+        assert get_study(service, new).status_code == 200
 
 
-def joining(service: Service, name: str) -> str:
-    """The registration token of a new study."""
-    service.command("study", "create", name, "--ema-url", "http://127.0.0.1:9/ema")
-    return str(service.command("study", "registration-token", name)["registration_token"])
-
-
-def register(service: Service, **body: str) -> TestResponse:
-    return service.call("POST", "/auth/register", {"api_pass": "a password", **body}, caller=None)
-
-
-def test_the_first_caller_becomes_the_client_and_nobody_after(
-    embedded: Embedded, fresh_database: str
-) -> None:
-    with configured(embedded, fresh_database, KAIROS_REGISTRATION="first") as service:
-        service.command("study", "create", "trial", "--ema-url", "http://127.0.0.1:9/ema")
-        with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(lambda number: register(service, api_user=f"app {number}"), range(4)))
-        assert sorted(answer.status_code for answer in answers) == [201, 403, 403, 403]
-        assert refusal(register(service, api_user="late")) == (403, 4)
-        taken = next(number for number, answer in enumerate(answers) if answer.status_code == 201)
-        assert refusal(register(service, api_user=f"app {taken}")) == (409, 6)
-        assert study(service, answers[taken].get_json()["auth_token"]).status_code == 200
-        service.command("study", "create", "another", "--ema-url", "http://127.0.0.1:9/ema")
-        assert refusal(register(service, api_user="other app")) == (422, 5)
-        assert register(service, api_user="other app", study="another").status_code == 201
-
-
-def test_a_new_account_needs_eight_characters_and_an_old_one_logs_in_with_fewer(
-    embedded: Embedded, fresh_database: str
-) -> None:
-    with configured(embedded, fresh_database, KAIROS_REGISTRATION="first") as service:
-        service.command("study", "create", "trial", "--ema-url", "http://127.0.0.1:9/ema")
-        short = register(service, api_user="app", api_pass="1234567")
-        assert refusal(short) == (422, 5)
-        assert [error["field"] for error in short.get_json()["errors"]] == ["api_pass"]
-        assert register(service, api_user="app", api_pass="12345678").status_code == 201
-        hashed = auth.hashed("x")
-        transact(lambda session: session.execute(update(Client).values(password_hash=hashed)))
-        assert login(service, "app", "x").status_code == 200
-
-
-def test_a_registration_token_lets_clients_in(embedded: Embedded, fresh_database: str) -> None:
-    with configured(embedded, fresh_database, **BY_TOKEN) as service:
-        token = joining(service, "trial")
-        for wrong in ({}, {"registration_token": token[:-1]}, {"registration_token": "ä" * 20}):
-            assert refusal(register(service, api_user="app", **wrong)) == (403, 4)
-        for name in ("app", "second app"):
-            assert register(service, api_user=name, registration_token=token).status_code == 201
-        assert refusal(register(service, api_user="app", registration_token=token)) == (409, 6)
-
-
-def test_a_registration_token_opens_its_own_study_alone(embedded: Embedded, fresh_database: str) -> None:
-    with configured(embedded, fresh_database, **BY_TOKEN) as service:
-        tokens = {name: joining(service, name) for name in ("trial", "another", "a" * 128)}
-        for study_name, others in itertools.permutations(tokens, 2):
-            asked = {"study": study_name, "registration_token": tokens[others]}
-            assert refusal(register(service, api_user="app", **asked)) == (403, 4)
-        for number, (study_name, token) in enumerate(tokens.items()):
-            asked = {"study": study_name, "registration_token": token}
-            answer = register(service, api_user=f"app {number}", **asked)
-            assert study(service, answer.get_json()["auth_token"]).get_json()["study"] == study_name
-        assert refusal(register(service, api_user="app", registration_token=tokens["trial"])) == (422, 5)
-
-
-def test_without_its_token_nobody_learns_whether_a_study_exists(
-    embedded: Embedded, fresh_database: str
-) -> None:
-    with configured(embedded, fresh_database, **BY_TOKEN) as service:
-        joining(service, "trial")
-        answers = [register(service, api_user="app", study=name) for name in ("trial", "none")]
-        assert answers[0].get_json() == answers[1].get_json()
-        assert refusal(answers[0]) == (403, 4)
-
-
-def test_a_registration_token_is_an_hmac_of_the_studys_name(embedded: Embedded, fresh_database: str) -> None:
-    """As openssl computes it: printf 'registration|trial' | openssl dgst -sha256 -hmac KEY -binary."""
-    with configured(embedded, fresh_database, **BY_TOKEN) as service:
-        assert joining(service, "trial") == TOKEN_OF_TRIAL
-        unknown = service.app.test_cli_runner().invoke(args=["study", "registration-token", "none"])
-        assert (unknown.exit_code, unknown.output) == (1, "Error: there is no study 'none'\n")
-
-
-def test_a_closed_registration_lets_nobody_in(embedded: Embedded, fresh_database: str) -> None:
-    with configured(embedded, fresh_database, KAIROS_REGISTRATION="closed") as service:
-        service.command("study", "create", "trial", "--ema-url", "http://127.0.0.1:9/ema")
-        assert refusal(register(service, api_user="app")) == (403, 4)
-
-
-def test_a_flood_of_logins_leaves_threads_for_decisions(deployment: Deployment) -> None:
+def test_a_flood_of_logins_leaves_threads_for_decisions(shared_service: Service) -> None:
     """Of eight at once, while others hash, four wait for their turn; the rest are told to come back."""
     with ExitStack() as hashing, ThreadPoolExecutor(8) as pool:
         for _ in range(2):
             hashing.enter_context(auth._hashing)
-        asked = [pool.submit(login, deployment.service, f"flood {number}", "wrong") for number in range(8)]
+        asked = [pool.submit(login, shared_service, f"flood {number}", "wrong") for number in range(8)]
         early = [done.result() for done in itertools.islice(as_completed(asked, timeout=60), 4)]
         hashing.close()
         late = [done.result() for done in asked if done.result() not in early]

@@ -23,7 +23,7 @@ from tests.replay.rehearsed import SETTINGS, Rehearsal
 from tests.support.backend import serving
 from tests.support.configured import configured
 from tests.support.service import Service
-from tests.support.study import Trial, begin, cursor
+from tests.support.study import Study, begin, cursor
 from workers.trial import windows as windows_task
 
 PEOPLE = 6
@@ -46,14 +46,14 @@ def saved(embedded: Embedded, migrated: str, tmp_path_factory: pytest.TempPathFa
     embedded.postgres.create_database(name, template=migrated)
     url, file = embedded.database_url(name), tmp_path_factory.mktemp("backups") / "trial.backup"
     with configured(embedded, url, KAIROS_SECRETS_KEYS=key) as service, serving() as back_end:
-        trial = begin(service, url, *SETTINGS, "envelope.daily_cap=9", ema_url=back_end.url)
-        rehearsal = Rehearsal(trial, back_end, random.Random(3))
+        study = begin(service, *SETTINGS, "envelope.daily_cap=9", ema_url=back_end.url)
+        rehearsal = Rehearsal(study, back_end, random.Random(3))
         people = list(rehearsal.enrol())[:PEOPLE]
         rehearsal.play(people, 1, 4)
         rehearsal.fit()
-        trial.decide(people[0], decision_index=5)
+        study.decide(people[0], decision_index=5)
         printed = service.command("backup", str(file))
-        yield Saved(url, trial.name, key, file, printed)
+        yield Saved(url, study.name, key, file, printed)
     embedded.postgres.drop_database(name)
 
 
@@ -78,11 +78,11 @@ def rows(url: str) -> dict[str, list[str]]:
     return tables
 
 
-def tokens(service: Service, study: str) -> Trial:
+def tokens(service: Service, study: str) -> Study:
     """The study as its accounts see it in this process."""
     found = transact(lambda session: {client.role: client for client in accounts.everyone(session)})
     made = {role: auth.token_for(client, datetime.now(UTC)) for role, client in found.items()}
-    return Trial(service, "", study, next(iter(found.values())).study_id, made)
+    return Study(service, study, next(iter(found.values())).study_id, made)
 
 
 def test_a_restored_trial_is_the_same_goes_on_and_replays(
@@ -92,10 +92,10 @@ def test_a_restored_trial_is_the_same_goes_on_and_replays(
         printed = service.command("restore", str(saved.file))
         assert printed["sha256"] == saved.printed["sha256"]
         assert rows(empty) == rows(saved.url)
-        trial = tokens(service, saved.study)
-        repeat = trial.decide("person-0", decision_index=5)
-        trial.end("person-0")
-        following = trial.decide("person-0")
+        study = tokens(service, saved.study)
+        repeat = study.decide("person-0", decision_index=5)
+        study.end("person-0")
+        following = study.decide("person-0")
         assert (following["decision_index"], following["fallback_level"]) == (6, "F0")
         assert following["rid"] > repeat["rid"]
         windows_task.close_stale()

@@ -14,10 +14,9 @@ from models.core import studies
 from models.core.encryption import is_encrypted
 from models.core.session import transact
 from settings import settings
-from tests.conftest import Deployment
 from tests.support.configured import configured
 from tests.support.service import Service
-from tests.support.study import Trial, cursor
+from tests.support.study import Study, cursor
 
 ROOT = Path(__file__).parents[3]
 URL = ("--ema-url", "https://app.example.org/ema_study")
@@ -58,40 +57,40 @@ def sentence(service: Service, *words: str) -> str:
 
 
 @pytest.mark.parametrize(("words", "told"), FAILURES.items(), ids=str)
-def test_failures_are_sentences(deployment: Deployment, words: tuple[str, ...], told: str) -> None:
-    said = sentence(deployment.service, *words)
+def test_failures_are_sentences(shared_service: Service, words: tuple[str, ...], told: str) -> None:
+    said = sentence(shared_service, *words)
     assert said.startswith("Error: ")
     assert told in said
 
 
 @pytest.mark.parametrize("token", ["abc\n", "abc\r\n", "two words", " ", "t\u00f6ken", "\u20ac", "a\x7f"])
 def test_a_token_that_no_header_can_hold_makes_no_study(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, token: str
+    shared_service: Service, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setenv("KAIROS_EMA_TOKEN", token)
-    said = sentence(deployment.service, "study", "create", "without a token", *URL)
+    said = sentence(shared_service, "study", "create", "without a token", *URL)
     assert "printable ASCII" in said
-    names = [study["study"] for study in deployment.service.command("study", "list")["studies"]]
+    names = [study["study"] for study in shared_service.command("study", "list")["studies"]]
     assert "without a token" not in names
 
 
-def test_a_name_is_given_once(trial: Trial) -> None:
-    assert "there is a study" in sentence(trial.service, "study", "create", trial.name, *URL)
-    words = ("client", "create", f"admin@{trial.name}", "--study", trial.name, "--role", "admin")
-    assert "there is an account" in sentence(trial.service, *words)
+def test_a_name_is_given_once(study: Study) -> None:
+    assert "there is a study" in sentence(study.service, "study", "create", study.name, *URL)
+    words = ("client", "create", f"admin@{study.name}", "--study", study.name, "--role", "admin")
+    assert "there is an account" in sentence(study.service, *words)
 
 
-def test_studies_and_accounts_are_listed_without_secrets(trial: Trial) -> None:
-    made = trial.service.command("study", "create", f"{trial.name} too", *URL)
-    listed = {study["study"]: study for study in trial.service.command("study", "list")["studies"]}
-    assert listed[f"{trial.name} too"]["study_key_sha256"] == made["study_key_sha256"]
-    assert set(listed[trial.name]) == {"study", "paused", "study_key_sha256"}
-    trial.service.command("client", "disable", f"researcher@{trial.name}")
-    assert trial.service.command("client", "list", "--study", trial.name)["clients"] == [
-        {"name": f"{role}@{trial.name}", "study": trial.name, "role": role, "disabled": role == "researcher"}
+def test_studies_and_accounts_are_listed_without_secrets(study: Study) -> None:
+    made = study.service.command("study", "create", f"{study.name} too", *URL)
+    listed = {entry["study"]: entry for entry in study.service.command("study", "list")["studies"]}
+    assert listed[f"{study.name} too"]["study_key_sha256"] == made["study_key_sha256"]
+    assert set(listed[study.name]) == {"study", "paused", "study_key_sha256"}
+    study.service.command("client", "disable", f"researcher@{study.name}")
+    assert study.service.command("client", "list", "--study", study.name)["clients"] == [
+        {"name": f"{role}@{study.name}", "study": study.name, "role": role, "disabled": role == "researcher"}
         for role in ("admin", "client", "researcher")
     ]
-    assert len(trial.service.command("client", "list")["clients"]) >= 3
+    assert len(study.service.command("client", "list")["clients"]) >= 3
 
 
 def test_production_asks_back_ends_over_https_alone(embedded: Embedded, fresh_database: str) -> None:
@@ -179,10 +178,10 @@ def test_without_migrations_commands_end_in_a_sentence(embedded: Embedded) -> No
         assert sentence(service, "study", "list").endswith("(is the database migrated?)")
 
 
-def test_a_dump_holds_every_table_and_no_secret(trial: Trial, tmp_path: Path) -> None:
-    trial.enrol("ann")
-    trial.live("ann", 1)
-    dumped = trial.service.command("dump", str(tmp_path))
+def test_a_dump_holds_every_table_and_no_secret(study: Study, tmp_path: Path) -> None:
+    study.enrol("ann")
+    study.live("ann", 1)
+    dumped = study.service.command("dump", str(tmp_path))
     assert set(dumped["rows"]) == set(models.metadata.tables)
     written = "".join(path.read_text() for path in tmp_path.glob("*.csv"))
     for secret in ("password_hash", "study_key,", "ema_token", "$argon2"):

@@ -12,7 +12,7 @@ from werkzeug.serving import make_server
 
 from api.app import DOMAINS
 from api.core import openapi
-from tests.conftest import Deployment
+from tests.support.service import Service
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -24,9 +24,9 @@ OPTIONS = (
 
 
 @pytest.fixture
-def address(deployment: Deployment) -> Iterator[str]:
+def address(shared_service: Service) -> Iterator[str]:
     """The service on a port of this machine."""
-    server = make_server("127.0.0.1", 0, deployment.service.app, threaded=True)
+    server = make_server("127.0.0.1", 0, shared_service.app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -69,10 +69,10 @@ def test_an_outage_of_the_database_uses_up_no_try(service: Service, embedded: Em
     new = {"api_user": "new", "api_pass": "a password", "study": "trial"}
     with dead_database(embedded):
         assert statuses(service, ADDRESSES + 1, name="app", password=password) == [503] * (ADDRESSES + 1)
-        asked = [service.call("POST", "/auth/register", new, caller=None) for _ in range(NAMES + 1)]
+        asked = [service.call("POST", "/auth/register", new) for _ in range(NAMES + 1)]
         assert [answer.status_code for answer in asked] == [503] * (NAMES + 1)
     assert statuses(service, NAMES + 1, name="app") == [401] * NAMES + [429]
-    assert service.call("POST", "/auth/register", new, caller=None).status_code == 403  # the study has one
+    assert service.call("POST", "/auth/register", new).status_code == 403  # the study has one
 
 
 def test_a_crowd_at_the_door_uses_up_no_try(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_the_network_of_an_ipv6_subscriber_is_one_address(service: Service) -> N
 
 def test_registrations_are_limited_too(service: Service) -> None:
     body = {"api_user": "app", "api_pass": "a password", "study": "no such study"}
-    answers = [service.call("POST", "/auth/register", body, caller=None) for _ in range(NAMES + 1)]
+    answers = [service.call("POST", "/auth/register", body) for _ in range(NAMES + 1)]
     assert [answer.status_code for answer in answers] == [422] * NAMES + [429]
     assert tries(service, "app").status_code == 401  # a route counts by itself
 

@@ -1,21 +1,17 @@
 """/metrics: what it counts over all processes, who may read it, and what docs/ops says of it."""
 
-import json
 import os
-import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.app import DOMAINS
 from api.core import broker, metrics
 from local.embedded import Embedded
 from local.stack import Stack
@@ -24,7 +20,7 @@ from models.core.session import transact
 from models.trial import circuits
 from tests.support.configured import configured
 from tests.support.service import Service
-from tests.support.study import Trial
+from tests.support.study import Study
 from tests.workers.trial.test_refit import play, run
 from workers.oversight import watchdog
 from workers.trial import refit
@@ -60,25 +56,25 @@ def of_study(found: Samples, name: str, study_id: int) -> dict[str, float]:
 
 def read(service: Service) -> Samples:
     metrics.forget()
-    answer = service.call("GET", "/metrics", caller=None)
+    answer = service.call("GET", "/metrics")
     assert answer.status_code == 200
     return samples(answer.text)
 
 
 @pytest.fixture
-def lived(service: Service) -> Service:
+def lived(only_study: Study) -> Study:
     """A study with decisions, windows, a policy, a circuit and an incident."""
-    play(service, people=3, points=4)
-    run(service)
-    service.end("p0")
+    play(only_study, people=3, points=4)
+    run(only_study)
+    only_study.end("p0")
     transact(lambda session: session.add(circuits.Circuit(study_id=1, state="half_open", failures=3)))
     transact(lambda session: heartbeats.touch(session, heartbeats.BEAT, datetime.now(UTC)))
     watchdog.run()
-    return service
+    return only_study
 
 
-def test_the_database_is_told_in_numbers(lived: Service) -> None:
-    found = read(lived)
+def test_the_database_is_told_in_numbers(lived: Study) -> None:
+    found = read(lived.service)
     assert of(found, "database_up") == of(found, "broker_up") == 1
     assert of(found, "jobs", study="1", state="done") == 1
     assert of(found, "jobs_due", kind="ingest") == 10
@@ -97,22 +93,22 @@ def test_the_database_is_told_in_numbers(lived: Service) -> None:
     assert of(found, "queue_messages", queue="refit") >= 0
 
 
-def test_failed_windows_are_counted_by_code(trial: Trial) -> None:
-    trial.enrol("ann")
-    trial.live("ann", 1)
-    trial.tamper("UPDATE windows SET state = 'failed', code = 317 WHERE study_id = %s", trial.study_id)
-    found = read(trial.service)
-    assert of_study(found, "ingest_failures", trial.study_id) == {"317": 1}
+def test_failed_windows_are_counted_by_code(study: Study) -> None:
+    study.enrol("ann")
+    study.live("ann", 1)
+    study.tamper("UPDATE windows SET state = 'failed', code = 317 WHERE study_id = %s", study.study_id)
+    found = read(study.service)
+    assert of_study(found, "ingest_failures", study.study_id) == {"317": 1}
 
 
-def test_ingests_that_wait_for_another_try_are_counted_by_code(trial: Trial) -> None:
-    trial.enrol("ann")
-    trial.live("ann", 5)
-    jobs = trial.rows("SELECT id FROM jobs WHERE study_id = %s", trial.study_id)
+def test_ingests_that_wait_for_another_try_are_counted_by_code(study: Study) -> None:
+    study.enrol("ann")
+    study.live("ann", 5)
+    jobs = study.rows("SELECT id FROM jobs WHERE study_id = %s", study.study_id)
     met = (("queued", 320), ("running", 320), ("queued", 321), ("queued", None), ("failed", 320))
     for job, (state, code) in zip(jobs, met, strict=True):
-        trial.tamper("UPDATE jobs SET state = %s, code = %s WHERE id = %s", state, code, job["id"])
-    assert of_study(read(trial.service), "ingest_retries", trial.study_id) == {"320": 2, "321": 1}
+        study.tamper("UPDATE jobs SET state = %s, code = %s WHERE id = %s", state, code, job["id"])
+    assert of_study(read(study.service), "ingest_retries", study.study_id) == {"320": 2, "321": 1}
 
 
 GIVEN_UP = """
@@ -121,43 +117,50 @@ SELECT n, %s, '{}', %s, now(), now() - n * interval '1 hour' FROM generate_serie
 """
 
 
-def test_notifications_that_were_given_up_count_for_a_day(trial: Trial) -> None:
-    assert not [name for name, _ in read(trial.service) if name == "kairos_notifications_given_up_day"]
+def alert(name: str) -> str:
+    """The expression of an alert."""
+    rules = yaml.safe_load((OPS / "alerts.yml").read_text(encoding="utf-8"))
+    (found,) = (rule["expr"] for group in rules["groups"] for rule in group["rules"] if rule["alert"] == name)
+    return str(found)
+
+
+def test_notifications_that_were_given_up_count_for_a_day(study: Study) -> None:
+    assert not [name for name, _ in read(study.service) if name == "kairos_notifications_given_up_day"]
     for channel, state, first, last in (
         ("email", "failed", 1, 23),
         ("email", "failed", 25, 30),
         ("email", "sent", 1, 5),
         ("webhook", "failed", 25, 30),
     ):
-        trial.tamper(GIVEN_UP, channel, state, first, last)
-    found = read(trial.service)
+        study.tamper(GIVEN_UP, channel, state, first, last)
+    found = read(study.service)
     assert of(found, "notifications", channel="email", state="failed") == 29
     given_up = {key: value for key, value in found.items() if key[0] == "kairos_notifications_given_up_day"}
     assert list(given_up.values()) == [of(found, "notifications_given_up_day", channel="email")] == [23]
     assert "kairos_notifications_given_up_day" in alert("KairosNotTold")
 
 
-def test_a_refit_that_is_refused_has_its_time_too(new_trial: Callable[..., Trial]) -> None:
-    trial = new_trial("gate.mean_bound=0.001")
-    trial.enrol("ann")
-    trial.live("ann", 3)
-    assert of_study(read(trial.service), "refit_seconds", trial.study_id) == {}
-    asked = trial.call("POST", "/update_parameters")
+def test_a_refit_that_is_refused_has_its_time_too(new_study: Callable[..., Study]) -> None:
+    study = new_study("gate.mean_bound=0.001")
+    study.enrol("ann")
+    study.live("ann", 3)
+    assert of_study(read(study.service), "refit_seconds", study.study_id) == {}
+    asked = study.call("POST", "/update_parameters")
     refit.run(asked.get_json()["job_id"])
-    (seconds,) = (found := of_study(read(trial.service), "refit_seconds", trial.study_id)).values()
+    (seconds,) = (found := of_study(read(study.service), "refit_seconds", study.study_id)).values()
     assert list(found) == ["failed"]
     assert 0 < seconds < 60
-    trial.tamper("UPDATE jobs SET state = 'done', result = '{\"continued_by\": 1}' WHERE kind = 'refit'")
-    assert of_study(read(trial.service), "refit_seconds", trial.study_id) == {}
+    study.tamper("UPDATE jobs SET state = 'done', result = '{\"continued_by\": 1}' WHERE kind = 'refit'")
+    assert of_study(read(study.service), "refit_seconds", study.study_id) == {}
 
 
-def test_requests_are_counted_by_route_and_status(service: Service) -> None:
+def test_requests_are_counted_by_route_and_status(only_study: Study) -> None:
     def counts() -> Samples:
-        return {key: value for key, value in read(service).items() if key[0].endswith("_count")}
+        return {key: value for key, value in read(only_study.service).items() if key[0].endswith("_count")}
 
     before = counts()
-    service.call("GET", "/jobs/123456")
-    service.call("GET", "/nowhere/ann", caller=None)
+    only_study.call("GET", "/jobs/123456")
+    only_study.service.call("GET", "/nowhere/ann")
     after = counts()
     for route, status in (("/jobs/<int:job_id>", "404"), ("none", "404")):
         key = "kairos_request_seconds_count", (("route", route), ("status", status))
@@ -172,9 +175,9 @@ def test_without_a_database_the_requests_are_still_told(embedded: Embedded) -> N
     assert ("kairos_jobs", ()) not in found
 
 
-def test_without_a_broker_the_database_is_still_told(service: Service) -> None:
+def test_without_a_broker_the_database_is_still_told(only_study: Study) -> None:
     broker.producer().conf.update(dict.fromkeys(("broker_url", "broker_read_url"), "redis://127.0.0.1:1/0"))
-    found = read(service)
+    found = read(only_study.service)
     assert (of(found, "database_up"), of(found, "broker_up")) == (1, 0)
 
 
@@ -203,7 +206,7 @@ def test_who_may_read_them(
 ) -> None:
     with configured(embedded, fresh_database, **PRODUCTION | settings) as service:
         headers = {"Authorization": header} if header else {}
-        answer = service.call("GET", "/metrics", caller=None, **headers)
+        answer = service.call("GET", "/metrics", **headers)
     assert answer.status_code == status
 
 
@@ -242,92 +245,3 @@ def test_a_dead_childs_counts_stay(stack: Stack) -> None:
         time.sleep(0.05)
     ask(stack, 20)
     assert total(stack) == before + 20
-
-
-@pytest.fixture(scope="module")
-def exported(stack: Stack) -> set[str]:
-    """Every name that /metrics may have: of the families, also of those without a sample just now."""
-    text = requests.get(f"{stack.api_url}/metrics", timeout=60).text
-    families = re.findall(r"^# TYPE (\S+) (\S+)$", text, flags=re.MULTILINE)
-    parts = {"histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
-    return {name + part for name, kind in families for part in parts[kind]}
-
-
-def expressions(node: Any) -> Iterator[str]:
-    """Every PromQL expression of a dashboard or a file of rules."""
-    if isinstance(node, dict):
-        yield from (value for key, value in node.items() if key == "expr")
-        node = list(node.values())
-    if isinstance(node, list):
-        for one in node:
-            yield from expressions(one)
-
-
-@pytest.mark.parametrize("name", ["grafana.json", "alerts.yml"])
-def test_every_metric_of_the_file_is_exported(exported: set[str], name: str) -> None:
-    text = (OPS / name).read_text(encoding="utf-8")
-    found = list(expressions(json.loads(text) if name.endswith("json") else yaml.safe_load(text)))
-    named = {metric for expression in found for metric in re.findall(r"\bkairos_\w+", expression)}
-    assert len(named) >= 8
-    assert named <= exported
-
-
-@pytest.mark.parametrize("name", ["grafana.json", "alerts.yml"])
-def test_what_watches_decisions_watches_those_of_every_protocol(name: str) -> None:
-    text = (OPS / name).read_text(encoding="utf-8")
-    found = list(expressions(json.loads(text) if name.endswith("json") else yaml.safe_load(text)))
-    routes = {route for expression in found for route in re.findall(r"route=~?\"([^\"]*)\"", expression)}
-    assert routes == {"/actions|/decision_points"}
-    paths = {endpoint.path for domain in DOMAINS for endpoint in domain.endpoints}
-    assert paths >= set("".join(routes).split("|"))
-
-
-def alert(name: str) -> str:
-    """The expression of an alert."""
-    rules = yaml.safe_load((OPS / "alerts.yml").read_text(encoding="utf-8"))
-    (found,) = (rule["expr"] for group in rules["groups"] for rule in group["rules"] if rule["alert"] == name)
-    return str(found)
-
-
-def selected(found: Samples, name: str, matchers: str) -> Samples:
-    """The samples that an instant selector of PromQL takes."""
-    asked = re.findall(r"(\w+)(=~|!~|!=|=)\"([^\"]*)\"", matchers)
-
-    def fits(labels: dict[str, str], label: str, operator: str, text: str) -> bool:
-        is_alike = bool(re.fullmatch(text, labels[label])) if "~" in operator else labels[label] == text
-        return is_alike != operator.startswith("!")
-
-    return {
-        key: value
-        for key, value in found.items()
-        if key[0] == name and all(fits(dict(key[1]), *one) for one in asked)
-    }
-
-
-def test_that_a_part_is_silent_is_no_failed_request(service: Service) -> None:
-    assert service.call("GET", "/healthcheck", caller=None).status_code == 503  # there is no worker
-    service.call("GET", "/version", caller=None)
-    name = "kairos_request_seconds_count"
-    away = (name, (("route", "/actions"), ("status", "503")))
-    found = {**read(service), away: 1.0}
-    assert of(found, "request_seconds_count", route="/healthcheck", status="503") >= 1
-    selectors = re.findall(name + r"\{([^}]*)\}", alert("KairosErrors"))
-    failed, of_all = (selected(found, name, one) for one in selectors)
-    assert away in failed
-    assert {away, (name, (("route", "/version"), ("status", "200")))} <= set(of_all)
-    assert not [labels for _, labels in {**failed, **of_all} if ("route", "/healthcheck") in labels]
-
-
-def test_every_metric_is_explained_to_operators(exported: set[str]) -> None:
-    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    bases = {re.sub(r"(?<=request_seconds)_(bucket|count|sum)$", "", name) for name in exported}
-    assert [name for name in sorted(bases) if f"`{name}`" not in page] == []
-
-
-def test_every_alert_says_what_to_do() -> None:
-    rules = yaml.safe_load((OPS / "alerts.yml").read_text(encoding="utf-8"))
-    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
-    assert len(alerts) >= 8
-    for alert in alerts:
-        assert alert["labels"]["severity"] in {"red", "yellow"}
-        assert alert["annotations"].keys() >= {"summary", "description"}

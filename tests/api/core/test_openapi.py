@@ -14,8 +14,8 @@ from api.core import examples as core_examples
 from api.core import openapi
 from api.core.endpoint import Endpoint
 from api.trial import examples as trial_examples
-from tests.conftest import Deployment
-from tests.support.study import Trial
+from tests.support.service import Service
+from tests.support.study import Study
 
 DOCUMENT = openapi.document(DOMAINS)
 EXAMPLES = {**core_examples.EXAMPLES, **trial_examples.EXAMPLES}
@@ -109,22 +109,22 @@ def _validator(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
 
 
-def test_the_calls_of_a_day_go_as_the_examples_say(trial: Trial) -> None:
-    trial.tamper("UPDATE studies SET timezone = 'America/New_York' WHERE id = %s", trial.study_id)
+def test_the_calls_of_a_day_go_as_the_examples_say(study: Study) -> None:
+    study.tamper("UPDATE studies SET timezone = 'America/New_York' WHERE id = %s", study.study_id)
     day = {"rl_start_date": "2020-01-01", "rl_end_date": "2099-01-01"}
     dates = {**day, "consent_start_date": "2020-01-01", "consent_end_date": "2099-01-01"}
     for name, changes in (("register", dates), ("decide", {}), ("end_decision_window", {})):
-        answer = _send(trial, ENDPOINTS[name], {**(EXAMPLES[name].body or {}), **changes})
+        answer = _send(study, ENDPOINTS[name], {**(EXAMPLES[name].body or {}), **changes})
         assert answer.status_code == ENDPOINTS[name].status, answer.text
         assert _shape(answer.get_json()) == _shape(EXAMPLES[name].reply)
     for name in ("update_parameters", "update_hyperparameters", "logout"):
-        answer = _send(trial, ENDPOINTS[name], None)
+        answer = _send(study, ENDPOINTS[name], None)
         assert answer.status_code == ENDPOINTS[name].status
         assert _shape(answer.get_json()) == _shape(EXAMPLES[name].reply)
 
 
-def _send(trial: Trial, endpoint: Endpoint, body: dict[str, Any] | None) -> TestResponse:
-    return trial.call(endpoint.method, endpoint.path, body)
+def _send(study: Study, endpoint: Endpoint, body: dict[str, Any] | None) -> TestResponse:
+    return study.call(endpoint.method, endpoint.path, body)
 
 
 def _shape(body: dict[str, Any]) -> dict[str, type]:
@@ -137,8 +137,8 @@ def test_the_example_draw_is_the_documented_one() -> None:
 
 
 @pytest.fixture
-def browser(deployment: Deployment) -> FlaskClient:
-    return deployment.service.app.test_client()
+def browser(shared_service: Service) -> FlaskClient:
+    return shared_service.app.test_client()
 
 
 def test_the_page_and_all_it_needs_come_from_here(browser: FlaskClient) -> None:

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import Deployment
-from tests.support.service import NOT_FINISHED, REGISTRATION
-from tests.support.study import Trial
+from tests.support.service import Service
+from tests.support.study import NOT_FINISHED, REGISTRATION, Study
 
 # Statuses in the own study by nobody (no token), client, researcher, admin; then by the last three with ids
 # and names of another study's rows, "-" where the route takes neither.
@@ -91,57 +90,57 @@ class Rows(NamedTuple):
 NOBODY = Rows("nobody", 0, 0, 0, 0, 0, 0, 0)
 
 
-def rows_of(trial: Trial) -> Rows:
+def rows_of(study: Study) -> Rows:
     user_id = f"somebody {next(numbers)}"
-    participant_id = trial.enrol(user_id)
-    trial.live(user_id, 1)
-    (window,) = trial.rows("SELECT id FROM windows WHERE participant_id = %s", participant_id)
-    (job,) = trial.rows("SELECT id FROM jobs WHERE window_id = %s", window["id"])
-    trial.decide(user_id)
-    export = trial.call("POST", "/exports", role="admin").get_json()["job_id"]
-    found, proposed = incident(trial), proposal(trial)
-    policy = another_policy(trial)
+    participant_id = study.enrol(user_id)
+    study.live(user_id, 1)
+    (window,) = study.rows("SELECT id FROM windows WHERE participant_id = %s", participant_id)
+    (job,) = study.rows("SELECT id FROM jobs WHERE window_id = %s", window["id"])
+    study.decide(user_id)
+    export = study.call("POST", "/exports", role="admin").get_json()["job_id"]
+    found, proposed = incident(study), proposal(study)
+    policy = another_policy(study)
     return Rows(user_id, participant_id, window["id"], job["id"], policy, found, export, proposed)
 
 
-def incident(trial: Trial) -> int:
+def incident(study: Study) -> int:
     """An incident that is open in this study; its id."""
-    found = trial.rows(
+    found = study.rows(
         "INSERT INTO incidents (study_id, kind, level, detail, first_at, last_at) "
         "VALUES (%s, %s, 'red', '{}', now(), now()) RETURNING id",
-        trial.study_id,
+        study.study_id,
         f"kind {next(numbers)}",
     )
     return int(found[0]["id"])
 
 
-def proposal(trial: Trial) -> int:
+def proposal(study: Study) -> int:
     """A proposal to pause learning that is open in this study; its id."""
-    found = trial.rows(
+    found = study.rows(
         "INSERT INTO proposals (study_id, act, arguments, reason, proposed_by, expires_at) "
         "SELECT %s, 'rollback', '{\"policy_id\": 0}', 'a test', id, now() + interval '1 hour' FROM clients "
         "WHERE study_id = %s AND role = 'admin' RETURNING id",
-        trial.study_id,
-        trial.study_id,
+        study.study_id,
+        study.study_id,
     )
     return int(found[0]["id"])
 
 
-def another_policy(trial: Trial) -> int:
+def another_policy(study: Study) -> int:
     """A copy of the prior under a number that only this study has."""
     columns = ", ".join(
         row["column_name"]
-        for row in trial.rows(
+        for row in study.rows(
             "SELECT column_name FROM information_schema.columns "
             "WHERE table_name = 'policies' AND column_name NOT IN ('id', 'policy_id')"
         )
     )
     number = 100 + next(numbers)
-    copied = trial.tamper(
+    copied = study.tamper(
         f"INSERT INTO policies (policy_id, {columns}) SELECT %s, {columns} FROM policies "
         "WHERE study_id = %s AND policy_id = 0",
         number,
-        trial.study_id,
+        study.study_id,
     )
     assert copied == 1
     return number
@@ -213,19 +212,19 @@ def cells() -> list[tuple[str, str, list[str]]]:
     return found
 
 
-def send(trial: Trial, method: str, path: str, caller: str | None, asked: Request) -> tuple[int, str]:
+def send(study: Study, method: str, path: str, caller: str | None, asked: Request) -> tuple[int, str]:
     for name, value in asked.path.items():
         path = re.sub(f"<(int|path):{name}>", str(value), path)
-    headers = {} if caller is None else {"Authorization": f"Bearer {trial.tokens[caller]}"}
-    answer = trial.service.app.test_client().open(
+    headers = {} if caller is None else {"Authorization": f"Bearer {study.tokens[caller]}"}
+    answer = study.service.app.test_client().open(
         path, method=method, json=asked.body, query_string=asked.query, headers=headers
     )
     return answer.status_code, answer.text
 
 
-def test_the_table_has_every_route_and_no_other(deployment: Deployment) -> None:
+def test_the_table_has_every_route_and_no_other(shared_service: Service) -> None:
     """Of the application, whoever added it; HEAD and OPTIONS go with GET and tell no more."""
-    rules = deployment.service.app.url_map.iter_rules()
+    rules = shared_service.app.url_map.iter_rules()
     routes = {
         (method, rule.rule) for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
@@ -235,9 +234,9 @@ def test_the_table_has_every_route_and_no_other(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize(("method", "path", "statuses"), cells(), ids=str)
 def test_every_role_gets_what_the_table_says(
-    new_trial: Callable[..., Trial], method: str, path: str, statuses: list[str]
+    new_study: Callable[..., Study], method: str, path: str, statuses: list[str]
 ) -> None:
-    own = new_trial()
+    own = new_study()
     found = []
     for caller in CALLERS:
         rows = NOBODY if statuses[4] == "-" else rows_of(own)
@@ -252,9 +251,9 @@ def test_every_role_gets_what_the_table_says(
     ids=str,
 )
 def test_no_token_reaches_another_studys_rows(
-    new_trial: Callable[..., Trial], method: str, path: str, statuses: list[str]
+    new_study: Callable[..., Study], method: str, path: str, statuses: list[str]
 ) -> None:
-    own, other = new_trial(), new_trial()
+    own, other = new_study(), new_study()
     theirs = rows_of(other)
     before = state_of(other)
     for caller, status in zip(CALLERS[1:], statuses[4:], strict=True):
@@ -266,7 +265,7 @@ def test_no_token_reaches_another_studys_rows(
     assert state_of(other) == before
 
 
-def state_of(trial: Trial) -> dict[str, list[dict[str, Any]]]:
+def state_of(study: Study) -> dict[str, list[dict[str, Any]]]:
     """Everything in a study that a stray call could have changed."""
     tables = (
         "participants",
@@ -280,29 +279,4 @@ def state_of(trial: Trial) -> dict[str, list[dict[str, Any]]]:
         "proposals",
     )
     statement = "SELECT to_jsonb(t) AS row FROM {} t WHERE study_id = %s ORDER BY to_jsonb(t)::text"
-    return {table: trial.rows(statement.format(table), trial.study_id) for table in tables}
-
-
-def test_lists_and_counts_hold_the_own_study_alone(new_trial: Callable[..., Trial]) -> None:
-    own, other = new_trial(), new_trial()
-    mine, theirs = rows_of(own), rows_of(other)
-    lists = {path: own.call("GET", path, role="admin").get_json() for path in ("/participants", "/windows")}
-    assert [one["participant_id"] for one in lists["/participants"]["participants"]] == [mine.participant_id]
-    assert [one["window_id"] for one in lists["/windows"]["windows"]] == [mine.window_id]
-    decisions = own.call("GET", "/decisions", role="admin").get_json()["decisions"]
-    assert {one["participant_id"] for one in decisions} == {mine.participant_id}
-    policies = own.call("GET", "/policies", role="admin").get_json()["policies"]
-    assert [one["policy_id"] for one in policies] == [0, mine.policy_id]
-    named = own.call("GET", f"/participants?user_id={theirs.user_id}", role="admin").get_json()
-    assert named["participants"] == []
-    counts = own.call("GET", "/study", role="admin").get_json()
-    assert (counts["study"], counts["participants"], counts["decisions"]) == (own.name, 1, 2)
-
-
-def test_the_same_user_id_is_somebody_else_in_another_study(new_trial: Callable[..., Trial]) -> None:
-    own, other = new_trial(), new_trial()
-    assert own.enrol("ann") != other.enrol("ann")
-    own.decide("ann")
-    other.call("POST", "/study/pause", {"reason": "a test"}, role="admin")
-    assert own.end("ann")["decision_index"] == 1
-    assert other.end_window("ann").status_code == 409
+    return {table: study.rows(statement.format(table), study.study_id) for table in tables}

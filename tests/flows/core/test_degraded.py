@@ -49,7 +49,7 @@ def is_away(answer: requests.Response) -> bool:
 
 
 def decides(client: Remote, user_id: str) -> bool:
-    return client.actions(user_id).status_code == 200
+    return client.post_actions(user_id).status_code == 200
 
 
 @contextmanager
@@ -108,8 +108,8 @@ def test_calls_are_answered_without_broker_workers_and_app_and_all_is_ingested_l
     kill(embedded.pids["broker"])
     for name in people:
         for _ in range(2):
-            keep(backend, name, client.actions(name, seconds=SOON).json())
-            assert client.end_window(name, seconds=SOON).status_code == 202
+            keep(backend, name, client.post_actions(name, seconds=SOON).json())
+            assert client.post_end(name, seconds=SOON).status_code == 202
     assert client.get("/study")["windows"]["ended"] == 6
     embedded.restart_dead()
     with EmaServer(backend, port):
@@ -132,8 +132,8 @@ def test_calls_are_answered_while_the_broker_hangs(client: Remote, embedded: Emb
     client.enrol(ann)
     with hanging(embedded.pids["broker"]):
         for index in (1, 2, 3):
-            assert client.actions(ann, seconds=SOON).json()["decision_index"] == index
-            assert client.end_window(ann, seconds=SOON).status_code == 202
+            assert client.post_actions(ann, seconds=SOON).json()["decision_index"] == index
+            assert client.post_end(ann, seconds=SOON).status_code == 202
 
 
 def test_a_killed_database_is_503_at_once_and_the_service_resumes_by_itself(
@@ -141,15 +141,15 @@ def test_a_killed_database_is_503_at_once_and_the_service_resumes_by_itself(
 ) -> None:
     ann = next(names)
     client.enrol(ann)
-    first = client.actions(ann)
+    first = client.post_actions(ann)
     with dead_database(embedded):
         for _ in range(20):  # more than there are connections in the pools
-            assert is_away(client.actions(ann, seconds=SOON))
-        assert is_away(client.end_window(ann, seconds=SOON))
+            assert is_away(client.post_actions(ann, seconds=SOON))
+        assert is_away(client.post_end(ann, seconds=SOON))
         assert requests.get(f"{client.url}/running", timeout=SOON).status_code == 200
     assert eventually(lambda: decides(client, ann))
-    assert client.actions(ann).text == first.text
-    assert client.end_window(ann).json()["decision_index"] == 1
+    assert client.post_actions(ann).text == first.text
+    assert client.post_end(ann).json()["decision_index"] == 1
 
 
 def test_a_restarting_database_is_503_or_an_answer_and_loses_no_decision(
@@ -164,7 +164,7 @@ def test_a_restarting_database_is_503_or_an_answer_and_loses_no_decision(
     def ask(name: str) -> list[requests.Response]:
         answers = []
         for index in range(1, 61):
-            answers.append(client.actions(name, decision_index=index, seconds=SOON))
+            answers.append(client.post_actions(name, decision_index=index, seconds=SOON))
             if is_over.is_set():
                 break
         return answers
@@ -181,7 +181,7 @@ def test_a_restarting_database_is_503_or_an_answer_and_loses_no_decision(
         for index, answer in enumerate(told, start=1):
             assert answer.status_code == 200 or is_away(answer), answer.text
             if answer.status_code == 200:
-                assert client.actions(name, decision_index=index).text == answer.text
+                assert client.post_actions(name, decision_index=index).text == answer.text
 
 
 def test_a_hanging_database_is_503_in_bounded_time_and_the_service_resumes_by_itself(
@@ -189,14 +189,14 @@ def test_a_hanging_database_is_503_in_bounded_time_and_the_service_resumes_by_it
 ) -> None:
     ann = next(names)
     client.enrol(ann)
-    first = client.actions(ann)
+    first = client.post_actions(ann)
     with ThreadPoolExecutor(32) as pool:
         with hanging(embedded.pids["db"]):  # as many calls as there are threads in the API, twice
-            answers = list(pool.map(lambda _: client.actions(ann, seconds=3 * BOUND), range(32)))
+            answers = list(pool.map(lambda _: client.post_actions(ann, seconds=3 * BOUND), range(32)))
             assert all(is_away(answer) for answer in answers)
-            assert is_away(client.actions(ann, seconds=BOUND))
+            assert is_away(client.post_actions(ann, seconds=BOUND))
         assert eventually(lambda: decides(client, ann))
-    assert client.actions(ann).text == first.text
+    assert client.post_actions(ann).text == first.text
 
 
 def reached(calls: duplicates.Storm, number: int) -> bool:

@@ -26,8 +26,7 @@ from tests.local.families import eventually
 from tests.support import remote
 from tests.support.backend import BackEnd, serving
 from tests.support.configured import configured
-from tests.support.service import NOT_FINISHED, REGISTRATION
-from tests.support.study import Trial
+from tests.support.study import NOT_FINISHED, REGISTRATION, Study
 
 NAME = "zoe-whose-name-is-private"
 PASSWORD = "a-password-that-was-mistyped"
@@ -92,8 +91,8 @@ def _race(caller: remote.Remote, pool: ThreadPoolExecutor, name: str) -> None:
     for _ in pool.map(lambda _: caller.enrol(name), range(16)):
         pass
     for index in (1, 2):
-        decided = pool.map(lambda index: caller.actions(name, decision_index=index), [index] * 16)
-        ended = pool.map(lambda index: caller.end_window(name, decision_index=index), [index] * 16)
+        decided = pool.map(lambda index: caller.post_actions(name, decision_index=index), [index] * 16)
+        ended = pool.map(lambda index: caller.post_end(name, decision_index=index), [index] * 16)
         assert {answer.status_code for answer in decided} == {200}
         assert {answer.status_code for answer in ended} <= {202, 409}  # before there is a decision
 
@@ -121,7 +120,7 @@ def _live(caller: remote.Remote, back_end: BackEnd) -> None:
     back_end.has({"user_id": NAME, "rid": NAME})  # an item that cannot be read
     caller.enrol(NAME)
     for index in (1, 2):
-        decided = caller.actions(NAME, decision_index=index).json()
+        decided = caller.post_actions(NAME, decision_index=index).json()
         issued = ("seed", "act_prob", "policy_id", "decision_index", "rid", "act_gen_timestamp")
         if index == 2:
             back_end.has(
@@ -152,11 +151,11 @@ def _wait_for(caller: remote.Remote, job: str) -> None:
     pytest.fail("the job was not finished")
 
 
-def test_the_register_answer_alone_says_the_name_again(trial: Trial) -> None:
+def test_the_register_answer_alone_says_the_name_again(study: Study) -> None:
     body = {"user_id": NAME, **REGISTRATION}
-    assert trial.call("POST", "/register", body).get_json()["message"] == f"User {NAME} was added!"
+    assert study.call("POST", "/register", body).get_json()["message"] == f"User {NAME} was added!"
     for path, role in (("/participants", "admin"), ("/study", "client"), ("/windows", "admin")):
-        assert NAME not in trial.call("GET", path, role=role).text
+        assert NAME not in study.call("GET", path, role=role).text
 
 
 def _says_the_name(session: Session, *_: Any) -> Any:
@@ -169,7 +168,7 @@ def _breaks_a_constraint(session: Session, *_: Any) -> Any:
 
 @pytest.mark.parametrize("failure", [_says_the_name, _breaks_a_constraint])
 def test_an_unforeseen_failure_is_told_by_its_place_alone(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch, failure: Callable[..., Any]
+    study: Study, monkeypatch: pytest.MonkeyPatch, failure: Callable[..., Any]
 ) -> None:
     written: list[str] = []
 
@@ -178,7 +177,7 @@ def test_an_unforeseen_failure_is_told_by_its_place_alone(
 
     monkeypatch.setattr(errors, "log", SimpleNamespace(error=error))
     monkeypatch.setattr(participants, "_enrol", failure)
-    answer = trial.call("POST", "/register", {"user_id": NAME, **REGISTRATION})
+    answer = study.call("POST", "/register", {"user_id": NAME, **REGISTRATION})
     assert (answer.status_code, answer.get_json()["error_code"]) == (500, 909)
     assert set(answer.get_json()) == {"status", "message", "error_code"}
     (line,) = written
@@ -194,14 +193,14 @@ def test_the_parts_that_are_silent_are_told_to_who_may_know(
     with configured(embedded, fresh_database, **production) as service:
         service.command("study", "create", "trial", "--ema-url", "https://app.example.org/ema")
         made = service.command("client", "create", "eve", "--study", "trial", "--role", "researcher")
-        service.tokens["eve"] = service.login("eve", made["password"])
+        token = service.login("eve", made["password"])
         silent = [{"field": part, "message": "does not answer"} for part in ("worker", "beat")]
-        assert "errors" not in health_of(service.call("GET", "/healthcheck", caller=None))
-        assert health_of(service.call("GET", "/healthcheck", caller="eve"))["errors"] == silent
+        assert "errors" not in health_of(service.call("GET", "/healthcheck"))
+        assert health_of(service.call("GET", "/healthcheck", token))["errors"] == silent
         service.command("client", "disable", "eve")
-        assert "errors" not in health_of(service.call("GET", "/healthcheck", caller="eve"))
+        assert "errors" not in health_of(service.call("GET", "/healthcheck", token))
     with configured(embedded, fresh_database) as service:
-        assert health_of(service.call("GET", "/healthcheck", caller=None))["errors"] == silent
+        assert health_of(service.call("GET", "/healthcheck"))["errors"] == silent
 
 
 def health_of(answer: Any) -> dict[str, Any]:
@@ -217,12 +216,12 @@ def test_health_names_the_database_and_its_schema(
     monkeypatch.setattr(health, "KEPT_SECONDS", 0)
     with configured(embedded, fresh_database) as service:
         transact(lambda session: session.execute(text("UPDATE alembic_version SET version_num = 'old'")))
-        told = health_of(service.call("GET", "/healthcheck", caller=None))
+        told = health_of(service.call("GET", "/healthcheck"))
         assert [error["field"] for error in told["errors"]] == ["schema", "worker", "beat"]
     with configured(embedded, "postgresql://nobody@127.0.0.1:1/none") as service:
-        told = health_of(service.call("GET", "/healthcheck", caller=None))
+        told = health_of(service.call("GET", "/healthcheck"))
         assert [error["field"] for error in told["errors"]] == ["database", "schema", "worker", "beat"]
-        assert service.call("GET", "/running", caller=None).status_code == 200
+        assert service.call("GET", "/running").status_code == 200
 
 
 def test_all_is_well_in_a_running_stack(stack: Stack) -> None:

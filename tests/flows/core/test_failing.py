@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -13,10 +13,9 @@ from algorithm.core.backoff import LADDERS
 from models.core import jobs
 from models.core.jobs import INGEST, OWN_FAULT, Job
 from models.core.session import transact
-from models.core.studies import Study
 from models.trial import refits, windows
 from settings import settings
-from tests.support.service import Service
+from tests.support.study import Study
 from tests.workers.core.test_claims import away, claimed, shown
 from workers.core import sweep
 from workers.core.claims import FREE, give_back, guarded
@@ -57,8 +56,8 @@ def claimed_again(job_id: int) -> Job:
 
 
 @pytest.mark.parametrize("code", ["57P01", "57P02", "57P03", "08006", "25006", "53100", "40P01"])
-def test_what_is_the_servers_own_fault_counts_no_try(service: Service, code: str) -> None:
-    job = claimed(service)
+def test_what_is_the_servers_own_fault_counts_no_try(only_study: Study, code: str) -> None:
+    job = claimed(only_study)
     guarded(job, does(RAISED.format(code)))
     kept = found(job.id)
     assert (kept.state, kept.tries, kept.code) == ("queued", 0, OWN_FAULT)
@@ -66,27 +65,27 @@ def test_what_is_the_servers_own_fault_counts_no_try(service: Service, code: str
 
 @pytest.mark.parametrize("code", ["55P03", "57014", "53200"])
 def test_what_the_database_could_not_do_in_time_is_tried_again_and_counted(
-    service: Service, code: str
+    only_study: Study, code: str
 ) -> None:
-    job = claimed(service)
+    job = claimed(only_study)
     guarded(job, does(RAISED.format(code)))
     kept = found(job.id)
     assert (kept.state, kept.tries, kept.code) == ("queued", 1, OWN_FAULT)
 
 
 @pytest.mark.parametrize("code", ["54000", "54001", "22012", "42P01"])
-def test_what_the_database_can_never_do_fails_the_job_at_once(service: Service, code: str) -> None:
-    job = claimed(service)
+def test_what_the_database_can_never_do_fails_the_job_at_once(only_study: Study, code: str) -> None:
+    job = claimed(only_study)
     guarded(job, does(RAISED.format(code)))
     kept = found(job.id)
     assert (kept.state, kept.tries, kept.code) == ("failed", 1, OWN_FAULT)
-    assert shown(service) == ("failed", OWN_FAULT)
+    assert shown(only_study) == ("failed", OWN_FAULT)
 
 
 def test_an_ingest_whose_statement_always_takes_too_long_fails_and_is_tried_again_slowly(
-    service: Service,
+    only_study: Study,
 ) -> None:
-    job, waits = claimed(service), []
+    job, waits = claimed(only_study), []
     slow = does("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)")
     for _ in range(LADDER.tries - 1):
         guarded(job, slow)
@@ -98,11 +97,11 @@ def test_an_ingest_whose_statement_always_takes_too_long_fails_and_is_tried_agai
     assert (kept.state, kept.tries, kept.code) == ("failed", LADDER.tries, OWN_FAULT)
     assert kept.reason == "the service failed: QueryCanceled"
     assert kept.run_after > datetime.now(UTC) + timedelta(seconds=settings().slow_retry_seconds) - AN_HOUR
-    assert shown(service) == ("failed", OWN_FAULT)
+    assert shown(only_study) == ("failed", OWN_FAULT)
 
 
-def test_an_ingest_that_was_tried_again_slowly_outlives_the_death_of_a_worker(service: Service) -> None:
-    job = claimed(service)
+def test_an_ingest_that_was_tried_again_slowly_outlives_the_death_of_a_worker(only_study: Study) -> None:
+    job = claimed(only_study)
     for _ in range(LADDER.tries):
         guarded(job, does("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)"))
         later = found(job.id).run_after
@@ -117,8 +116,8 @@ def test_an_ingest_that_was_tried_again_slowly_outlives_the_death_of_a_worker(se
     assert found(job.id).state == "queued"
 
 
-def test_what_an_open_circuit_gave_back_counts_anew_where_the_database_goes_away(service: Service) -> None:
-    job = claimed(service)
+def test_what_an_open_circuit_gave_back_counts_anew_where_the_database_goes_away(only_study: Study) -> None:
+    job = claimed(only_study)
     for _ in range(FREE + 2):
         release = partial(jobs.release, job=job, run_after=datetime.now(UTC), code=320, reason="a test")
         transact(release)
@@ -131,8 +130,8 @@ def test_what_an_open_circuit_gave_back_counts_anew_where_the_database_goes_away
     assert waits_for(job.id) <= 0
 
 
-def test_a_job_that_breaks_every_connection_waits_ever_longer_and_fails_in_the_end(service: Service) -> None:
-    job, waits = claimed(service), []
+def test_a_job_that_breaks_every_connection_waits_ever_longer_and_fails_in_the_end(only_study: Study) -> None:
+    job, waits = claimed(only_study), []
     for _ in range(FREE + LADDER.tries - 1):
         guarded(job, away)
         waits.append(waits_for(job.id))
@@ -142,11 +141,11 @@ def test_a_job_that_breaks_every_connection_waits_ever_longer_and_fails_in_the_e
     assert waits[:FREE] == sorted(waits[:FREE])
     assert LADDER.longest / 2 < max(waits) <= LADDER.longest + 10
     guarded(job, away)
-    assert (found(job.id).state, shown(service)) == ("failed", ("failed", OWN_FAULT))
+    assert (found(job.id).state, shown(only_study)) == ("failed", ("failed", OWN_FAULT))
 
 
-def test_a_full_disk_is_waited_for_without_an_end_and_can_be_seen(service: Service) -> None:
-    job = claimed(service)
+def test_a_full_disk_is_waited_for_without_an_end_and_can_be_seen(only_study: Study) -> None:
+    job = claimed(only_study)
     for _ in range(FREE + LADDER.tries + 1):
         guarded(job, does(RAISED.format("53100")))
         job = claimed_again(job.id)
@@ -154,16 +153,16 @@ def test_a_full_disk_is_waited_for_without_an_end_and_can_be_seen(service: Servi
     assert (kept.tries, kept.code, kept.reason) == (1, OWN_FAULT, "the database was away")
 
 
-def test_a_connection_that_is_ended_by_the_server_counts_no_try(service: Service) -> None:
-    job = claimed(service)
+def test_a_connection_that_is_ended_by_the_server_counts_no_try(only_study: Study) -> None:
+    job = claimed(only_study)
     guarded(job, does("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert (found(job.id).state, found(job.id).tries) == ("queued", 0)
 
 
 def test_a_failure_is_noted_though_the_database_goes_away_meanwhile(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, really, gone = claimed(service), jobs.fail, [OperationalError("", {}, Exception())]
+    job, really, gone = claimed(only_study), jobs.fail, [OperationalError("", {}, Exception())]
 
     def fail(*given: object) -> None:
         if gone:
@@ -172,12 +171,11 @@ def test_a_failure_is_noted_though_the_database_goes_away_meanwhile(
 
     monkeypatch.setattr(jobs, "fail", fail)
     guarded(job, does("SELECT 1 / 0"))
-    assert (found(job.id).state, shown(service)) == ("failed", ("failed", OWN_FAULT))
+    assert (found(job.id).state, shown(only_study)) == ("failed", ("failed", OWN_FAULT))
 
 
-def test_requests_that_keep_coming_do_not_hide_a_fit_that_is_given_back_each_time(service: Service) -> None:
-    study_id = transact(lambda session: session.scalars(select(Study.id)).one())
-    ends = [_given_back(study_id) for _ in range(FREE + LADDER.tries)]
+def test_requests_that_keep_coming_do_not_hide_a_fit_that_is_given_back_each_time(only_study: Study) -> None:
+    ends = [_given_back(only_study.study_id) for _ in range(FREE + LADDER.tries)]
     assert ends == ["done"] * (FREE + LADDER.tries - 1) + ["failed"]
 
 

@@ -12,7 +12,7 @@ from api.core import auth
 from api.core.accounts import Newcomer
 from models.core import accounts
 from models.core.session import transact
-from tests.support.study import Trial
+from tests.support.study import Study
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "client-guide.md").read_text(encoding="utf-8")
 
@@ -52,26 +52,26 @@ def _types(body: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def send(trial: Trial, call: Shown) -> None:
+def send(study: Study, call: Shown) -> None:
     """The call is answered as the guide shows."""
-    answer = trial.call("POST", call.path, call.body)
+    answer = study.call("POST", call.path, call.body)
     assert answer.status_code == (call.status or 200), answer.text
     assert _types(answer.get_json()) == _types(call.answer or answer.get_json())
 
 
-def test_the_calls_of_the_guide_go_as_it_shows(new_trial: Callable[..., Trial]) -> None:
-    trial, other = new_trial(), new_trial("protocol=oralytics")
+def test_the_calls_of_the_guide_go_as_it_shows(new_study: Callable[..., Study]) -> None:
+    study, other = new_study(), new_study("protocol=oralytics")
     newcomer, login, register, *day, point = calls()
     assert set(newcomer.body) == set(Newcomer.model_fields)
     assert [call.path for call in day] == ["/actions", "/end_decision_window"]
     password_hash = auth.hashed(login.body["api_pass"])
     transact(
         lambda session: accounts.create(
-            session, trial.study_id, login.body["api_user"], password_hash, "client"
+            session, study.study_id, login.body["api_user"], password_hash, "client"
         )
     )
     for call in (login, register, *day):
-        send(trial, call)
+        send(study, call)
     send(other, register)
     send(other, Shown("/decision_points", {**point.body, "decision_index": 1}, 200, day[0].answer))
     send(other, point)

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from subprocess import PIPE, STDOUT, Popen
-from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -24,7 +24,7 @@ from settings import settings
 from tests.local.families import eventually
 from tests.models.core.test_grants import Roles, granted
 from tests.support.configured import configured
-from tests.support.service import Service
+from tests.support.study import Study, begin
 from workers.core import sweep
 from workers.core.kinds import alone
 
@@ -49,21 +49,20 @@ alone(int(sys.argv[1]), run)
 """
 
 
-def end_a_window(service: Service) -> int:
+def end_a_window(study: Study) -> int:
     """The queued ingest job of a window."""
-    service.enrol("ann")
-    service.decide("ann")
-    return int(service.end("ann").get_json()["job_id"])
+    study.enrol("ann")
+    study.decide("ann")
+    return int(study.end("ann")["job_id"])
 
 
 @pytest.fixture
-def as_its_role(embedded: Embedded, granted: Roles) -> Iterator[Service]:
-    """The service as the role of a production, which is neither superuser nor owner."""
+def as_its_role(embedded: Embedded, granted: Roles) -> Iterator[Study]:
+    """A study of the service as the role of a production, which is neither superuser nor owner."""
     with configured(embedded, embedded.database_url(granted.database)) as owner:
-        owner.study(uuid4().hex)
+        study = begin(owner)
     with configured(embedded, granted.url(granted.service)) as service:
-        service.tokens.update(owner.tokens)
-        yield service
+        yield replace(study, service=service)
 
 
 @contextmanager
@@ -92,7 +91,7 @@ def sweep_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 def test_the_job_of_a_worker_that_hangs_is_done_by_another_one_and_only_by_that(
-    as_its_role: Service, monkeypatch: pytest.MonkeyPatch
+    as_its_role: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = end_a_window(as_its_role)
     with working(job_id) as worker:
@@ -137,7 +136,7 @@ def claim(job_id: int) -> None:
 
 
 def test_a_session_of_another_role_stays_and_stops_no_sweep(
-    as_its_role: Service, embedded: Embedded, granted: Roles, monkeypatch: pytest.MonkeyPatch
+    as_its_role: Study, embedded: Embedded, granted: Roles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = end_a_window(as_its_role)
     claim(job_id)
@@ -147,9 +146,9 @@ def test_a_session_of_another_role_stays_and_stops_no_sweep(
 
 
 def test_a_lock_in_another_database_of_the_server_is_no_sign_of_life_and_is_let_be(
-    service: Service, embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, embedded: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = end_a_window(service)
+    job_id = end_a_window(only_study)
     claim(job_id)
     with holding(embedded.database_url("postgres"), job_id):
         sweep_after(monkeypatch, 3600)
@@ -159,9 +158,9 @@ def test_a_lock_in_another_database_of_the_server_is_no_sign_of_life_and_is_let_
 
 
 def test_a_database_that_hangs_is_not_waited_for_by_who_holds_a_lock(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert service
+    assert only_study
     monkeypatch.setattr(locks, "LONGEST_ANSWER_SECONDS", 0.5)
     locks._watch.cache_clear()
     with closing(Holder()) as holder, ThreadPoolExecutor(1) as pool:
@@ -176,8 +175,8 @@ def test_a_database_that_hangs_is_not_waited_for_by_who_holds_a_lock(
     assert isinstance(asked, psycopg2.OperationalError)
 
 
-def test_both_ends_of_every_connection_look_for_a_host_that_vanished(service: Service) -> None:
-    assert service
+def test_both_ends_of_every_connection_look_for_a_host_that_vanished(only_study: Study) -> None:
+    assert only_study
     asked = "SELECT name, source FROM pg_settings WHERE name LIKE 'tcp\\_%'"
     with connections.lent() as link, closing(Holder()) as holder:
         for driver in (link.driver, holder._connection):

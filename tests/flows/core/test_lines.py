@@ -12,7 +12,7 @@ import requests
 from local.stack import Stack
 from tests.support import remote
 from tests.support.backend import BackEnd
-from tests.support.service import REGISTRATION
+from tests.support.study import REGISTRATION
 
 NAME = "yara-whose-name-is-private"
 REQUEST_ID = "a-request-of-a-test"
@@ -40,7 +40,7 @@ def logs(stack: Stack, passable: Path, back_end: BackEnd) -> dict[str, Path]:
     made = remote.command(stack.env, "client", "create", study, "--study", study, "--role", "admin")
     caller = remote.Remote(stack.api_url, remote_token(stack, study, made["password"]))
     caller.post("/register", {"user_id": NAME, **REGISTRATION})
-    caller.actions(NAME, decision_index=1)
+    caller.post_actions(NAME, decision_index=1)
     end(stack, caller)
     return {path.stem: path for path in passable.rglob("*.log")}
 

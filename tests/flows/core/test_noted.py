@@ -15,7 +15,7 @@ from flask import Flask
 
 from api.app import DOMAINS
 from tests.flows.core.test_authorisation import REQUESTS, Request, rows_of, send
-from tests.support.study import NOBODY, Trial
+from tests.support.study import NOBODY, Study
 
 ROUTES = {
     "POST /auth/register": "create_account",
@@ -95,15 +95,15 @@ def commands(app: Flask) -> set[str]:
     return found - {"run", "shell", "routes"}
 
 
-def last_seq(trial: Trial) -> int:
-    return int(trial.rows("SELECT coalesce(max(id), 0) AS last FROM audit")[0]["last"])
+def last_seq(study: Study) -> int:
+    return int(study.rows("SELECT coalesce(max(id), 0) AS last FROM audit")[0]["last"])
 
 
-def acts_since(trial: Trial, seq: int) -> list[dict[str, Any]]:
-    return trial.rows("SELECT study_id, act, role, client_id FROM audit WHERE id > %s ORDER BY id", seq)
+def acts_since(study: Study, seq: int) -> list[dict[str, Any]]:
+    return study.rows("SELECT study_id, act, role, client_id FROM audit WHERE id > %s ORDER BY id", seq)
 
 
-def test_every_route_and_command_is_accounted_for(trial: Trial) -> None:
+def test_every_route_and_command_is_accounted_for(study: Study) -> None:
     mutating = {
         f"{endpoint.method} {endpoint.path}"
         for domain in DOMAINS
@@ -111,50 +111,50 @@ def test_every_route_and_command_is_accounted_for(trial: Trial) -> None:
         if endpoint.method != "GET"
     }
     assert mutating == ROUTES.keys() | ROUTES_WITHOUT.keys()
-    assert commands(trial.service.app) == COMMANDS.keys() | COMMANDS_WITHOUT.keys()
+    assert commands(study.service.app) == COMMANDS.keys() | COMMANDS_WITHOUT.keys()
     assert not ROUTES.keys() & ROUTES_WITHOUT.keys()
     assert not COMMANDS.keys() & COMMANDS_WITHOUT.keys()
 
 
 @pytest.mark.parametrize("operation", ROUTES)
-def test_a_route_leaves_its_act(trial: Trial, operation: str) -> None:
+def test_a_route_leaves_its_act(study: Study, operation: str) -> None:
     method, path = operation.split()
-    rows = rows_of(trial)
+    rows = rows_of(study)
     asked = REQUESTS[path](rows) if path in REQUESTS else Request()
     if path == "/auth/register":
-        trial.tamper("DELETE FROM clients WHERE study_id = %s AND role = 'client'", trial.study_id)
+        study.tamper("DELETE FROM clients WHERE study_id = %s AND role = 'client'", study.study_id)
         account = {"api_user": f"new {next(numbers)}", "api_pass": "a password"}
-        asked = Request(body={**account, "study": trial.name})
-    before = last_seq(trial)
-    status, told = send(trial, method, path, None if path == "/auth/register" else "admin", asked)
+        asked = Request(body={**account, "study": study.name})
+    before = last_seq(study)
+    status, told = send(study, method, path, None if path == "/auth/register" else "admin", asked)
     assert status in {200, 201, 202}, told
-    found = acts_since(trial, before)
+    found = acts_since(study, before)
     assert ROUTES[operation] in {row["act"] for row in found}
-    assert {row["study_id"] for row in found} == {trial.study_id}
+    assert {row["study_id"] for row in found} == {study.study_id}
     assert None not in {row["client_id"] for row in found}
 
 
 @pytest.fixture
-def role(trial: Trial) -> Iterator[str]:
+def role(study: Study) -> Iterator[str]:
     """A database role of the test's own."""
     name = f"noted_{next(numbers)}"
-    trial.tamper(f"CREATE ROLE {name}")
+    study.tamper(f"CREATE ROLE {name}")
     yield name
-    trial.tamper(f"DROP OWNED BY {name}")
-    trial.tamper(f"DROP ROLE {name}")
+    study.tamper(f"DROP OWNED BY {name}")
+    study.tamper(f"DROP ROLE {name}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_leaves_its_act(trial: Trial, role: str, tmp_path: Path, name: str) -> None:
+def test_a_command_leaves_its_act(study: Study, role: str, tmp_path: Path, name: str) -> None:
     act, words = COMMANDS[name]
-    rows = rows_of(trial)
-    made = f"disabled@{trial.name}"
-    trial.service.command("client", "create", made, "--study", trial.name, "--role", "client")
-    trial.service.command("client", "disable", made)
+    rows = rows_of(study)
+    made = f"disabled@{study.name}"
+    study.service.command("client", "create", made, "--study", study.name, "--role", "client")
+    study.service.command("client", "disable", made)
     file = tmp_path / "next.json"
     file.write_text(json.dumps({"protocol": "miwaves", "refit": {"nightly_hour": 5}}))
     known = {
-        "study": trial.name,
+        "study": study.name,
         "new": f"new {next(numbers)}",
         "participant": rows.participant_id,
         "policy": rows.policy_id,
@@ -163,28 +163,28 @@ def test_a_command_leaves_its_act(trial: Trial, role: str, tmp_path: Path, name:
         "folder": tmp_path / "export",
         "role": role,
     }
-    before = last_seq(trial)
-    trial.service.command(*name.split(), *(word.format(**known) for word in words))
-    found = acts_since(trial, before)
+    before = last_seq(study)
+    study.service.command(*name.split(), *(word.format(**known) for word in words))
+    found = acts_since(study, before)
     assert act in {row["act"] for row in found}
     assert {row["role"] for row in found} == {"operator"}
 
 
 def test_what_is_done_to_the_deployment_stands_in_every_chain(
-    new_trial: Callable[..., Trial], role: str
+    new_study: Callable[..., Study], role: str
 ) -> None:
-    one, two = new_trial(), new_trial()
+    one, two = new_study(), new_study()
     before = last_seq(one)
     one.service.command("database", "grant", "--reader", role)
     one.service.command("keys", "rotate")
-    for trial in (one, two):
-        mine = [row["act"] for row in acts_since(one, before) if row["study_id"] == trial.study_id]
+    for study in (one, two):
+        mine = [row["act"] for row in acts_since(one, before) if row["study_id"] == study.study_id]
         assert mine == ["grant", "rotate_keys"]
 
 
-def test_only_the_first_acknowledgement_is_noted(trial: Trial) -> None:
-    number = rows_of(trial).incident_id
-    before = last_seq(trial)
+def test_only_the_first_acknowledgement_is_noted(study: Study) -> None:
+    number = rows_of(study).incident_id
+    before = last_seq(study)
     for _ in range(2):
-        assert trial.call("POST", f"/incidents/{number}/acknowledge", role="admin").status_code == 200
-    assert [row["act"] for row in acts_since(trial, before)] == ["acknowledge_incident"]
+        assert study.call("POST", f"/incidents/{number}/acknowledge", role="admin").status_code == 200
+    assert [row["act"] for row in acts_since(study, before)] == ["acknowledge_incident"]

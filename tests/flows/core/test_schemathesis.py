@@ -15,8 +15,8 @@ from api.app import DOMAINS
 from api.core import health, openapi
 from local.embedded import Embedded
 from tests.support.configured import configured, database
-from tests.support.service import NOT_FINISHED, REGISTRATION
-from tests.support.study import Trial, begin
+from tests.support.service import Service
+from tests.support.study import NOT_FINISHED, REGISTRATION, Study, begin
 
 OPERATIONS = [
     (method.upper(), path)
@@ -46,40 +46,40 @@ def held(method: str, path: str) -> list[Any]:
 class Known:
     """A study with rows that calls may hit, and its application's document."""
 
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
-        self.schema = schemathesis.openapi.from_wsgi("/openapi.json", trial.service.app)
-        self.ids = [trial.enrol(f"known {number}") for number in range(3)]
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.schema = schemathesis.openapi.from_wsgi("/openapi.json", study.service.app)
+        self.ids = [study.enrol(f"known {number}") for number in range(3)]
         self.decide("known 0")
-        trial.end("known 0")
+        study.end("known 0")
         self.decide("known 1")
-        self.first = trial.rows("SELECT min(id) AS id FROM windows WHERE study_id = %s", trial.study_id)[0][
+        self.first = study.rows("SELECT min(id) AS id FROM windows WHERE study_id = %s", study.study_id)[0][
             "id"
         ]
 
     def decide(self, user_id: str) -> None:
         """By the call that the study's protocol takes."""
-        is_other = self.trial.call("GET", "/study").get_json()["protocol"] in PROTOCOLS.values()
+        is_other = self.study.call("GET", "/study").get_json()["protocol"] in PROTOCOLS.values()
         path, answers = ("/decision_points", {}) if is_other else ("/actions", NOT_FINISHED)
-        assert self.trial.call("POST", path, {"user_id": user_id, **answers}).status_code == 200
+        assert self.study.call("POST", path, {"user_id": user_id, **answers}).status_code == 200
 
 
 @pytest.fixture(scope="module")
-def place(embedded: Embedded, migrated: str) -> Iterator[tuple[Any, str]]:
-    """The service, which looks at its own health only once, and the address of its database."""
+def place(embedded: Embedded, migrated: str) -> Iterator[Service]:
+    """The service, which looks at its own health only once."""
     with (
         database(embedded, migrated) as url,
         configured(embedded, url) as service,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(health, "KEPT_SECONDS", 3600)
-        yield service, url
+        yield service
 
 
 @pytest.fixture
-def known(place: tuple[Any, str], path: str) -> Known:
+def known(place: Service, path: str) -> Known:
     """A study of a protocol that takes the operation."""
-    return Known(begin(*place, f"protocol={PROTOCOLS.get(path, 'miwaves')}"))
+    return Known(begin(place, f"protocol={PROTOCOLS.get(path, 'miwaves')}"))
 
 
 def at_home(case: Any, known: Known) -> Any:
@@ -92,7 +92,7 @@ def at_home(case: Any, known: Known) -> Any:
             if "answers" in case.body:
                 case.body["answers"] = {}  # the protocol has none here
         elif "api_pass" in case.body:
-            case.body["study"] = known.trial.name
+            case.body["study"] = known.study.name
     for name in case.path_parameters:
         case.path_parameters[name] = {"policy_id": 0, "participant_id": known.ids[2]}.get(name, known.first)
     return case
@@ -103,7 +103,7 @@ def at_home(case: Any, known: Known) -> Any:
 def test_answers_are_as_documented(known: Known, method: str, path: str, role: str) -> None:
     operation = known.schema[path][method]
     asks_token = operation.definition.raw["security"] != []
-    headers = {"Authorization": f"Bearer {known.trial.tokens[role]}"} if asks_token else {}
+    headers = {"Authorization": f"Bearer {known.study.tokens[role]}"} if asks_token else {}
     valid = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
     invalid = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
     answered = set[int]()

@@ -7,8 +7,7 @@ import pytest
 from algorithm.trial import learner
 from settings import settings
 from tests.support.backend import BackEnd
-from tests.support.service import Service
-from tests.support.study import cursor
+from tests.support.study import Study, cursor
 from tests.workers.trial.test_ingest import decide_and_end, item
 from workers.trial import ema_client, ingest, refit
 
@@ -19,7 +18,7 @@ WHERE datname = current_database() AND backend_type = 'client backend' AND pid <
 
 
 def test_no_transaction_is_open_while_a_back_end_is_asked_or_a_policy_fitted(
-    studied: Service, back_end: BackEnd, monkeypatch: pytest.MonkeyPatch
+    ema_study: Study, back_end: BackEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, set[str]] = {}
 
@@ -36,10 +35,10 @@ def test_no_transaction_is_open_while_a_back_end_is_asked_or_a_policy_fitted(
 
     watched(ema_client, "survey_data")
     watched(learner, "fit_statistics")
-    studied.enrol("ann")
+    ema_study.enrol("ann")
     for _ in range(3):
-        decided, job_id = decide_and_end(studied)
+        decided, job_id = decide_and_end(ema_study)
         back_end.has(item(decided))
         ingest.run(job_id)
-    refit.run(studied.call("POST", "/update_parameters").get_json()["job_id"])
+    refit.run(ema_study.call("POST", "/update_parameters").get_json()["job_id"])
     assert seen == {"survey_data": {"idle"}, "fit_statistics": {"idle"}}

@@ -15,7 +15,7 @@ from models.core.session import transact
 from models.oversight.incidents import Kind
 from settings import settings
 from tests.support.service import Service
-from tests.support.study import cursor
+from tests.support.study import begin, tamper
 from tests.support.watched import Place
 from tests.workers.trial.test_refit import play
 from tests.workers.trial.test_refit import run as fit
@@ -49,11 +49,11 @@ def finish() -> bool:
 
 
 @pytest.fixture
-def new_york(bare_service: Service) -> Service:
+def new_york(service: Service) -> Service:
     """A study of that zone, whose night comes at two and whose week ends on Monday."""
     made = ("study", "create", "trial", "--ema-url", "http://127.0.0.1:9/", "--timezone", "America/New_York")
-    bare_service.command(*made)
-    return bare_service
+    service.command(*made)
+    return service
 
 
 @pytest.mark.usefixtures("new_york")
@@ -119,10 +119,10 @@ SHIFTS = [
 
 @pytest.mark.parametrize(("zone", "hour", "utc"), SHIFTS)
 def test_a_night_in_which_the_clocks_change_comes_once_and_in_time(
-    bare_service: Service, zone: str, hour: int, utc: str
+    service: Service, zone: str, hour: int, utc: str
 ) -> None:
     made = ("study", "create", "trial", "--ema-url", "http://127.0.0.1:9/", "--timezone", zone)
-    bare_service.command(*made, "--set", f"refit.nightly_hour={hour}")
+    service.command(*made, "--set", f"refit.nightly_hour={hour}")
     expected = datetime.fromisoformat(f"{utc}+00:00")
     made_on((expected - timedelta(hours=36 + hour)).astimezone(ZoneInfo(zone)).date())
     nights = []
@@ -143,13 +143,12 @@ def back_in_time(session: Session) -> None:
 
 
 @pytest.fixture
-def two_studies(bare_service: Service) -> Service:
-    bare_service.study("one")
-    bare_service.study("two")
+def two_studies(service: Service) -> None:
+    begin(service)
+    begin(service)
     night.begin()
     assert queued(1) == queued(2) == []
     transact(back_in_time)
-    return bare_service
 
 
 def queued(study_id: int) -> list[str]:
@@ -167,8 +166,7 @@ def test_the_task_sees_to_every_study() -> None:
 
 @pytest.mark.usefixtures("two_studies")
 def test_a_study_in_which_the_night_cannot_begin_keeps_no_other_from_it() -> None:
-    with cursor(settings().database_url) as found:
-        found.execute("UPDATE protocols SET document = '{}' WHERE study_id = 1")
+    tamper(settings().database_url, "UPDATE protocols SET document = '{}' WHERE study_id = 1")
     with pytest.raises(KeyError):
         night.begin()
     assert (queued(1), queued(2)) == ([], [jobs.NIGHT, jobs.REFIT])
@@ -184,27 +182,27 @@ def begun() -> int:
 
 @pytest.mark.provokes(Kind.STATISTICS_DIFFER)
 def test_a_night_whose_worker_is_killed_is_gone_through_by_another_one(place: Place) -> None:
-    play(place.service, people=2, points=3)
-    fit(place.service)
-    place.tamper("UPDATE statistics SET c = c + 1e-12 WHERE participant_id = 2")
+    play(place.study, people=2, points=3)
+    fit(place.study)
+    place.study.tamper("UPDATE statistics SET c = c + 1e-12 WHERE participant_id = 2")
     job_id = begun()
     assert transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC))) is not None
     sweep.sweep()  # nobody holds its lock
     night.run(job_id)
     assert set(place.open()) == {Kind.STATISTICS_DIFFER}
-    assert place.service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "done"
+    assert place.study.job(job_id)["state"] == "done"
 
 
 @pytest.mark.provokes(Kind.AUDIT_BROKEN)
 def test_a_check_that_fails_keeps_none_of_the_others_from_its_end(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.tamper("UPDATE audit SET reason = 'x' || reason WHERE seq = 2")
+    place.study.tamper("UPDATE audit SET reason = 'x' || reason WHERE seq = 2")
     job_id = begun()
     monkeypatch.setitem(night.CHECKS, "statistics", lambda _study, _now: 1 / 0)
     night.run(job_id)
     assert set(place.open()) == {Kind.AUDIT_BROKEN}
-    job = place.service.call("GET", f"/jobs/{job_id}").get_json()["job"]
+    job = place.study.job(job_id)
     assert (job["state"], job["reason"]) == ("failed", "the service failed: ZeroDivisionError")
 
 

@@ -22,7 +22,7 @@ def test_the_worker_writes_what_the_api_hands_out(stack: Stack, tmp_path: Path) 
     caller = remote.begin(stack.env, stack.api_url, role="admin")
     caller.enrol("ann")
     for index in range(1, 4):
-        assert caller.actions("ann", decision_index=index).status_code == 200
+        assert caller.post_actions("ann", decision_index=index).status_code == 200
     _wait(caller, caller.post("/update_parameters", {}).json()["status_url"], "job")
     asked = caller.post("/exports", {}).json()
     done = _wait(caller, asked["status_url"], "export")

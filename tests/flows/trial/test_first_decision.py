@@ -1,6 +1,6 @@
 """The first decision of a participant, from enrolment to the policy that learns from it."""
 
-from tests.support.service import Service
+from tests.support.study import Study
 
 FINISHED = {
     "finished_ema": True,
@@ -10,9 +10,9 @@ FINISHED = {
 }
 
 
-def test_a_new_participant_gets_the_prior_policys_probability(service: Service) -> None:
-    assert service.enrol("ann").status_code == 201
-    decided = service.decide("ann", FINISHED).get_json()
+def test_a_new_participant_gets_the_prior_policys_probability(only_study: Study) -> None:
+    only_study.enrol("ann")
+    decided = only_study.decide("ann", **FINISHED)
     assert decided["state"] == [1, 0, 1]
     assert abs(decided["act_prob"] - 0.4399196909) < 1e-10
     assert decided["policy_id"] == 0
@@ -20,17 +20,16 @@ def test_a_new_participant_gets_the_prior_policys_probability(service: Service) 
     assert decided["action"] == (1 if decided["seed"] / 2**53 < decided["act_prob"] else 0)
 
 
-def test_a_repeat_gives_the_stored_decision_and_keeps_other_answers(service: Service) -> None:
-    service.enrol("ann")
-    first = service.decide("ann", FINISHED).get_json()
-    again = service.decide("ann").get_json()
+def test_a_repeat_gives_the_stored_decision_and_keeps_other_answers(only_study: Study) -> None:
+    only_study.enrol("ann")
+    first = only_study.decide("ann", **FINISHED)
+    again = only_study.decide("ann")
     assert again == {**first, "correction_stored": True}
 
 
-def test_ending_a_window_moves_on_and_repeats_give_the_same_job(service: Service) -> None:
-    service.enrol("ann")
-    service.decide("ann")
-    ended = service.end("ann")
-    assert ended.status_code == 202
-    assert service.end("ann").get_json() == ended.get_json()
-    assert service.decide("ann").get_json()["decision_index"] == 2
+def test_ending_a_window_moves_on_and_repeats_give_the_same_job(only_study: Study) -> None:
+    only_study.enrol("ann")
+    only_study.decide("ann")
+    ended = only_study.end("ann")
+    assert only_study.end("ann") == ended
+    assert only_study.decide("ann")["decision_index"] == 2

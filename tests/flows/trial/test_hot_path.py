@@ -9,6 +9,7 @@ from psycopg2.extensions import cursor
 from models.core.connections import lent
 from models.trial.decisions import Decision
 from tests.support.service import Service
+from tests.support.study import begin
 
 
 @pytest.mark.parametrize(
@@ -19,10 +20,9 @@ from tests.support.service import Service
     ],
 )
 def test_a_decision_is_two_statements_between_begin_and_commit(
-    bare_service: Service, rules: tuple[str, ...], reading: str
+    service: Service, rules: tuple[str, ...], reading: str
 ) -> None:
-    service = bare_service
-    service.study("trial", *rules)
+    study = begin(service, *rules)
     messages: list[str] = []
 
     class Counting(cursor):
@@ -33,11 +33,11 @@ def test_a_decision_is_two_statements_between_begin_and_commit(
     with lent() as link:  # the only one of this process
         link.cursor = link.driver.cursor(cursor_factory=Counting)
     for user_id in ("ann", "bob", "cem"):
-        assert service.enrol(user_id).status_code == 201
-    service.decide("ann")  # with its first decision a process learns whether the protocol looks back
-    service.decide("bob")  # at its first use a connection plans a statement
+        study.enrol(user_id)
+    study.decide("ann")  # with its first decision a process learns whether the protocol looks back
+    study.decide("bob")  # at its first use a connection plans a statement
     messages.clear()
-    assert service.decide("cem").status_code == 200
+    study.decide("cem")
     first, second = messages
     assert first.startswith(f"BEGIN ISOLATION LEVEL REPEATABLE READ;EXECUTE {reading} (")
     assert second.startswith("EXECUTE add_decision (")

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from models.core import studies
 from models.core.session import transact
 from services.trial import rungs
-from tests.support.study import Trial
+from tests.support.study import Study
 from workers.trial import refit
 
 SIZE = 8  # features: 1 and every product of the three state variables
@@ -66,199 +66,199 @@ def symmetric(upper: list[float]) -> np.ndarray[Any, Any]:
     return matrix + np.triu(matrix, 1).T
 
 
-def check(trial: Trial, rid: int, mean: Any, covariance: Any) -> None:
+def check(study: Study, rid: int, mean: Any, covariance: Any) -> None:
     """The stored decision follows from a posterior of the advantage, and its action from its seed."""
-    (row,) = trial.rows("SELECT * FROM decisions WHERE id = %s", rid)
+    (row,) = study.rows("SELECT * FROM decisions WHERE id = %s", rid)
     f = features(row["state"])
     assert row["advantage_mean"] == pytest.approx(f @ np.array(mean), abs=1e-12)
     assert row["advantage_variance"] == pytest.approx(f @ np.array(covariance) @ f, abs=1e-12)
     assert row["act_prob"] == pytest.approx(
         probability(row["advantage_mean"], row["advantage_variance"]), abs=1e-9
     )
-    check_draw(trial, row)
+    check_draw(study, row)
 
 
-def check_draw(trial: Trial, row: dict[str, Any]) -> None:
-    key = transact(lambda session: studies.by_id(session, trial.study_id).study_key)
+def check_draw(study: Study, row: dict[str, Any]) -> None:
+    key = transact(lambda session: studies.by_id(session, study.study_id).study_key)
     message = f"{row['participant_id']}|{row['decision_index']}".encode()
     seed = int.from_bytes(hmac.new(key, message, hashlib.sha256).digest()[:8], "big") >> 11
     assert row["seed"] == seed
     assert row["action"] == int(seed / 2**53 < row["act_prob"])
 
 
-def fit(trial: Trial) -> int:
+def fit(study: Study) -> int:
     """Refit and return the number of the policy that serves now."""
-    answer = trial.call("POST", "/update_parameters", role="admin")
+    answer = study.call("POST", "/update_parameters", role="admin")
     assert answer.json is not None
     refit.run(answer.json["job_id"])
-    return int(trial.rows("SELECT policy_id FROM studies WHERE id = %s", trial.study_id)[0]["policy_id"])
+    return int(study.rows("SELECT policy_id FROM studies WHERE id = %s", study.study_id)[0]["policy_id"])
 
 
-def own(trial: Trial, policy_id: int, participant_id: int) -> tuple[Any, Any]:
+def own(study: Study, policy_id: int, participant_id: int) -> tuple[Any, Any]:
     """A participant's stored block."""
-    (row,) = trial.rows(
+    (row,) = study.rows(
         "SELECT mean, covariance FROM policy_blocks"
         " WHERE (study_id, policy_id, participant_id) = (%s, %s, %s)",
-        trial.study_id,
+        study.study_id,
         policy_id,
         participant_id,
     )
     return row["mean"], symmetric(row["covariance"])
 
 
-def population(trial: Trial, policy_id: int) -> tuple[Any, Any]:
+def population(study: Study, policy_id: int) -> tuple[Any, Any]:
     """The block of a policy for who was not in its fit."""
-    (row,) = trial.rows(
+    (row,) = study.rows(
         "SELECT advantage_mean AS mean, advantage_covariance AS covariance FROM policies"
         " WHERE (study_id, policy_id) = (%s, %s)",
-        trial.study_id,
+        study.study_id,
         policy_id,
     )
     return row["mean"], np.array(row["covariance"]).reshape(SIZE, SIZE)
 
 
-def damage_blocks(trial: Trial, policy_id: int, wrong: tuple[Any, Any]) -> None:
+def damage_blocks(study: Study, policy_id: int, wrong: tuple[Any, Any]) -> None:
     """Overwrite the mean or the covariance of every participant's block under a policy."""
-    _damage(trial, "policy_blocks", dict(zip(("mean", "covariance"), wrong, strict=True)), policy_id)
+    _damage(study, "policy_blocks", dict(zip(("mean", "covariance"), wrong, strict=True)), policy_id)
 
 
-def damage_population(trial: Trial, policy_id: int, wrong: tuple[Any, Any]) -> None:
+def damage_population(study: Study, policy_id: int, wrong: tuple[Any, Any]) -> None:
     """Overwrite the mean or the covariance of a policy's population block, as a new process finds it."""
     columns = ("advantage_mean", "advantage_covariance")
-    _damage(trial, "policies", dict(zip(columns, wrong, strict=True)), policy_id)
+    _damage(study, "policies", dict(zip(columns, wrong, strict=True)), policy_id)
     rungs._populations.clear()
 
 
-def _damage(trial: Trial, table: str, wrong: dict[str, Any], policy_id: int) -> None:
+def _damage(study: Study, table: str, wrong: dict[str, Any], policy_id: int) -> None:
     for column, value in wrong.items():
         if value is not None:
-            changed = trial.tamper(
+            changed = study.tamper(
                 f"UPDATE {table} SET {column} = %s::float8[] WHERE (study_id, policy_id) = (%s, %s)",
                 value,
-                trial.study_id,
+                study.study_id,
                 policy_id,
             )
             assert changed
 
 
 @pytest.fixture
-def learnt(trial: Trial) -> tuple[Trial, int]:
+def learnt(study: Study) -> tuple[Study, int]:
     """A study whose serving policy, number 2, was fitted with Ann's decisions; and Ann's id."""
-    ann = trial.enrol("ann")
-    trial.live("ann", 3)
-    assert fit(trial) == 1
-    trial.live("ann", 1)
-    assert fit(trial) == 2
-    return trial, ann
+    ann = study.enrol("ann")
+    study.live("ann", 3)
+    assert fit(study) == 1
+    study.live("ann", 1)
+    assert fit(study) == 2
+    return study, ann
 
 
-def decided(trial: Trial, user_id: str, level: str, policy_id: int | None) -> int:
+def decided(study: Study, user_id: str, level: str, policy_id: int | None) -> int:
     """The rid of a decision on this rung."""
-    answer = trial.decide(user_id, app_use_flag=True)
+    answer = study.decide(user_id, app_use_flag=True)
     assert (answer["fallback_level"], answer["policy_id"]) == (level, policy_id)
     return int(answer["rid"])
 
 
-def test_f0_the_participants_own_block(learnt: tuple[Trial, int]) -> None:
-    trial, ann = learnt
-    block = own(trial, 2, ann)
-    assert not np.allclose(block[0], population(trial, 2)[0])
-    check(trial, decided(trial, "ann", "F0", 2), *block)
+def test_f0_the_participants_own_block(learnt: tuple[Study, int]) -> None:
+    study, ann = learnt
+    block = own(study, 2, ann)
+    assert not np.allclose(block[0], population(study, 2)[0])
+    check(study, decided(study, "ann", "F0", 2), *block)
 
 
-def test_f0_the_population_for_who_is_not_in_the_fit(learnt: tuple[Trial, int]) -> None:
-    trial, _ = learnt
-    trial.enrol("ben")
-    check(trial, decided(trial, "ben", "F0", 2), *population(trial, 2))
+def test_f0_the_population_for_who_is_not_in_the_fit(learnt: tuple[Study, int]) -> None:
+    study, _ = learnt
+    study.enrol("ben")
+    check(study, decided(study, "ben", "F0", 2), *population(study, 2))
 
 
-def test_f0_the_prior_policy_at_a_studys_begin(trial: Trial) -> None:
-    trial.enrol("ann")
+def test_f0_the_prior_policy_at_a_studys_begin(study: Study) -> None:
+    study.enrol("ann")
     variance = np.diag(np.array(PRIOR_SD) ** 2 + PRIOR_SIGMA_U)
-    check(trial, decided(trial, "ann", "F0", 0), np.zeros(SIZE), variance)
+    check(study, decided(study, "ann", "F0", 0), np.zeros(SIZE), variance)
 
 
 @pytest.mark.parametrize("wrong", DAMAGED.values(), ids=DAMAGED.keys())
 def test_f2_the_population_where_the_own_block_is_damaged(
-    learnt: tuple[Trial, int], wrong: tuple[Any, Any]
+    learnt: tuple[Study, int], wrong: tuple[Any, Any]
 ) -> None:
-    trial, _ = learnt
-    damage_blocks(trial, 2, wrong)
-    check(trial, decided(trial, "ann", "F2", 2), *population(trial, 2))
+    study, _ = learnt
+    damage_blocks(study, 2, wrong)
+    check(study, decided(study, "ann", "F2", 2), *population(study, 2))
 
 
-def test_f2_the_population_where_the_own_block_is_gone(learnt: tuple[Trial, int]) -> None:
-    trial, _ = learnt
-    trial.tamper("DELETE FROM policy_blocks WHERE (study_id, policy_id) = (%s, 2)", trial.study_id)
-    check(trial, decided(trial, "ann", "F2", 2), *population(trial, 2))
+def test_f2_the_population_where_the_own_block_is_gone(learnt: tuple[Study, int]) -> None:
+    study, _ = learnt
+    study.tamper("DELETE FROM policy_blocks WHERE (study_id, policy_id) = (%s, 2)", study.study_id)
+    check(study, decided(study, "ann", "F2", 2), *population(study, 2))
 
 
 @pytest.mark.parametrize("wrong", DAMAGED.values(), ids=DAMAGED.keys())
 def test_f1_the_policy_before_where_the_active_one_is_damaged(
-    learnt: tuple[Trial, int], wrong: tuple[Any, Any]
+    learnt: tuple[Study, int], wrong: tuple[Any, Any]
 ) -> None:
-    trial, ann = learnt
-    before = own(trial, 1, ann)
-    damage_blocks(trial, 2, wrong)
-    damage_population(trial, 2, wrong)
-    check(trial, decided(trial, "ann", "F1", 1), *before)
-    trial.enrol("ben")
-    check(trial, decided(trial, "ben", "F1", 1), *population(trial, 1))
+    study, ann = learnt
+    before = own(study, 1, ann)
+    damage_blocks(study, 2, wrong)
+    damage_population(study, 2, wrong)
+    check(study, decided(study, "ann", "F1", 1), *before)
+    study.enrol("ben")
+    check(study, decided(study, "ben", "F1", 1), *population(study, 1))
 
 
-def test_f1_the_population_before_where_both_own_blocks_are_damaged(learnt: tuple[Trial, int]) -> None:
-    trial, _ = learnt
+def test_f1_the_population_before_where_both_own_blocks_are_damaged(learnt: tuple[Study, int]) -> None:
+    study, _ = learnt
     for policy_id in (1, 2):
-        damage_blocks(trial, policy_id, ([nan] * SIZE, None))
-    damage_population(trial, 2, ([nan] * SIZE, None))
-    check(trial, decided(trial, "ann", "F1", 1), *population(trial, 1))
+        damage_blocks(study, policy_id, ([nan] * SIZE, None))
+    damage_population(study, 2, ([nan] * SIZE, None))
+    check(study, decided(study, "ann", "F1", 1), *population(study, 1))
 
 
-def test_f1_where_the_active_policys_row_is_gone(learnt: tuple[Trial, int]) -> None:
-    trial, ann = learnt
-    trial.tamper("DELETE FROM policies WHERE (study_id, policy_id) = (%s, 2)", trial.study_id)
-    check(trial, decided(trial, "ann", "F1", 1), *own(trial, 1, ann))
+def test_f1_where_the_active_policys_row_is_gone(learnt: tuple[Study, int]) -> None:
+    study, ann = learnt
+    study.tamper("DELETE FROM policies WHERE (study_id, policy_id) = (%s, 2)", study.study_id)
+    check(study, decided(study, "ann", "F1", 1), *own(study, 1, ann))
 
 
-def test_f3_the_prior_where_no_policy_is_usable(learnt: tuple[Trial, int]) -> None:
-    trial, _ = learnt
+def test_f3_the_prior_where_no_policy_is_usable(learnt: tuple[Study, int]) -> None:
+    study, _ = learnt
     for policy_id in (1, 2):
-        damage_blocks(trial, policy_id, ([nan] * SIZE, None))
-        damage_population(trial, policy_id, ([nan] * SIZE, None))
+        damage_blocks(study, policy_id, ([nan] * SIZE, None))
+        damage_population(study, policy_id, ([nan] * SIZE, None))
     variance = np.diag(np.array(PRIOR_SD) ** 2 + PRIOR_SIGMA_U)
-    check(trial, decided(trial, "ann", "F3", 0), np.zeros(SIZE), variance)
+    check(study, decided(study, "ann", "F3", 0), np.zeros(SIZE), variance)
 
 
 @pytest.mark.parametrize("reward", ["NaN", "Infinity"])
-def test_f4_one_half_where_the_state_cannot_be_computed(learnt: tuple[Trial, int], reward: str) -> None:
-    trial, ann = learnt
-    trial.tamper("UPDATE decisions SET reward = %s WHERE participant_id = %s", reward, ann)
-    rid = decided(trial, "ann", "F4", None)
-    (row,) = trial.rows("SELECT * FROM decisions WHERE id = %s", rid)
+def test_f4_one_half_where_the_state_cannot_be_computed(learnt: tuple[Study, int], reward: str) -> None:
+    study, ann = learnt
+    study.tamper("UPDATE decisions SET reward = %s WHERE participant_id = %s", reward, ann)
+    rid = decided(study, "ann", "F4", None)
+    (row,) = study.rows("SELECT * FROM decisions WHERE id = %s", rid)
     assert (row["act_prob"], row["state"], row["advantage_mean"]) == (0.5, None, None)
-    check_draw(trial, row)
+    check_draw(study, row)
 
 
-def test_a_decision_on_f4_is_no_learning_row_but_its_outcome_is_one(learnt: tuple[Trial, int]) -> None:
-    trial, ann = learnt
-    honest = trial.rows("SELECT id, reward FROM decisions WHERE participant_id = %s", ann)
-    trial.tamper("UPDATE decisions SET reward = 'NaN' WHERE participant_id = %s", ann)
-    blind = decided(trial, "ann", "F4", None)
+def test_a_decision_on_f4_is_no_learning_row_but_its_outcome_is_one(learnt: tuple[Study, int]) -> None:
+    study, ann = learnt
+    honest = study.rows("SELECT id, reward FROM decisions WHERE participant_id = %s", ann)
+    study.tamper("UPDATE decisions SET reward = 'NaN' WHERE participant_id = %s", ann)
+    blind = decided(study, "ann", "F4", None)
     for row in honest:
-        trial.tamper("UPDATE decisions SET reward = %s WHERE id = %s", row["reward"], row["id"])
-    trial.end("ann")
-    trial.decide("ann")
-    fit(trial)
-    learnt_from = trial.rows("SELECT decision_index FROM learning_rows WHERE study_id = %s", trial.study_id)
+        study.tamper("UPDATE decisions SET reward = %s WHERE id = %s", row["reward"], row["id"])
+    study.end("ann")
+    study.decide("ann")
+    fit(study)
+    learnt_from = study.rows("SELECT decision_index FROM learning_rows WHERE study_id = %s", study.study_id)
     assert sorted(row["decision_index"] for row in learnt_from) == [1, 2, 3, 4]
-    assert trial.rows("SELECT decision_index FROM decisions WHERE id = %s", blind) == [{"decision_index": 5}]
+    assert study.rows("SELECT decision_index FROM decisions WHERE id = %s", blind) == [{"decision_index": 5}]
 
 
-def test_the_study_counts_its_fallbacks(learnt: tuple[Trial, int]) -> None:
-    trial, _ = learnt
-    damage_blocks(trial, 2, ([nan] * SIZE, None))
-    trial.decide("ann")
-    shown = trial.call("GET", "/study", role="researcher").json
+def test_the_study_counts_its_fallbacks(learnt: tuple[Study, int]) -> None:
+    study, _ = learnt
+    damage_blocks(study, 2, ([nan] * SIZE, None))
+    study.decide("ann")
+    shown = study.call("GET", "/study", role="researcher").json
     assert shown is not None
     assert "fallbacks" in shown, shown
     assert shown["fallbacks"] == {"F0": 4, "F2": 1}

@@ -10,7 +10,7 @@ from models.core import jobs
 from models.core.session import transact
 from rehearsal.backend import Backend, EmaServer
 from rehearsal.contract import Decision, Enrolment, Survey
-from tests.support.study import Trial
+from tests.support.study import Study
 from workers.trial import ingest, refit
 
 LENGTH = 60
@@ -42,49 +42,49 @@ def told(answer: dict[str, Any]) -> Decision:
     return Decision(**{name: answer[name] for name in names}, act_gen_timestamp=at)
 
 
-def live(trial: Trial, app: EmaServer, index: int, enrolment: Enrolment) -> dict[str, Any]:
+def live(study: Study, app: EmaServer, index: int, enrolment: Enrolment) -> dict[str, Any]:
     """One decision point, its window's end and the ingest of its data."""
     answers = survey(index)
-    decision = trial.decide("ann", **answers.fields())
+    decision = study.decide("ann", **answers.fields())
     app.backend.store(enrolment, answers, told(decision))
-    ingest.run(trial.end("ann")["job_id"])
+    ingest.run(study.end("ann")["job_id"])
     return decision
 
 
-def fit(trial: Trial) -> None:
+def fit(study: Study) -> None:
     """What a worker does with the refit that the ingests have asked for."""
-    waiting = transact(lambda session: jobs.queued_refit(session, trial.study_id))
+    waiting = transact(lambda session: jobs.queued_refit(session, study.study_id))
     assert waiting is not None
     refit.run(waiting.id)
 
 
 def test_sixty_decisions_end_in_sixty_decisions_and_fifty_nine_learning_rows(
-    new_trial: Callable[..., Trial], app: EmaServer
+    new_study: Callable[..., Study], app: EmaServer
 ) -> None:
     url = f"http://127.0.0.1:{app.server_port}/ema_study"
-    trial = new_trial("refit.min_interval_minutes=0", ema_url=url)
-    ann = trial.enrol("ann")
+    study = new_study("refit.min_interval_minutes=0", ema_url=url)
+    ann = study.enrol("ann")
     enrolment = Enrolment("ann", DAY, DAY, DAY, DAY, (800,) * 7, (1900,) * 7)
     app.backend.enrol("ann")
     decisions = []
     for index in range(1, LENGTH + 1):
-        decisions.append(live(trial, app, index, enrolment))
+        decisions.append(live(study, app, index, enrolment))
         if index % 20 == 0:
-            fit(trial)
+            fit(study)
 
     assert [decision["decision_index"] for decision in decisions] == list(range(1, LENGTH + 1))
     assert {decision["policy_id"] for decision in decisions} == {0, 1, 2}
-    seen = trial.show(ann)
+    seen = study.show(ann)
     assert (seen["phase"], seen["decision_index"], seen["study_day"]) == ("ENDED", LENGTH, 30)
-    study = trial.call("GET", "/study", role="researcher").json
-    assert study is not None
-    assert (study["decisions"], study["rows"], study["policy_rows"]) == (LENGTH, LENGTH - 1, LENGTH - 1)
-    assert study["windows"] == {"ended": 0, "ingested": LENGTH, "failed": 0, "missed": 0}
-    assert study["fallbacks"] == {"F0": LENGTH}
-    assert study["discrepancies"] == 0
-    assert study["jobs"] == {"queued": 0, "running": 0, "done": LENGTH + 3, "failed": 0}
-    rows = trial.rows(
-        "SELECT decision_index, outcome FROM learning_rows WHERE study_id = %s ORDER BY 1", trial.study_id
+    status = study.call("GET", "/study", role="researcher").json
+    assert status is not None
+    assert (status["decisions"], status["rows"], status["policy_rows"]) == (LENGTH, LENGTH - 1, LENGTH - 1)
+    assert status["windows"] == {"ended": 0, "ingested": LENGTH, "failed": 0, "missed": 0}
+    assert status["fallbacks"] == {"F0": LENGTH}
+    assert status["discrepancies"] == 0
+    assert status["jobs"] == {"queued": 0, "running": 0, "done": LENGTH + 3, "failed": 0}
+    rows = study.rows(
+        "SELECT decision_index, outcome FROM learning_rows WHERE study_id = %s ORDER BY 1", study.study_id
     )
     assert [(row["decision_index"], row["outcome"]) for row in rows] == [
         (index, reward(survey(index + 1))) for index in range(1, LENGTH)

@@ -17,7 +17,7 @@ from replay.checks import replay
 from tests.flows.core.test_fuzz import ANYTHING, is_refusal
 from tests.support.backend import BackEnd, serving
 from tests.support.oralytics import Brushers, item
-from tests.support.study import Trial
+from tests.support.study import Study
 
 SETTINGS = ("protocol=oralytics", "refit.min_interval_minutes=0", "schedule.study_length=12")
 SURVEY = {"finished_ema": True, "app_use_flag": True, "activity_question_response": True, "cannabis_use": []}
@@ -30,8 +30,8 @@ def back_end() -> Iterator[BackEnd]:
 
 
 @pytest.fixture
-def brushers(new_trial: Callable[..., Trial], back_end: BackEnd) -> Brushers:
-    return Brushers(new_trial(*SETTINGS, ema_url=back_end.url), back_end)
+def brushers(new_study: Callable[..., Study], back_end: BackEnd) -> Brushers:
+    return Brushers(new_study(*SETTINGS, ema_url=back_end.url), back_end)
 
 
 def errors(answer: Any) -> tuple[int, int, list[str]]:
@@ -39,13 +39,13 @@ def errors(answer: Any) -> tuple[int, int, list[str]]:
     return answer.status_code, body["error_code"], [error["field"] for error in body.get("errors", [])]
 
 
-def decisions(trial: Trial) -> int:
-    return len(trial.rows("SELECT id FROM decisions WHERE study_id = %s", trial.study_id))
+def decisions(study: Study) -> int:
+    return len(study.rows("SELECT id FROM decisions WHERE study_id = %s", study.study_id))
 
 
 def test_a_whole_study_is_played_exported_and_replayed(brushers: Brushers, tmp_path: Path) -> None:
-    trial = brushers.trial
-    ids = {name: trial.enrol(name) for name in ("ann", "bob", "cem", "dea")}
+    study = brushers.study
+    ids = {name: study.enrol(name) for name in ("ann", "bob", "cem", "dea")}
     for name in ids:
         brushers.live(name, 5)
     assert brushers.fit() == 20
@@ -55,39 +55,39 @@ def test_a_whole_study_is_played_exported_and_replayed(brushers: Brushers, tmp_p
     for name in ("ann", "cem", "dea"):
         brushers.live(name, 3)
     assert brushers.fit() == 20 + 9
-    (job,) = trial.rows(
-        "SELECT j.id, j.window_id FROM jobs j WHERE j.study_id = %s AND j.code = 317", trial.study_id
+    (job,) = study.rows(
+        "SELECT j.id, j.window_id FROM jobs j WHERE j.study_id = %s AND j.code = 317", study.study_id
     )
-    assert trial.call("POST", f"/windows/{job['window_id']}/retry", role="admin").status_code == 202
+    assert study.call("POST", f"/windows/{job['window_id']}/retry", role="admin").status_code == 202
     assert brushers.ingest(job["id"], item("ann", late, brushing_seconds=33)) == "done"
     assert brushers.fit() == 20 + 9 + 1
     brushers.live("ann", 3)
-    assert trial.show(ids["ann"])["phase"] == "ENDED"
+    assert study.show(ids["ann"])["phase"] == "ENDED"
     assert brushers.fit() == 33
-    told = trial.service.command(
-        "export", trial.name, str(tmp_path / "export"), "--account", f"researcher@{trial.name}"
+    told = study.service.command(
+        "export", study.name, str(tmp_path / "export"), "--account", f"researcher@{study.name}"
     )
-    key = transact(lambda session: studies.by_id(session, trial.study_id).study_key)
+    key = transact(lambda session: studies.by_id(session, study.study_id).study_key)
     report = replay(tmp_path / "export", key, str(told["manifest_sha256"]))
     assert not report.first, "\n".join(report.lines())
-    assert report.held["state"] == decisions(trial) == 34
+    assert report.held["state"] == decisions(study) == 34
     assert report.held["learning row"] > 33
 
 
 def test_a_row_pairs_an_action_with_what_was_recorded_after_it(brushers: Brushers) -> None:
-    brushers.trial.enrol("ann")
+    brushers.study.enrol("ann")
     for seconds in (100, 20, 250):
         assert brushers.record("ann", item("ann", brushers.decide("ann"), brushing_seconds=seconds)) == "done"
     assert brushers.fit() == 3
-    rows = brushers.trial.rows(
+    rows = brushers.study.rows(
         "SELECT decision_index, outcome FROM learning_rows WHERE study_id = %s ORDER BY decision_index",
-        brushers.trial.study_id,
+        brushers.study.study_id,
     )
     assert [(row["decision_index"], row["outcome"]) for row in rows] == [(1, 100), (2, 20), (3, 180)]
 
 
 def test_the_state_is_made_of_what_was_recorded_by_then(brushers: Brushers) -> None:
-    brushers.trial.enrol("ann")
+    brushers.study.enrol("ann")
     first = brushers.decide("ann", decision_time="2026-11-21T08:00:00Z")
     assert first["state"] == [0, 0, 0, 0]
     assert brushers.record("ann", item("ann", first, brushing_seconds=45, app_used=True)) == "done"
@@ -102,23 +102,23 @@ def test_the_state_is_made_of_what_was_recorded_by_then(brushers: Brushers) -> N
 def test_a_later_record_corrects_the_outcome_and_is_no_correction_when_it_is_the_first(
     brushers: Brushers,
 ) -> None:
-    trial = brushers.trial
-    trial.enrol("ann")
+    study = brushers.study
+    study.enrol("ann")
     first = brushers.decide("ann")
     assert brushers.record("ann", item("ann", first, brushing_seconds=60)) == "done"
     corrections = "SELECT id FROM audit WHERE study_id = %s AND act = 'correct'"
-    assert trial.rows(corrections, trial.study_id) == []
+    assert study.rows(corrections, study.study_id) == []
     assert brushers.fit() == 1
     second = brushers.decide("ann")
     corrected = item("ann", first, brushing_seconds=70, seed=7)
     assert brushers.record("ann", corrected, item("ann", second)) == "done"
-    assert len(trial.rows(corrections, trial.study_id)) == 1
+    assert len(study.rows(corrections, study.study_id)) == 1
     assert brushers.fit() == 2
-    outcomes = trial.rows(
-        "SELECT outcome FROM learning_rows WHERE study_id = %s ORDER BY row_seq", trial.study_id
+    outcomes = study.rows(
+        "SELECT outcome FROM learning_rows WHERE study_id = %s ORDER BY row_seq", study.study_id
     )
     assert sorted(row["outcome"] for row in outcomes) == [60, 70, 90]
-    assert trial.call("GET", "/study").get_json()["discrepancies"] == 1
+    assert study.call("GET", "/study").get_json()["discrepancies"] == 1
 
 
 @pytest.mark.parametrize(
@@ -136,64 +136,64 @@ def test_a_later_record_corrects_the_outcome_and_is_no_correction_when_it_is_the
     ids=str,
 )
 def test_a_wrong_record_fails_its_window(brushers: Brushers, change: dict[str, Any]) -> None:
-    brushers.trial.enrol("ann")
+    brushers.study.enrol("ann")
     decided = brushers.decide("ann")
     assert brushers.record("ann", item("ann", decided, **change)) == "failed 303"
 
 
 def test_a_survey_is_no_record_and_more_fields_are_ignored(brushers: Brushers) -> None:
-    brushers.trial.enrol("ann")
+    brushers.study.enrol("ann")
     decided = brushers.decide("ann")
     survey = {name: value for name, value in item("ann", decided).items() if name != "brushing_seconds"}
     assert brushers.record("ann", survey | SURVEY) == "failed 303"
     second = brushers.decide("ann")
     assert brushers.record("ann", item("ann", second, **SURVEY, answers={"brushing_seconds": 1})) == "done"
-    (stored,) = brushers.trial.rows("SELECT item, reward FROM answers WHERE decision_id = %s", second["rid"])
+    (stored,) = brushers.study.rows("SELECT item, reward FROM answers WHERE decision_id = %s", second["rid"])
     assert stored["reward"] == 90
     assert not {"finished_ema", "answers", "user_id"} & set(stored["item"])
 
 
 def test_the_call_of_another_protocol_is_refused_and_nothing_stored(
-    brushers: Brushers, new_trial: Callable[..., Trial]
+    brushers: Brushers, new_study: Callable[..., Study]
 ) -> None:
-    trial = brushers.trial
-    trial.enrol("ann")
-    asked = trial.call("POST", "/actions", {"user_id": "ann", **SURVEY})
+    study = brushers.study
+    study.enrol("ann")
+    asked = study.call("POST", "/actions", {"user_id": "ann", **SURVEY})
     assert errors(asked) == (422, 905, ["finished_ema"])
     assert "/decision_points" in asked.get_json()["message"]
-    miwaves = new_trial()
+    miwaves = new_study()
     miwaves.enrol("ann")
     for answers in ({}, SURVEY):
         asked = miwaves.call("POST", "/decision_points", {"user_id": "ann", "answers": answers})
         assert errors(asked) == (422, 905, ["answers"])
         assert "/actions" in asked.get_json()["message"]
-    assert decisions(trial) == decisions(miwaves) == 0
+    assert decisions(study) == decisions(miwaves) == 0
     brushers.decide("ann")
-    assert errors(trial.call("POST", "/actions", {"user_id": "ann", **SURVEY}))[0] == 422
-    assert trial.rows("SELECT id FROM answers WHERE study_id = %s", trial.study_id) == []
+    assert errors(study.call("POST", "/actions", {"user_id": "ann", **SURVEY}))[0] == 422
+    assert study.rows("SELECT id FROM answers WHERE study_id = %s", study.study_id) == []
 
 
 def test_what_the_action_may_have_changed_is_not_taken_before_it(brushers: Brushers) -> None:
-    brushers.trial.enrol("ann")
+    brushers.study.enrol("ann")
     early = {"user_id": "ann", "answers": {"brushing_seconds": 90, "app_used": True}}
-    asked = brushers.trial.call("POST", "/decision_points", early)
+    asked = brushers.study.call("POST", "/decision_points", early)
     assert errors(asked) == (422, 905, ["answers.app_used", "answers.brushing_seconds"])
-    assert decisions(brushers.trial) == 0
+    assert decisions(brushers.study) == 0
 
 
 def test_a_repeat_gets_the_stored_decision(brushers: Brushers) -> None:
-    brushers.trial.enrol("ann")
+    brushers.study.enrol("ann")
     first = brushers.decide("ann")
     assert brushers.decide("ann") == brushers.decide("ann", decision_index=1) == first
     headers = {"Idempotency_Key": "one"}
     body = {"user_id": "ann"}
     brushers.record("ann", item("ann", first))
-    keyed = [brushers.trial.call("POST", "/decision_points", body, **headers).get_json() for _ in range(2)]
+    keyed = [brushers.study.call("POST", "/decision_points", body, **headers).get_json() for _ in range(2)]
     assert keyed[0] == keyed[1]
     assert keyed[0]["decision_index"] == 2
 
 
-def check_anything(trial: Trial, known: list[str]) -> None:
+def check_anything(study: Study, known: list[str]) -> None:
     """Whatever is posted for an enrolled participant is decided, or refused in our shape."""
     names = st.sampled_from(known) | st.text(max_size=10)
     bodies = st.fixed_dictionaries(
@@ -210,7 +210,7 @@ def check_anything(trial: Trial, known: list[str]) -> None:
     )
     @given(body=bodies)
     def check(body: dict[str, Any]) -> None:
-        answer = trial.call("POST", "/decision_points", {"user_id": "ann", **body})
+        answer = study.call("POST", "/decision_points", {"user_id": "ann", **body})
         assert answer.status_code == 200 or is_refusal(answer), answer.text
         assert answer.status_code in {200, 400, 422}
 
@@ -218,9 +218,9 @@ def check_anything(trial: Trial, known: list[str]) -> None:
 
 
 def test_anything_made_is_decided_or_refused(brushers: Brushers) -> None:
-    brushers.trial.enrol("ann")
-    check_anything(brushers.trial, ["brushing_seconds", "app_used"])
-    stored = brushers.trial.rows("SELECT answers FROM decisions WHERE study_id = %s", brushers.trial.study_id)
+    brushers.study.enrol("ann")
+    check_anything(brushers.study, ["brushing_seconds", "app_used"])
+    stored = brushers.study.rows("SELECT answers FROM decisions WHERE study_id = %s", brushers.study.study_id)
     assert {str(row["answers"]) for row in stored} <= {"{}", "{'available': False}"}
 
 
@@ -241,11 +241,11 @@ class Asking(Oralytics):
 
 
 @pytest.fixture
-def asking(new_trial: Callable[..., Trial], back_end: BackEnd, monkeypatch: pytest.MonkeyPatch) -> Brushers:
+def asking(new_study: Callable[..., Study], back_end: BackEnd, monkeypatch: pytest.MonkeyPatch) -> Brushers:
     monkeypatch.setitem(DESIGNS, "asking", Asking())
-    trial = new_trial("protocol=asking", "refit.min_interval_minutes=0", ema_url=back_end.url)
-    trial.enrol("ann")
-    return Brushers(trial, back_end)
+    study = new_study("protocol=asking", "refit.min_interval_minutes=0", ema_url=back_end.url)
+    study.enrol("ann")
+    return Brushers(study, back_end)
 
 
 TOLD = {"brushing_seconds": 60, "app_used": True}
@@ -267,9 +267,9 @@ TOLD = {"brushing_seconds": 60, "app_used": True}
     ids=str,
 )
 def test_a_missing_or_wrong_answer_is_named(asking: Brushers, answers: dict[str, Any], field: str) -> None:
-    answer = asking.trial.call("POST", "/decision_points", {"user_id": "ann", "answers": answers})
+    answer = asking.study.call("POST", "/decision_points", {"user_id": "ann", "answers": answers})
     assert errors(answer) == (422, 905, [field])
-    assert decisions(asking.trial) == 0
+    assert decisions(asking.study) == 0
 
 
 def test_answers_that_come_with_the_call_make_the_outcome_of_the_point_before(asking: Brushers) -> None:
@@ -279,12 +279,12 @@ def test_answers_that_come_with_the_call_make_the_outcome_of_the_point_before(as
     assert asking.record("ann", item("ann", first, **TOLD)) == "done"
     asking.decide("ann", answers={"brushing_seconds": 75, "app_used": False})
     assert asking.fit() == 1
-    (row,) = asking.trial.rows(
-        "SELECT decision_index, outcome FROM learning_rows WHERE study_id = %s", asking.trial.study_id
+    (row,) = asking.study.rows(
+        "SELECT decision_index, outcome FROM learning_rows WHERE study_id = %s", asking.study.study_id
     )
     assert (row["decision_index"], row["outcome"]) == (1, 75)
 
 
 def test_anything_made_is_checked_answer_by_answer(asking: Brushers) -> None:
     asking.decide("ann", answers=TOLD)
-    check_anything(asking.trial, ["brushing_seconds", "app_used", "mood"])
+    check_anything(asking.study, ["brushing_seconds", "app_used", "mood"])

@@ -4,40 +4,40 @@ from typing import Any
 
 import pytest
 
-from tests.support.study import Trial
+from tests.support.study import Study
 
 
-def page(trial: Trial, path: str, role: str = "researcher") -> Any:
+def page(study: Study, path: str, role: str = "researcher") -> Any:
     """The list in a page."""
-    answer = trial.call("GET", path, role=role)
+    answer = study.call("GET", path, role=role)
     assert answer.status_code == 200, answer.text
     assert answer.json is not None
     return answer.json[path.partition("?")[0].strip("/")]
 
 
-def test_participants_come_in_pages_by_id(trial: Trial) -> None:
-    ids = [trial.enrol(name) for name in ("ann", "ben", "cem")]
-    first = page(trial, "/participants?limit=2")
+def test_participants_come_in_pages_by_id(study: Study) -> None:
+    ids = [study.enrol(name) for name in ("ann", "ben", "cem")]
+    first = page(study, "/participants?limit=2")
     assert [one["participant_id"] for one in first] == ids[:2]
-    rest = page(trial, f"/participants?limit=2&after={ids[1]}")
+    rest = page(study, f"/participants?limit=2&after={ids[1]}")
     assert [one["participant_id"] for one in rest] == ids[2:]
 
 
-def test_a_participant_is_found_by_the_apps_name_which_is_not_shown(trial: Trial) -> None:
-    trial.enrol("ann")
-    ben = trial.enrol("ben-whose-name-is-private")
-    found = page(trial, "/participants?user_id=ben-whose-name-is-private")
+def test_a_participant_is_found_by_the_apps_name_which_is_not_shown(study: Study) -> None:
+    study.enrol("ann")
+    ben = study.enrol("ben-whose-name-is-private")
+    found = page(study, "/participants?user_id=ben-whose-name-is-private")
     assert [one["participant_id"] for one in found] == [ben]
     assert "private" not in str(found)
-    assert page(trial, "/participants?user_id=nobody") == []
-    assert trial.call("GET", "/participants?user_id=", role="researcher").status_code == 422
+    assert page(study, "/participants?user_id=nobody") == []
+    assert study.call("GET", "/participants?user_id=", role="researcher").status_code == 422
 
 
-def test_a_participants_progress(trial: Trial) -> None:
-    ann = trial.enrol("ann", timezone="Europe/Berlin", rl_start_date="2026-01-01")
-    trial.live("ann", 2)
-    trial.decide("ann")
-    seen = trial.show(ann)
+def test_a_participants_progress(study: Study) -> None:
+    ann = study.enrol("ann", timezone="Europe/Berlin", rl_start_date="2026-01-01")
+    study.live("ann", 2)
+    study.decide("ann")
+    seen = study.show(ann)
     windows, zones = seen.pop("windows"), seen.pop("zones")
     assert seen == {
         "participant_id": ann,
@@ -56,40 +56,40 @@ def test_a_participants_progress(trial: Trial) -> None:
     assert [(zone["timezone"], zone["decision_index"]) for zone in zones] == [("Europe/Berlin", 0)]
 
 
-def test_the_study_day_stops_with_the_study(trial: Trial) -> None:
-    ann = trial.enrol("ann")
-    assert trial.show(ann)["study_day"] == 1
-    trial.decide("ann", decision_index=60)
-    assert trial.show(ann)["study_day"] == 30
-    trial.end("ann")
-    seen = trial.show(ann)
+def test_the_study_day_stops_with_the_study(study: Study) -> None:
+    ann = study.enrol("ann")
+    assert study.show(ann)["study_day"] == 1
+    study.decide("ann", decision_index=60)
+    assert study.show(ann)["study_day"] == 30
+    study.end("ann")
+    seen = study.show(ann)
     assert (seen["phase"], seen["study_day"], seen["open_decision_index"]) == ("ENDED", 30, None)
 
 
-def test_decisions_come_in_pages_by_rid_as_they_were_issued(trial: Trial) -> None:
-    ann, ben = trial.enrol("ann"), trial.enrol("ben")
+def test_decisions_come_in_pages_by_rid_as_they_were_issued(study: Study) -> None:
+    ann, ben = study.enrol("ann"), study.enrol("ben")
     issued = []
     for name in ("ann", "ben", "ann"):
-        issued.append(trial.decide(name))
-        trial.end(name)
-    first = page(trial, "/decisions?limit=2")
-    rest = page(trial, f"/decisions?limit=2&after={first[-1]['rid']}")
+        issued.append(study.decide(name))
+        study.end(name)
+    first = page(study, "/decisions?limit=2")
+    rest = page(study, f"/decisions?limit=2&after={first[-1]['rid']}")
     assert [one["participant_id"] for one in first + rest] == [ann, ben, ann]
     for shown, told in zip(first + rest, issued, strict=True):
         same = set(told) & set(shown)
         assert {"rid", "seed", "act_prob", "action", "state", "act_gen_timestamp"} <= same
         assert {name: shown[name] for name in same} == {name: told[name] for name in same}
-    assert [one["participant_id"] for one in page(trial, f"/decisions?participant_id={ben}")] == [ben]
+    assert [one["participant_id"] for one in page(study, f"/decisions?participant_id={ben}")] == [ben]
 
 
-def test_other_studies_are_out_of_sight(trial: Trial, new_trial: Any) -> None:
-    other = new_trial()
+def test_other_studies_are_out_of_sight(study: Study, new_study: Any) -> None:
+    other = new_study()
     stranger = other.enrol("ann")
     other.decide("ann")
-    assert page(trial, "/participants") == []
-    assert page(trial, "/decisions") == []
-    assert page(trial, f"/decisions?participant_id={stranger}") == []
-    answer = trial.call("GET", f"/participants/{stranger}", role="admin")
+    assert page(study, "/participants") == []
+    assert page(study, "/decisions") == []
+    assert page(study, f"/decisions?participant_id={stranger}") == []
+    answer = study.call("GET", f"/participants/{stranger}", role="admin")
     assert answer.json is not None
     assert (answer.status_code, answer.json["error_code"]) == (404, 910)
 
@@ -98,5 +98,5 @@ def test_other_studies_are_out_of_sight(trial: Trial, new_trial: Any) -> None:
     "query", ["limit=0", "limit=1001", "after=-1", "after=x", "unknown=1", "after=9223372036854775808"]
 )
 @pytest.mark.parametrize("path", ["/participants", "/decisions"])
-def test_a_query_that_makes_no_sense_is_refused(trial: Trial, path: str, query: str) -> None:
-    assert trial.call("GET", f"{path}?{query}", role="researcher").status_code == 422
+def test_a_query_that_makes_no_sense_is_refused(study: Study, path: str, query: str) -> None:
+    assert study.call("GET", f"{path}?{query}", role="researcher").status_code == 422

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from models.core.session import transact
 from tests.support.backend import BackEnd
-from tests.support.service import Service
+from tests.support.study import Study
 from tests.workers.trial.test_ingest import decide_and_end, item, outcome
 from workers.trial import ema_client, ingest
 
@@ -24,34 +24,34 @@ def told() -> list[tuple[Any, ...]]:
     return [tuple(row) for row in transact(lambda session: session.execute(query).all())]
 
 
-def again(studied: Service, job_id: int) -> None:
+def again(ema_study: Study, job_id: int) -> None:
     """Take a failed window up again."""
-    window = studied.call("GET", "/windows?state=failed", caller="researcher").get_json()["windows"][-1]
-    assert studied.call("POST", f"/windows/{window['window_id']}/retry", caller="admin").status_code == 202
+    window = ema_study.call("GET", "/windows?state=failed", role="researcher").get_json()["windows"][-1]
+    assert ema_study.call("POST", f"/windows/{window['window_id']}/retry", role="admin").status_code == 202
     ingest.run(job_id)
 
 
 def test_the_longest_number_of_an_item_fails_its_window_and_leaves_a_row(
-    studied: Service, back_end: BackEnd
+    ema_study: Study, back_end: BackEnd
 ) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(item(decided, policy_id=10**4200))
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("failed", 307, "failed")
+    assert outcome(ema_study, job_id) == ("failed", 307, "failed")
     assert told() == [(None, 307, "policy_id is missing or wrong (1 for point 1)")]
 
 
 def test_every_window_that_fails_for_an_item_leaves_a_row_and_a_repeat_leaves_none(
-    studied: Service, back_end: BackEnd
+    ema_study: Study, back_end: BackEnd
 ) -> None:
-    studied.enrol("ann")
+    ema_study.enrol("ann")
     for _ in range(2):
-        decided, job_id = decide_and_end(studied)
+        decided, job_id = decide_and_end(ema_study)
         back_end.has(item(decided, **WRONG), item(decided, **WRONG), item(decided, rid=10**6))
         ingest.run(job_id)
-        again(studied, job_id)
-        assert outcome(studied, job_id) == ("failed", 305, "failed")
+        again(ema_study, job_id)
+        assert outcome(ema_study, job_id) == ("failed", 305, "failed")
     assert told() == [
         row
         for point in (1, 2)
@@ -68,46 +68,46 @@ def labelled(*members: tuple[str, Any]) -> bytes:
     return f'{{"status": "success", "ema_data": {{{inner}}}}}'.encode()
 
 
-def test_items_under_one_label_are_all_read(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    first, _ = decide_and_end(studied)
-    second, job_id = decide_and_end(studied)
+def test_items_under_one_label_are_all_read(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
+    first, _ = decide_and_end(ema_study)
+    second, job_id = decide_and_end(ema_study)
     back_end.body = labelled(("same", item(first)), ("same", item(second)), ("same", item(second)))
     ingest.run(job_id)
-    assert outcome(studied, job_id)[0] == "done"
+    assert outcome(ema_study, job_id)[0] == "done"
     stored = transact(lambda session: session.execute(text("SELECT decision_id FROM answers")).all())
     assert {row[0] for row in stored} == {first["rid"], second["rid"]}
 
-    third, job_id = decide_and_end(studied)
+    third, job_id = decide_and_end(ema_study)
     back_end.body = labelled(("same", item(third)), ("same", item(third, app_use_flag=True)))
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("failed", 318, "failed")
+    assert outcome(ema_study, job_id) == ("failed", 318, "failed")
     assert told() == [(third["rid"], 318, "2 items")]
 
 
 @pytest.mark.parametrize("where", ["item", "answer"])
 def test_any_other_name_that_stands_twice_is_not_understood(
-    studied: Service, back_end: BackEnd, where: str
+    ema_study: Study, back_end: BackEnd, where: str
 ) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     whole = labelled(("one", item(decided))).decode()
     name = '"user_id": ' if where == "item" else '"status": '
     back_end.body = whole.replace(name, f'{name}"ann", {name}', 1).encode()
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("failed", 320, "failed")
-    assert "stands twice" in studied.call("GET", f"/jobs/{job_id}").get_json()["job"]["reason"]
+    assert outcome(ema_study, job_id) == ("failed", 320, "failed")
+    assert "stands twice" in ema_study.job(job_id)["reason"]
 
 
-def test_more_items_than_anybody_has_points_fail_the_window(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+def test_more_items_than_anybody_has_points_fail_the_window(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(*[item(decided)] * (ema_client.MOST_ITEMS + 1))
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("failed", 320, "failed")
+    assert outcome(ema_study, job_id) == ("failed", 320, "failed")
     back_end.has(*[item(decided)] * ema_client.MOST_ITEMS)
-    again(studied, job_id)
-    assert outcome(studied, job_id)[0] == "done"
+    again(ema_study, job_id)
+    assert outcome(ema_study, job_id)[0] == "done"
 
 
 Make = Callable[[dict[str, Any], int], dict[str, Any]]
@@ -122,11 +122,11 @@ Make = Callable[[dict[str, Any], int], dict[str, Any]]
     ],
     ids=["no item", "rids of nobody", "one rid"],
 )
-def test_the_work_for_a_reply_grows_as_its_items_do(studied: Service, back_end: BackEnd, make: Make) -> None:
-    studied.enrol("ann")
+def test_the_work_for_a_reply_grows_as_its_items_do(ema_study: Study, back_end: BackEnd, make: Make) -> None:
+    ema_study.enrol("ann")
 
     def calls(count: int) -> int:
-        decided, job_id = decide_and_end(studied)
+        decided, job_id = decide_and_end(ema_study)
         back_end.has(*(make(decided, number) for number in range(count)))
         profile = cProfile.Profile()
         profile.runcall(ingest.run, job_id)

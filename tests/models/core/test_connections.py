@@ -17,7 +17,7 @@ from models.core import connections, session, studies
 from models.core.connections import Link
 from models.core.session import Prepared, transact
 from models.trial.decisions import Decision
-from tests.conftest import Deployment
+from tests.support.service import Service
 from tests.support.study import begin
 
 ODD = timezone(timedelta(hours=5, minutes=45, seconds=7))
@@ -25,7 +25,7 @@ SWITCH = 1e-6
 
 
 @pytest.fixture(autouse=True)
-def several(deployment: Deployment) -> Iterator[list[Link]]:
+def several(shared_service: Service) -> Iterator[list[Link]]:
     """Five idle connections."""
     connections.forget()
     with ExitStack() as stack:
@@ -39,11 +39,11 @@ def one(session: Session) -> int:
 
 
 def test_where_one_connection_is_broken_the_others_are_not_tried(
-    deployment: Deployment, several: list[Link]
+    shared_service: Service, several: list[Link]
 ) -> None:
-    trial = begin(*deployment)
+    study = begin(shared_service)
     for link in connections._idle:
-        trial.rows("SELECT pg_terminate_backend(%s)", link.driver.info.backend_pid)
+        study.rows("SELECT pg_terminate_backend(%s)", link.driver.info.backend_pid)
     tries = []
 
     def work(session: Session) -> int:
@@ -67,9 +67,9 @@ def test_no_statement_takes_more_than_one_of_the_servers_processors(several: lis
 
 
 def test_a_race_that_is_lost_after_long_work_is_run_again(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    shared_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin(*deployment)
+    begin(shared_service)
     monkeypatch.setattr(session, "PATIENCE_SECONDS", 0.0)
     tries: list[int] = []
 
@@ -82,11 +82,11 @@ def test_a_race_that_is_lost_after_long_work_is_run_again(
     assert transact(work) == session.LEAST_TRIES
 
 
-def test_a_session_is_empty_when_it_is_lent_again(deployment: Deployment) -> None:
-    trial = begin(*deployment)
+def test_a_session_is_empty_when_it_is_lent_again(shared_service: Service) -> None:
+    study = begin(shared_service)
 
     def work(session: Session) -> NoReturn:
-        studies.by_id(session, trial.study_id).name = "another"
+        studies.by_id(session, study.study_id).name = "another"
         session.add(Decision())
         raise LookupError
 
@@ -95,7 +95,7 @@ def test_a_session_is_empty_when_it_is_lent_again(deployment: Deployment) -> Non
     with connections.lent() as link:
         assert not [*link.session, *link.session.new, *link.session.dirty]
         assert link.is_idle
-    assert transact(lambda session: studies.by_id(session, trial.study_id).name) == trial.name
+    assert transact(lambda session: studies.by_id(session, study.study_id).name) == study.name
 
 
 def test_a_connection_whose_transaction_was_not_undone_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ WORDS = "error with status PGRES_TUPLES_OK and no message from the libpq"
 
 
 def test_a_transaction_that_it_breaks_runs_once_more_and_then_says_that_the_database_is_away(
-    bare_service: Service,
+    service: Service,
 ) -> None:
     tries = []
 
@@ -27,7 +27,7 @@ def test_a_transaction_that_it_breaks_runs_once_more_and_then_says_that_the_data
     assert len(tries) == 2
 
 
-def test_an_error_that_the_server_names_stays_what_it_is(bare_service: Service) -> None:
+def test_an_error_that_the_server_names_stays_what_it_is(service: Service) -> None:
     def work(session: Session) -> NoReturn:
         raise DatabaseError("SELECT 1", None, psycopg2.errors.UndefinedTable("no such table"))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from models.trial import circuits, fit_parts
 from tests.support.backend import BackEnd, serving
 from tests.support.configured import configured
 from tests.support.service import Service
+from tests.support.study import Study, begin
 from tests.workers.trial.test_ingest import decide_and_end, item
 from workers.core import sweep
 from workers.oversight import night, notifications, watchdog
@@ -74,33 +76,33 @@ def granted(embedded: Embedded, migrated: str) -> Iterator[Roles]:
 
 
 @pytest.fixture(scope="module")
-def lived(embedded: Embedded, granted: Roles) -> Iterator[Service]:
-    """The service as its own role, after a study was created by the owner and lived through."""
+def lived(embedded: Embedded, granted: Roles) -> Iterator[Study]:
+    """A study of the service as its own role, which the owner created and which has been lived through."""
     with serving() as back_end:
         with configured(embedded, embedded.database_url(granted.database)) as owner:
-            owner.study("trial", "refit.min_interval_minutes=0", ema_url=back_end.url)
+            created = begin(owner, "refit.min_interval_minutes=0", name="trial", ema_url=back_end.url)
         policy = {"KAIROS_REGISTRATION": "token", "KAIROS_REGISTRATION_SECRET": JOIN}
         policy |= {"KAIROS_WEBHOOK_URL": "http://127.0.0.1:9/x", "KAIROS_WEBHOOK_SECRET": JOIN}
         with configured(embedded, granted.url(granted.service), **policy) as service:
-            service.tokens.update(owner.tokens)
-            _live(service, back_end)
-            yield service
+            study = replace(created, service=service)
+            _live(study, back_end)
+            yield study
 
 
-def _live(service: Service, back_end: BackEnd) -> None:
+def _live(study: Study, back_end: BackEnd) -> None:
     """Everything that API, worker and beat do to the database."""
-    assert service.enrol("ann").status_code == 201
+    study.enrol("ann")
     for number in range(3):
-        decided, job_id = decide_and_end(service)
+        decided, job_id = decide_and_end(study)
         back_end.has(item(decided, finished_ema=number == 1, seed=number, activity_question_response=True))
         ingest.run(job_id)
-        refit.run(service.call("POST", "/update_parameters").get_json()["job_id"])
-    assert service.decide("ann", app_use_flag=True).status_code == 200
-    assert service.decide("ann", app_use_flag=False).get_json()["correction_stored"] is True
-    repeat = service.call("POST", "/end_decision_window", {"user_id": "ann"}, Idempotency_Key="once")
+        refit.run(study.call("POST", "/update_parameters").get_json()["job_id"])
+    study.decide("ann", app_use_flag=True)
+    assert study.decide("ann", app_use_flag=False)["correction_stored"] is True
+    repeat = study.call("POST", "/end_decision_window", {"user_id": "ann"}, Idempotency_Key="once")
     assert repeat.status_code == 202
-    assert service.call("POST", "/study/pause", {"reason": "a test"}, caller="admin").status_code == 200
-    assert service.call("POST", "/study/resume", {"reason": "a test"}, caller="admin").status_code == 200
+    assert study.call("POST", "/study/pause", {"reason": "a test"}, role="admin").status_code == 200
+    assert study.call("POST", "/study/resume", {"reason": "a test"}, role="admin").status_code == 200
     for task in (sweep.sweep, windows.close_stale, night.begin):
         task()
     transact(lambda session: session.add(circuits.Circuit(study_id=1, state="open", failures=5)))
@@ -109,26 +111,26 @@ def _live(service: Service, back_end: BackEnd) -> None:
     notifications.deliver_due(datetime.now(UTC) + timedelta(hours=1))
     back_end.status = 403
     ingest.run(repeat.get_json()["job_id"])
-    (window,) = service.call("GET", "/windows?state=failed", caller="admin").get_json()["windows"]
-    retried = service.call("POST", f"/windows/{window['window_id']}/retry", caller="admin")
+    (window,) = study.call("GET", "/windows?state=failed", role="admin").get_json()["windows"]
+    retried = study.call("POST", f"/windows/{window['window_id']}/retry", role="admin")
     assert retried.status_code == 202
-    (ann,) = service.call("GET", "/participants", caller="admin").get_json()["participants"]
-    withdrawn = service.call(
-        "POST", f"/participants/{ann['participant_id']}/withdraw", {"reason": "a test"}, caller="admin"
+    (ann,) = study.call("GET", "/participants", role="admin").get_json()["participants"]
+    withdrawn = study.call(
+        "POST", f"/participants/{ann['participant_id']}/withdraw", {"reason": "a test"}, role="admin"
     )
     assert withdrawn.status_code == 200
-    pinned = service.call("POST", "/policies/0/activate", {"reason": "a test"}, caller="admin")
+    pinned = study.call("POST", "/policies/0/activate", {"reason": "a test"}, role="admin")
     assert pinned.get_json()["state"] == "approved"
-    proposal = service.call("POST", "/study/close", {"reason": "a test"}, caller="admin").get_json()
+    proposal = study.call("POST", "/study/close", {"reason": "a test"}, role="admin").get_json()
     assert proposal["state"] == "approved"
     night.run(transact(partial(jobs.add_night, study_id=1, now=datetime.now(UTC))).id)
     transact(partial(_leave_part, job_id=repeat.get_json()["job_id"]))
-    token = service.command("study", "registration-token", "trial")["registration_token"]
+    token = study.service.command("study", "registration-token", "trial")["registration_token"]
     joined = {"api_user": "late", "api_pass": "a password", "study": "trial", "registration_token": token}
-    assert service.call("POST", "/auth/register", joined, caller=None).status_code == 201
-    token = service.login("late", "a password")
+    assert study.service.call("POST", "/auth/register", joined).status_code == 201
+    token = study.service.login("late", "a password")
     headers = {"Authorization": f"Bearer {token}"}
-    assert service.app.test_client().post("/auth/logout", headers=headers).status_code == 200
+    assert study.service.app.test_client().post("/auth/logout", headers=headers).status_code == 200
 
 
 def _leave_part(session: Session, job_id: int) -> None:
@@ -146,8 +148,8 @@ def test_every_table_has_rights_written_down() -> None:
     assert {table for table, right in rights.items() if right == "INSERT"} == APPEND_ONLY | {"clients"}
 
 
-def test_the_service_does_all_its_work_as_its_own_role(lived: Service, granted: Roles) -> None:
-    state = lived.call("GET", "/study", caller="admin").get_json()
+def test_the_service_does_all_its_work_as_its_own_role(lived: Study, granted: Roles) -> None:
+    state = lived.call("GET", "/study", role="admin").get_json()
     assert (state["decisions"], state["windows"]["ingested"], state["jobs"]["running"]) == (4, 3, 0)
     assert state["policies"] > 1
     assert state["discrepancies"] > 0
@@ -164,7 +166,7 @@ def test_the_service_does_all_its_work_as_its_own_role(lived: Service, granted: 
 @pytest.mark.parametrize("table", sorted(APPEND_ONLY))
 @pytest.mark.parametrize("statement", ["UPDATE {} SET study_id = study_id", "DELETE FROM {}", "TRUNCATE {}"])
 def test_the_service_cannot_rewrite_what_is_append_only(
-    lived: Service, granted: Roles, table: str, statement: str
+    lived: Study, granted: Roles, table: str, statement: str
 ) -> None:
     with pytest.raises(InsufficientPrivilege):
         granted.run(granted.service, statement.format(table))
@@ -192,7 +194,7 @@ def test_the_service_has_no_right_that_it_does_not_need(granted: Roles, statemen
         granted.run(granted.service, statement)
 
 
-def test_the_reader_reads_every_column_that_is_no_secret(lived: Service, granted: Roles) -> None:
+def test_the_reader_reads_every_column_that_is_no_secret(lived: Study, granted: Roles) -> None:
     for table in models.metadata.sorted_tables:
         columns = [column.name for column in table.columns if not grants.is_secret(column)]
         granted.run(granted.reader, f"SELECT {', '.join(columns)} FROM {table}")

@@ -11,14 +11,14 @@ from sqlalchemy import text
 
 from models.core import pg_arrays
 from models.core.session import transact
-from tests.conftest import Deployment
+from tests.support.service import Service
 
 SENT = "SELECT encode(array_send(CAST(:value AS float8[])), 'hex')"
 Ask = Callable[[str, Any], Any]
 
 
 @pytest.fixture(scope="module")
-def ask(deployment: Deployment) -> Ask:
+def ask(shared_service: Service) -> Ask:
     """The one value of a statement with one parameter."""
     return lambda statement, value: transact(
         lambda session: session.connection().execute(text(statement), {"value": value}).scalar_one()

@@ -6,32 +6,32 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.api.trial.test_protocols import changed
-from tests.support.study import Trial
+from tests.support.study import Study
 from workers.trial import windows
 
 LOOK_BACK, LATER_LOOK_BACK = 3.0, 9.0
 
 
-def end_by_the_app(trial: Trial, participant_id: int, rid: int) -> None:
+def end_by_the_app(study: Study, participant_id: int, rid: int) -> None:
     del participant_id, rid
-    trial.end("ann")
+    study.end("ann")
 
 
-def end_as_stale(trial: Trial, participant_id: int, rid: int) -> None:
+def end_as_stale(study: Study, participant_id: int, rid: int) -> None:
     del participant_id
-    trial.age(rid, hours=48)
+    study.age(rid, hours=48)
     windows.close_stale()
 
 
-def end_by_withdrawal(trial: Trial, participant_id: int, rid: int) -> None:
+def end_by_withdrawal(study: Study, participant_id: int, rid: int) -> None:
     del rid
     path, body = f"/participants/{participant_id}/withdraw", {"reason": "a test"}
-    assert trial.call("POST", path, body, role="admin").status_code == 200
+    assert study.call("POST", path, body, role="admin").status_code == 200
 
 
-def end_by_the_next_point(trial: Trial, participant_id: int, rid: int) -> None:
+def end_by_the_next_point(study: Study, participant_id: int, rid: int) -> None:
     del participant_id, rid
-    trial.decide("ann", decision_index=2)
+    study.decide("ann", decision_index=2)
 
 
 WAYS = (end_by_the_app, end_as_stale, end_by_withdrawal, end_by_the_next_point)
@@ -39,30 +39,30 @@ WAYS = (end_by_the_app, end_as_stale, end_by_withdrawal, end_by_the_next_point)
 
 @pytest.mark.parametrize("end", WAYS, ids=lambda end: str(end.__name__))
 def test_the_span_is_that_of_the_version_of_the_decision(
-    trial: Trial, end: Callable[[Trial, int, int], None]
+    study: Study, end: Callable[[Study, int, int], None]
 ) -> None:
-    participant_id = trial.enrol("ann")
-    decided = trial.decide("ann")
-    document = trial.call("GET", "/study/protocol", role="admin").get_json()["protocol"]["document"]
+    participant_id = study.enrol("ann")
+    decided = study.decide("ann")
+    document = study.call("GET", "/study/protocol", role="admin").get_json()["protocol"]["document"]
     document["schedule"]["look_back_hours"] = LATER_LOOK_BACK
-    changed(trial, document, amendment=True)
-    end(trial, participant_id, decided["rid"])
-    assert spans(trial, participant_id) == [timedelta(hours=LOOK_BACK)]
+    changed(study, document, amendment=True)
+    end(study, participant_id, decided["rid"])
+    assert spans(study, participant_id) == [timedelta(hours=LOOK_BACK)]
 
 
-def test_a_point_of_the_new_version_looks_back_by_the_new_one(trial: Trial) -> None:
-    participant_id = trial.enrol("ann")
-    trial.live("ann", 1)
-    document = trial.call("GET", "/study/protocol", role="admin").get_json()["protocol"]["document"]
+def test_a_point_of_the_new_version_looks_back_by_the_new_one(study: Study) -> None:
+    participant_id = study.enrol("ann")
+    study.live("ann", 1)
+    document = study.call("GET", "/study/protocol", role="admin").get_json()["protocol"]["document"]
     document["schedule"]["look_back_hours"] = LATER_LOOK_BACK
-    changed(trial, document, amendment=True)
-    trial.live("ann", 1)
-    assert spans(trial, participant_id) == [timedelta(hours=LOOK_BACK), timedelta(hours=LATER_LOOK_BACK)]
+    changed(study, document, amendment=True)
+    study.live("ann", 1)
+    assert spans(study, participant_id) == [timedelta(hours=LOOK_BACK), timedelta(hours=LATER_LOOK_BACK)]
 
 
-def spans(trial: Trial, participant_id: int) -> list[timedelta]:
+def spans(study: Study, participant_id: int) -> list[timedelta]:
     """How far before its decision each window's query begins."""
-    rows = trial.rows(
+    rows = study.rows(
         "SELECT w.query_start, d.act_gen_timestamp FROM windows w JOIN decisions d "
         "USING (participant_id, decision_index) WHERE w.participant_id = %s ORDER BY w.decision_index",
         participant_id,

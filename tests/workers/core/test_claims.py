@@ -18,17 +18,17 @@ from models.core.jobs import OWN_FAULT, Job, LostClaim
 from models.core.session import transact
 from models.trial import windows
 from tests.local.families import eventually
-from tests.support.service import Service
+from tests.support.study import Study
 from workers.core import sweep
 from workers.core.claims import guarded
 from workers.core.kinds import alone
 
 
-def claimed(service: Service) -> Job:
+def claimed(study: Study) -> Job:
     """The ingest job of an ended window, claimed."""
-    service.enrol("ann")
-    service.decide("ann")
-    job_id = service.end("ann").get_json()["job_id"]
+    study.enrol("ann")
+    study.decide("ann")
+    job_id = study.end("ann")["job_id"]
     job = transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC)))
     assert job is not None
     return job
@@ -36,34 +36,34 @@ def claimed(service: Service) -> Job:
 
 @pytest.mark.parametrize("claim", [jobs.claim, windows.claim])
 def test_a_worker_whose_clock_is_a_little_behind_takes_what_it_is_sent(
-    service: Service, claim: Callable[[Session, int, datetime], object]
+    only_study: Study, claim: Callable[[Session, int, datetime], object]
 ) -> None:
-    service.enrol("ann")
-    service.decide("ann")
-    job_id = service.end("ann").get_json()["job_id"]
+    only_study.enrol("ann")
+    only_study.decide("ann")
+    job_id = only_study.end("ann")["job_id"]
     due = transact(lambda session: session.get_one(Job, job_id).run_after)
     too_soon, behind = due - 2 * jobs.CLOCKS, due - jobs.CLOCKS / 2
     assert transact(lambda session: claim(session, job_id, too_soon)) is None
     assert transact(lambda session: claim(session, job_id, behind)) is not None
 
 
-def shown(service: Service) -> tuple[str, int | None]:
+def shown(study: Study) -> tuple[str, int | None]:
     """State and code of the window."""
-    window = service.call("GET", "/windows", caller="researcher").get_json()["windows"][0]
+    window = study.call("GET", "/windows", role="researcher").get_json()["windows"][0]
     return window["state"], window["code"]
 
 
-def test_an_unforeseen_error_fails_the_job_and_shows_the_window_as_failed(service: Service) -> None:
-    job = claimed(service)
+def test_an_unforeseen_error_fails_the_job_and_shows_the_window_as_failed(only_study: Study) -> None:
+    job = claimed(only_study)
 
     def broken() -> None:
         raise ZeroDivisionError
 
     guarded(job, broken)
-    seen = service.call("GET", f"/jobs/{job.id}").get_json()["job"]
+    seen = only_study.job(job.id)
     assert (seen["state"], seen["code"]) == ("failed", OWN_FAULT)
     assert "ZeroDivisionError" in seen["reason"]
-    assert shown(service) == ("failed", OWN_FAULT)
+    assert shown(only_study) == ("failed", OWN_FAULT)
 
 
 def away() -> None:
@@ -71,10 +71,10 @@ def away() -> None:
 
 
 def test_a_database_that_comes_back_gets_the_job_back(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.core.claims.PAUSES", (0.0,))
-    job = claimed(service)
+    job = claimed(only_study)
     guarded(job, away)
     kept = transact(lambda session: jobs.of_study(session, job.study_id, job.id))
     assert kept is not None
@@ -82,21 +82,21 @@ def test_a_database_that_comes_back_gets_the_job_back(
 
 
 def test_a_database_that_stays_away_leaves_the_claim_for_the_sweep(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.core.claims.PAUSES", ())
-    job = claimed(service)
+    job = claimed(only_study)
     with pytest.raises(OperationalError):
         guarded(job, away)
-    assert service.call("GET", f"/jobs/{job.id}").get_json()["job"]["state"] == "running"
+    assert only_study.job(job.id)["state"] == "running"
 
 
-def test_a_job_is_let_be_while_somebody_works_at_it_and_put_back_when_nobody_does(service: Service) -> None:
-    job_id = claimed(service).id
+def test_a_job_is_let_be_while_somebody_works_at_it_and_put_back_when_nobody_does(only_study: Study) -> None:
+    job_id = claimed(only_study).id
 
     def state() -> str:
         sweep.sweep()
-        return str(service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"])
+        return str(only_study.job(job_id)["state"])
 
     with ThreadPoolExecutor(1) as elsewhere, locks.of_job(job_id) as ours:
         assert ours
@@ -106,8 +106,8 @@ def test_a_job_is_let_be_while_somebody_works_at_it_and_put_back_when_nobody_doe
     assert state() == "queued"
 
 
-def test_the_lock_of_a_killed_worker_is_free_at_once(service: Service) -> None:
-    job_id = claimed(service).id
+def test_the_lock_of_a_killed_worker_is_free_at_once(only_study: Study) -> None:
+    job_id = claimed(only_study).id
     hold = f"with locks.of_job({job_id}): print(1, flush=True); time.sleep(60)"
     code = f"import time; from models.core import locks\n{hold}"
     with subprocess.Popen([sys.executable, "-c", code], cwd=CLONE, stdout=subprocess.PIPE) as worker:
@@ -129,19 +129,19 @@ def _free(job_id: int) -> bool:
         return ours
 
 
-def test_an_ingest_whose_worker_dies_every_time_fails_and_its_window_says_so(service: Service) -> None:
-    job_id = claimed(service).id
+def test_an_ingest_whose_worker_dies_every_time_fails_and_its_window_says_so(only_study: Study) -> None:
+    job_id = claimed(only_study).id
     for _ in range(LADDERS["job"].tries - 1):
         sweep.sweep()
         transact(lambda session: jobs.claim(session, job_id, datetime.now(UTC) + timedelta(seconds=1)))
     sweep.sweep()
-    seen = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
+    seen = only_study.job(job_id)
     assert (seen["state"], seen["reason"]) == ("failed", sweep.DIED)
-    assert shown(service) == ("failed", OWN_FAULT)
+    assert shown(only_study) == ("failed", OWN_FAULT)
 
 
-def test_one_death_does_not_end_an_ingest_whose_other_tries_failed_at_the_back_end(service: Service) -> None:
-    job_id = claimed(service).id
+def test_one_death_does_not_end_an_ingest_whose_other_tries_failed_at_the_back_end(only_study: Study) -> None:
+    job_id = claimed(only_study).id
 
     def fail_and_claim(session: Session) -> int:
         now = datetime.now(UTC)
@@ -153,12 +153,12 @@ def test_one_death_does_not_end_an_ingest_whose_other_tries_failed_at_the_back_e
         range(2, LADDERS["job"].tries + 2)
     )
     sweep.sweep()
-    assert service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
+    assert only_study.job(job_id)["state"] == "queued"
 
 
 @pytest.mark.parametrize("name", ["attempts", "claimed_at"])
-def test_who_lost_the_claim_writes_nothing(service: Service, name: str) -> None:
-    job = claimed(service)
+def test_who_lost_the_claim_writes_nothing(only_study: Study, name: str) -> None:
+    job = claimed(only_study)
     moved_on = transact(lambda session: jobs.of_study(session, job.study_id, job.id))
     assert moved_on is not None
     before: Any = {"attempts": 1, "claimed_at": timedelta(seconds=1)}[name]
@@ -170,4 +170,4 @@ def test_who_lost_the_claim_writes_nothing(service: Service, name: str) -> None:
     with pytest.raises(LostClaim):
         finish()
     guarded(job, finish)
-    assert service.call("GET", f"/jobs/{job.id}").get_json()["job"]["state"] == "running"
+    assert only_study.job(job.id)["state"] == "running"

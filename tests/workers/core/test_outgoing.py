@@ -13,7 +13,7 @@ from workers.core import outgoing
 from workers.core.outgoing import NotAllowed
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_no_cookie_of_one_answer_goes_out_with_another_request() -> None:
     with hook() as receiver:
         receiver.headers = {"Set-Cookie": "session=of-the-first-one; Path=/"}
@@ -23,7 +23,7 @@ def test_no_cookie_of_one_answer_goes_out_with_another_request() -> None:
     assert not any("Cookie" in headers for headers, _ in receiver.got)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_hosts_that_no_proxy_names_are_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     with hook() as receiver:
@@ -34,7 +34,7 @@ def test_hosts_that_no_proxy_names_are_asked_directly(monkeypatch: pytest.Monkey
     assert len(receiver.got) == 1
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 @pytest.mark.parametrize("proxied", [False, True], ids=["no proxy", "a proxy for others"])
 def test_a_name_that_is_resolved_to_another_address_the_second_time_gets_nothing(
     monkeypatch: pytest.MonkeyPatch, proxied: bool
@@ -67,7 +67,7 @@ INSIDE = (
 )
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 @pytest.mark.parametrize("address", INSIDE)
 def test_no_private_address_is_asked_however_it_is_written(
     monkeypatch: pytest.MonkeyPatch, address: str

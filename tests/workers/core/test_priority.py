@@ -55,12 +55,12 @@ def share(pid: int) -> int:
 
 
 @by_sessions
-def test_a_worker_lowers_its_session_and_the_database_process_that_serves_it(bare_service: Service) -> None:
+def test_a_worker_lowers_its_session_and_the_database_process_that_serves_it(service: Service) -> None:
     assert re.findall(r"autogroup-\d+ nice (\d+)", begun(own_session=True)) == [str(priority.NICENESS)] * 2
 
 
 @by_sessions
-def test_a_worker_in_a_session_of_others_lowers_itself_alone(bare_service: Service) -> None:
+def test_a_worker_in_a_session_of_others_lowers_itself_alone(service: Service) -> None:
     told = begun(own_session=False)
     assert told.splitlines()[0] == str(priority.NICENESS)
     assert re.findall(r"autogroup-\d+ nice (\d+)", told) == ["0", str(priority.NICENESS)]
@@ -73,7 +73,7 @@ def test_in_the_stack_the_worker_is_lowered_and_the_api_is_not(stack: Stack) -> 
 
 
 @pytest.mark.skipif("slice" not in TURNS.read_text() if TURNS.exists() else True, reason="turns are not told")
-def test_the_turns_of_a_worker_are_the_longest_that_can_be_asked_for(bare_service: Service) -> None:
+def test_the_turns_of_a_worker_are_the_longest_that_can_be_asked_for(service: Service) -> None:
     told = re.search(r"slice\s*:\s*(\d+)\.?(\d*)", begun(own_session=True))
     assert told is not None
     assert int(told[1] + told[2]) == priority.TURN_NANOSECONDS

@@ -6,27 +6,27 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from algorithm.core.backoff import LADDERS
 from models.core import jobs
 from models.core.jobs import INGEST, Job
 from models.core.session import transact
-from models.core.studies import Study
 from models.trial import refits
 from tests.support.service import Service
+from tests.support.study import Study, begin
 from workers.core import sweep
 from workers.core.celery_app import app, waiting
 
 
 @pytest.fixture
-def window_ended(service: Service) -> Iterator[None]:
+def window_ended(only_study: Study) -> Iterator[None]:
     """An ended window whose job was sent long ago; its id lies in an otherwise empty broker."""
     _lose_messages()
-    service.enrol("p")
-    service.decide("p")
-    service.end("p")
+    only_study.enrol("p")
+    only_study.decide("p")
+    only_study.end("p")
     _await_message()  # the API sends it from a thread of its own
     long_ago = datetime.now(UTC) - timedelta(days=1)
     transact(lambda session: session.execute(update(Job).values(sent_at=long_ago)))
@@ -75,11 +75,11 @@ def test_what_was_put_back_is_sent_once_though_the_queue_is_not_empty() -> None:
         assert _messages() == 2
 
 
-def test_studies_take_turns_at_being_sent(bare_service: Service) -> None:
+def test_studies_take_turns_at_being_sent(service: Service) -> None:
     """However many windows of one wait for its back end, and came first."""
     now = datetime.now(UTC)
     for name in ("dead", "well"):
-        bare_service.study(name)
+        begin(service, name=name)
 
     def wait(session: Session, study_id: int, seconds: int) -> int:
         since = now - timedelta(seconds=seconds)
@@ -100,10 +100,9 @@ def test_studies_take_turns_at_being_sent(bare_service: Service) -> None:
     assert transact(sent) == set()
 
 
-def test_requests_that_keep_coming_do_not_hide_a_fit_that_kills_its_worker(service: Service) -> None:
-    service.enrol("p")
-    study_id = transact(lambda session: session.scalars(select(Study.id)).one())
-    ends = [_dies(study_id) for _ in range(LADDERS["job"].tries)]
+def test_requests_that_keep_coming_do_not_hide_a_fit_that_kills_its_worker(only_study: Study) -> None:
+    only_study.enrol("p")
+    ends = [_dies(only_study.study_id) for _ in range(LADDERS["job"].tries)]
     assert ends == ["done"] * (LADDERS["job"].tries - 1) + ["failed"]
 
 

@@ -14,7 +14,7 @@ from models.core import audit, studies
 from models.core.session import transact
 from tests.support.configured import configured
 from tests.support.receivers import Hook, hook
-from tests.support.service import Service
+from tests.support.study import Study, begin
 from workers.oversight import audit as heads
 from workers.oversight import notifications
 
@@ -28,15 +28,14 @@ def receiver() -> Iterator[Hook]:
 
 
 @pytest.fixture
-def told(embedded: Embedded, fresh_database: str, receiver: Hook) -> Iterator[Service]:
-    """The service with a study and a webhook."""
+def hooked(embedded: Embedded, fresh_database: str, receiver: Hook) -> Iterator[Study]:
+    """A study of a service with a webhook."""
     settings = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}
     with configured(embedded, fresh_database, **settings) as service:
-        service.study()
-        yield service
+        yield begin(service)
 
 
-def test_the_head_is_posted_and_is_an_anchor(told: Service, receiver: Hook) -> None:
+def test_the_head_is_posted_and_is_an_anchor(hooked: Study, receiver: Hook) -> None:
     transact(partial(heads.publish, study_id=1, now=datetime.now(UTC)))
     notifications.deliver_due(datetime.now(UTC) + timedelta(minutes=1))
     ((_, body),) = receiver.got
@@ -44,17 +43,17 @@ def test_the_head_is_posted_and_is_an_anchor(told: Service, receiver: Hook) -> N
     head = transact(lambda session: audit.head(session, 1))
     assert (message["kind"], message["study_id"]) == ("audit_head", 1)
     assert audit_chain.read_anchor(body.decode()) == audit_chain.Anchor(*head)
-    told.call("POST", "/study/pause", {"reason": "a test"}, caller="admin")
+    hooked.call("POST", "/study/pause", {"reason": "a test"}, role="admin")
     assert transact(lambda session: audit.faults(session, 1, audit_chain.Anchor(*head))) == []
 
 
-def test_the_head_is_logged_and_is_an_anchor(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert service
+def test_the_head_is_logged_and_is_an_anchor(only_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert only_study
     lines: list[str] = []
 
     class Log:
-        def info(self, event: str, **told: Any) -> None:
-            lines.append(json.dumps({"event": event, **told}))
+        def info(self, event: str, **fields: Any) -> None:
+            lines.append(json.dumps({"event": event, **fields}))
 
     monkeypatch.setattr(heads, "log", Log())
     heads.verify(transact(partial(studies.by_id, study_id=1)), datetime.now(UTC))

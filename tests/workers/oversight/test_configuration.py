@@ -15,7 +15,7 @@ from models.core.session import transact
 from models.oversight.acts import OversightAct
 from settings import settings
 from tests.support.configured import configured
-from tests.support.service import Service
+from tests.support.study import Study
 from workers.oversight import configuration
 
 OLD, NEW = "an old key of thirty-two letters....", "the new key of thirty-two letters..."
@@ -67,7 +67,7 @@ def test_a_rotated_signing_key_leaves_a_row_in_every_study(
     [("KAIROS_TWO_PERSON", "true"), ("KAIROS_REGISTRATION", "closed"), ("KAIROS_OUTGOING_HOSTS", "a.org")],
 )
 def test_settings_that_a_trial_hangs_on_are_noted(
-    service: Service, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    only_study: Study, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     configuration.note_changes()
     restart(monkeypatch, **{name: value})
@@ -78,16 +78,16 @@ def test_settings_that_a_trial_hangs_on_are_noted(
 
 
 def test_nothing_new_leaves_no_row_and_a_new_study_gets_one(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
         restart(monkeypatch, KAIROS_API_PROCESSES="3")
-    service.command("study", "create", "later", "--ema-url", "http://127.0.0.1:9/")
+    only_study.service.command("study", "create", "later", "--ema-url", "http://127.0.0.1:9/")
     configuration.note_changes()
     assert [len(noted(study_id)) for study_id in (1, 2)] == [1, 1]
 
 
-def test_workers_that_start_together_write_one_row(service: Service) -> None:
+def test_workers_that_start_together_write_one_row(only_study: Study) -> None:
     def start(_: int) -> None:
         transact(configuration.note_in_study, 1)
 
@@ -97,7 +97,7 @@ def test_workers_that_start_together_write_one_row(service: Service) -> None:
 
 
 def test_no_secret_and_no_other_studys_host_is_among_what_is_told(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAIROS_OUTGOING_HOSTS", "one.example.org,another.example.org")
     settings.cache_clear()

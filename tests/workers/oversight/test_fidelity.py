@@ -31,8 +31,8 @@ def draw(place: Place, number: int, action: str, policy: str = "0", evening: str
     action, policy, evening: SQL of the draw's number n.
     """
     columns = ", ".join(COPIED)
-    (first,) = place.rows("SELECT coalesce(max(decision_index), 0) AS top FROM decisions")
-    place.tamper(
+    (first,) = place.study.rows("SELECT coalesce(max(decision_index), 0) AS top FROM decisions")
+    place.study.tamper(
         f"""INSERT INTO decisions ({columns}, decision_index, policy_id, evening, act_prob, action, seed)
         SELECT {columns}, {first["top"]} + n, {policy}, {evening}, 0.3, {action},
                CASE WHEN ({action}) = 1 THEN 0 ELSE 9007199254740991 END
@@ -91,7 +91,7 @@ def test_draws_that_do_not_fit_their_probabilities(
 
 def evidence(place: Place, condition: str) -> float:
     """The log evidence of the streams for which an SQL condition holds."""
-    found = place.rows(f"SELECT share, log_evidence FROM randomisation_tests WHERE {condition}")
+    found = place.study.rows(f"SELECT share, log_evidence FROM randomisation_tests WHERE {condition}")
     return math.log(
         1
         - sum(one["share"] for one in found)
@@ -101,18 +101,18 @@ def evidence(place: Place, condition: str) -> float:
 
 @pytest.mark.provokes(Kind.RANDOMISATION)
 def test_a_draw_that_is_not_what_its_seed_says(place: Place) -> None:
-    play(place.service, people=2, points=2)
+    play(place.study, people=2, points=2)
     assert "randomisation" not in place.look(timedelta())  # too young to be read
-    place.tamper("UPDATE decisions SET action = 1 - action WHERE id = (SELECT min(id) FROM decisions)")
+    place.study.tamper("UPDATE decisions SET action = 1 - action WHERE id = (SELECT min(id) FROM decisions)")
     seen = place.look(SOON)["randomisation"]
     assert (seen["level"], seen["detail"]["mismatched"]) == ("red", 1)
 
 
 def test_each_draw_is_read_once(place: Place) -> None:
-    play(place.service, people=2, points=2)
+    play(place.study, people=2, points=2)
     for _ in range(3):
         place.look(SOON)
-    (found,) = place.rows("SELECT decisions FROM randomisation_tests WHERE stream = 'all'")
+    (found,) = place.study.rows("SELECT decisions FROM randomisation_tests WHERE stream = 'all'")
     assert found["decisions"] == 4
 
 
@@ -124,8 +124,8 @@ NO_PROBABILITY = ("'NaN'", "1.5", "-0.1", "'Infinity'")
 def test_what_can_be_no_draw_is_an_incident_and_the_others_are_read_all_the_same(
     place: Place, wrong: str
 ) -> None:
-    play(place.service, people=2, points=2)
-    place.tamper(f"UPDATE decisions SET {wrong} WHERE id = (SELECT min(id) FROM decisions)")
+    play(place.study, people=2, points=2)
+    place.study.tamper(f"UPDATE decisions SET {wrong} WHERE id = (SELECT min(id) FROM decisions)")
     seen = place.look(SOON)["randomisation"]
     assert (seen["level"], seen["detail"]["mismatched"], seen["detail"]["decisions"]) == ("red", 1, 4)
     place.acknowledge(seen["incident_id"])
@@ -136,18 +136,18 @@ def test_what_can_be_no_draw_is_an_incident_and_the_others_are_read_all_the_same
 
 def read(place: Place) -> int:
     """How many draws the test has read since it began."""
-    (found,) = place.rows("SELECT decisions FROM randomisation_tests WHERE stream = 'all'")
+    (found,) = place.study.rows("SELECT decisions FROM randomisation_tests WHERE stream = 'all'")
     return int(found["decisions"])
 
 
 def test_of_two_calls_at_once_both_are_read_whichever_has_the_lower_rid(place: Place) -> None:
     for user_id in ("bob", "cid"):
-        place.service.enrol(user_id)
+        place.study.enrol(user_id)
     for user_id in ("ann", "bob", "cid"):
         place.point(user_id)
     dated = "UPDATE decisions SET act_gen_timestamp = %s WHERE id = (SELECT id FROM decisions ORDER BY id {})"
     for place_of_rid, seconds in (("LIMIT 1", 0.3), ("OFFSET 1 LIMIT 1", 0.1), ("OFFSET 2 LIMIT 1", 0.4)):
-        place.tamper(dated.format(place_of_rid), place.start + timedelta(seconds=seconds))
+        place.study.tamper(dated.format(place_of_rid), place.start + timedelta(seconds=seconds))
     place.look(MINUTE + timedelta(seconds=0.2))  # between the two: the lower rid is the younger one
     assert read(place) == 2
     place.look(SOON)
@@ -175,12 +175,12 @@ def test_a_decision_whose_transaction_ends_late_is_read(place: Place) -> None:
     assert has_its_rid.wait(60)
     place.point()
     place.look(SOON)
-    assert place.rows("SELECT FROM randomisation_tests") == []  # the one that came later is not read either
+    assert place.study.rows("SELECT FROM randomisation_tests") == []  # nor is the later one read
     may_end.set()
     late.join()
     place.look(SOON)
     assert read(place) == 2
-    first, second = place.rows("SELECT decision_index FROM decisions ORDER BY id")
+    first, second = place.study.rows("SELECT decision_index FROM decisions ORDER BY id")
     assert (first["decision_index"], second["decision_index"]) == (2, 1)
 
 

@@ -27,7 +27,7 @@ def found(place: Place, kind: Kind) -> tuple[str, dict[str, float]]:
 
 def next_night(place: Place, check: Callable[[], None]) -> None:
     """Everything there is becomes a day older, but the decisions; then the check runs again."""
-    place.tamper("UPDATE incidents SET last_at = last_at - interval '1 day'")
+    place.study.tamper("UPDATE incidents SET last_at = last_at - interval '1 day'")
     check()
 
 
@@ -58,7 +58,7 @@ def test_a_night_that_takes_too_long_ends_at_its_limit(place: Place, monkeypatch
     monkeypatch.setattr(night, "CHECKS", checks)
     job_id = transact(lambda session: jobs.add_night(session, 1, datetime.now(UTC)).id)
     night.run(job_id)
-    (job,) = place.rows(f"SELECT state, tries FROM jobs WHERE id = {job_id}")
+    (job,) = place.study.rows(f"SELECT state, tries FROM jobs WHERE id = {job_id}")
     assert (job["state"], done) == ("failed", [])
 
 
@@ -66,10 +66,10 @@ def test_a_night_that_takes_too_long_ends_at_its_limit(place: Place, monkeypatch
 def test_an_altered_audit(place: Place) -> None:
     verify()
     assert place.open() == {}
-    place.tamper("UPDATE audit SET reason = 'x' || reason WHERE seq = 2")
+    place.study.tamper("UPDATE audit SET reason = 'x' || reason WHERE seq = 2")
     verify()
     assert found(place, Kind.AUDIT_BROKEN) == ("red", {"faults": 1})
-    place.tamper("UPDATE audit SET reason = substr(reason, 2) WHERE seq = 2")
+    place.study.tamper("UPDATE audit SET reason = substr(reason, 2) WHERE seq = 2")
     next_night(place, verify)
     assert place.is_green(Kind.AUDIT_BROKEN)
     assert place.told() == [("audit_broken", "opened"), ("audit_broken", "resolved")]
@@ -77,16 +77,16 @@ def test_an_altered_audit(place: Place) -> None:
 
 @pytest.mark.provokes(Kind.REPLAY_DIVERGED)
 def test_a_decision_that_its_own_inputs_do_not_give(place: Place) -> None:
-    play(place.service, people=2, points=3)
+    play(place.study, people=2, points=3)
     replay()
     assert place.open() == {}
     last = "WHERE id = (SELECT max(id) FROM decisions)"
-    place.tamper(f"UPDATE decisions SET act_prob = act_prob - 0.01 {last}")
+    place.study.tamper(f"UPDATE decisions SET act_prob = act_prob - 0.01 {last}")
     replay()
     assert found(place, Kind.REPLAY_DIVERGED) == ("red", {"decisions": 6, "kinds": 1, "divergences": 1})
     next_night(place, replay)
     assert place.listed()[0]["count"] == 2
-    place.tamper(f"UPDATE decisions SET act_prob = act_prob + 0.01 {last}")
+    place.study.tamper(f"UPDATE decisions SET act_prob = act_prob + 0.01 {last}")
     next_night(place, replay)
     assert place.is_green(Kind.REPLAY_DIVERGED)
     assert place.told() == [("replay_diverged", "opened"), ("replay_diverged", "resolved")]
@@ -95,8 +95,8 @@ def test_a_decision_that_its_own_inputs_do_not_give(place: Place) -> None:
 def test_a_night_with_nothing_to_replay_ends_no_incident(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play(place.service, people=1, points=1)
-    place.tamper("UPDATE decisions SET seed = seed + 1")
+    play(place.study, people=1, points=1)
+    place.study.tamper("UPDATE decisions SET seed = seed + 1")
     replay()
     monkeypatch.setenv("KAIROS_REPLAY_SAMPLE", "0")
     settings.cache_clear()
@@ -106,14 +106,14 @@ def test_a_night_with_nothing_to_replay_ends_no_incident(
 
 @pytest.mark.provokes(Kind.STATISTICS_DIFFER)
 def test_statistics_that_their_rows_do_not_give(place: Place) -> None:
-    play(place.service, people=2, points=3)
-    fit(place.service)
+    play(place.study, people=2, points=3)
+    fit(place.study)
     compare()
     assert place.open() == {}
-    place.tamper("UPDATE statistics SET c = c + 1e-12 WHERE participant_id = 2")
+    place.study.tamper("UPDATE statistics SET c = c + 1e-12 WHERE participant_id = 2")
     compare()
     assert found(place, Kind.STATISTICS_DIFFER) == ("red", {"participants": 2})
-    assert fit(place.service)["policy_id"] == 2
+    assert fit(place.study)["policy_id"] == 2
     next_night(place, compare)
     assert place.is_green(Kind.STATISTICS_DIFFER)
     assert place.told() == [("statistics_differ", "opened"), ("statistics_differ", "resolved")]

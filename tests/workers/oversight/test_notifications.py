@@ -3,21 +3,14 @@
 import hashlib
 import hmac
 import json
-import os
-import signal
-import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
 
 from local.embedded import Embedded
@@ -26,21 +19,11 @@ from models.oversight import notifications
 from models.oversight.incidents import RED, YELLOW, Condition, Kind
 from tests.support.configured import configured
 from tests.support.receivers import (
-    PASSWORD,
-    USER,
     Hook,
-    certificate,
-    drip_after_starttls,
-    drip_greeting,
-    drip_head,
-    endless,
     hook,
-    listening,
-    mailbox,
 )
 from tests.support.service import Service
-from tests.support.study import cursor
-from workers.core import outgoing
+from tests.support.study import Study, begin, cursor
 from workers.oversight import notifications as notify
 from workers.oversight import watchdog
 
@@ -62,11 +45,10 @@ def start(embedded: Embedded, fresh_database: str) -> Start:
 
 
 @pytest.fixture
-def told(start: Start, receiver: Hook) -> Iterator[Service]:
-    """The service with a webhook."""
+def hooked(start: Start, receiver: Hook) -> Iterator[Study]:
+    """A study of a service with a webhook."""
     with start(KAIROS_WEBHOOK_URL=receiver.url, KAIROS_WEBHOOK_SECRET=SECRET) as service:
-        service.study()
-        yield service
+        yield begin(service)
 
 
 def see(level: str | None, now: datetime) -> None:
@@ -99,7 +81,7 @@ def outcomes(database_url: str) -> list[tuple[str, str | None]]:
         return [(row["state"], row["reason"]) for row in found.fetchall()]
 
 
-def test_a_change_is_posted_once_and_signed(told: Service, receiver: Hook, fresh_database: str) -> None:
+def test_a_change_is_posted_once_and_signed(hooked: Study, receiver: Hook, fresh_database: str) -> None:
     now = datetime.now(UTC)
     see(YELLOW, now)
     see(YELLOW, now + HOUR)  # a repeat is no change
@@ -118,7 +100,7 @@ def test_a_change_is_posted_once_and_signed(told: Service, receiver: Hook, fresh
     assert states(fresh_database) == [("webhook", "sent", 1)]
 
 
-def test_worse_better_and_over(told: Service, receiver: Hook) -> None:
+def test_worse_better_and_over(hooked: Study, receiver: Hook) -> None:
     now = datetime.now(UTC)
     for hours, level in ((0, YELLOW), (1, RED), (2, YELLOW), (3, RED), (4, None)):
         see(level, now + hours * HOUR)
@@ -126,12 +108,12 @@ def test_worse_better_and_over(told: Service, receiver: Hook) -> None:
     assert changes(receiver) == ["opened", "worsened", "resolved"]
 
 
-def test_a_red_one_is_told_again_until_somebody_acknowledges_it(told: Service, receiver: Hook) -> None:
+def test_a_red_one_is_told_again_until_somebody_acknowledges_it(hooked: Study, receiver: Hook) -> None:
     now = datetime.now(UTC)
     for hours in (0, 23, 25, 30):
         see(RED, now + hours * HOUR)
-    (seen,) = told.call("GET", "/incidents?open=true", caller="researcher").get_json()["incidents"]
-    told.call("POST", f"/incidents/{seen['incident_id']}/acknowledge", caller="admin")
+    (seen,) = hooked.call("GET", "/incidents?open=true", role="researcher").get_json()["incidents"]
+    hooked.call("POST", f"/incidents/{seen['incident_id']}/acknowledge", role="admin")
     for hours in (60, 90):
         see(RED, now + hours * HOUR)
     see(None, now + 100 * HOUR)
@@ -139,11 +121,11 @@ def test_a_red_one_is_told_again_until_somebody_acknowledges_it(told: Service, r
     assert changes(receiver) == ["opened", "reminder"]
 
 
-def test_an_acknowledged_one_that_grows_worse_is_told(told: Service, receiver: Hook) -> None:
+def test_an_acknowledged_one_that_grows_worse_is_told(hooked: Study, receiver: Hook) -> None:
     now = datetime.now(UTC)
     see(YELLOW, now)
-    (seen,) = told.call("GET", "/incidents", caller="researcher").get_json()["incidents"]
-    told.call("POST", f"/incidents/{seen['incident_id']}/acknowledge", caller="admin")
+    (seen,) = hooked.call("GET", "/incidents", role="researcher").get_json()["incidents"]
+    hooked.call("POST", f"/incidents/{seen['incident_id']}/acknowledge", role="admin")
     see(YELLOW, now + HOUR)
     see(RED, now + 2 * HOUR)
     deliver()
@@ -152,7 +134,7 @@ def test_an_acknowledged_one_that_grows_worse_is_told(told: Service, receiver: H
 
 @pytest.mark.parametrize("refusal", [500, 404, 302, 429])
 def test_what_is_not_taken_is_sent_again(
-    told: Service, receiver: Hook, fresh_database: str, refusal: int
+    hooked: Study, receiver: Hook, fresh_database: str, refusal: int
 ) -> None:
     receiver.statuses = [refusal, refusal, 200]
     receiver.headers = {"Location": receiver.url}
@@ -164,7 +146,7 @@ def test_what_is_not_taken_is_sent_again(
 
 
 def test_nobody_tries_for_ever(
-    told: Service, receiver: Hook, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    hooked: Study, receiver: Hook, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=3))
     receiver.statuses = [500]
@@ -175,7 +157,7 @@ def test_nobody_tries_for_ever(
 
 
 def test_a_try_that_its_sender_did_not_survive_was_one(
-    told: Service, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    hooked: Study, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=2))
     see(RED, datetime.now(UTC))
@@ -189,99 +171,7 @@ def test_a_try_that_its_sender_did_not_survive_was_one(
     assert outcomes(fresh_database) == [("failed", notify.DIED)]
 
 
-def test_a_task_that_takes_too_long_has_tried(
-    start: Start, fresh_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def limit(*_: object) -> None:
-        raise SoftTimeLimitExceeded
-
-    def hang(connection: socket.socket) -> None:
-        os.kill(os.getpid(), signal.SIGUSR1)  # as Celery tells a task
-        connection.recv(1)
-
-    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=1))
-    before = signal.signal(signal.SIGUSR1, limit)
-    try:
-        with listening(hang) as url, start(KAIROS_WEBHOOK_URL=url, KAIROS_WEBHOOK_SECRET=SECRET) as service:
-            service.study()
-            see(RED, datetime.now(UTC))
-            deliver()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert outcomes(fresh_database) == [("failed", "not delivered: SoftTimeLimitExceeded")]
-
-
-@pytest.mark.parametrize("private", ["true", "false"])
-def test_a_host_that_is_no_name_is_a_try(start: Start, fresh_database: str, private: str) -> None:
-    host = f"{'a' * 64}.example"
-    told = {"KAIROS_OUTGOING_HOSTS": host, "KAIROS_OUTGOING_PRIVATE": private}
-    with start(KAIROS_WEBHOOK_URL=f"http://{host}/", KAIROS_WEBHOOK_SECRET=SECRET, **told) as service:
-        service.command("study", "create", "trial", "--ema-url", f"http://{host}/ema")
-        see(RED, datetime.now(UTC))
-        deliver()
-    assert outcomes(fresh_database) == [("queued", "not delivered: LocationParseError")]
-
-
-def test_a_receiver_that_is_away_gets_it_later(start: Start, fresh_database: str) -> None:
-    nobody = "http://127.0.0.1:9/incidents"
-    pause = {"KAIROS_RETRY_SECONDS": "60"}
-    with start(KAIROS_WEBHOOK_URL=nobody, KAIROS_WEBHOOK_SECRET=SECRET, **pause) as service:
-        service.study()
-        see(RED, datetime.now(UTC))
-        deliver()
-        for _ in range(3):
-            notify.deliver_due(datetime.now(UTC))  # before the pause is over
-    assert states(fresh_database) == [("webhook", "queued", 1)]
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"KAIROS_OUTGOING_HOSTS": "example.org"},
-        {
-            **{"KAIROS_MODE": "production", "KAIROS_REGISTRATION": "closed", "KAIROS_TLS_TERMINATED": "1"},
-            "KAIROS_WEBHOOK_URL": "https://localhost:9/incidents",  # not the allowed 127.0.0.1
-        },
-    ],
-)
-def test_only_allowed_hosts_are_called(
-    start: Start, receiver: Hook, fresh_database: str, settings: dict[str, str]
-) -> None:
-    given = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET, **settings}
-    with start(**given) as service:
-        service.command("study", "create", "trial", "--ema-url", "https://app.example.org/ema")
-        see(RED, datetime.now(UTC))
-        deliver()
-    assert receiver.got == []
-    assert outcomes(fresh_database) == [("queued", "the host is not in KAIROS_OUTGOING_HOSTS")]
-
-
-@pytest.mark.parametrize(
-    ("answer", "outcome", "reason"),
-    [(drip_head, "queued", "not delivered: ReadTimeout"), (endless, "sent", None)],
-)
-def test_a_receiver_without_an_end_holds_nobody(
-    start: Start,
-    fresh_database: str,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: Callable[[socket.socket], None],
-    outcome: str,
-    reason: str | None,
-) -> None:
-    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.3)
-    with (
-        listening(answer) as url,
-        start(KAIROS_WEBHOOK_URL=url, KAIROS_WEBHOOK_SECRET=SECRET, KAIROS_RETRY_SECONDS="60") as service,
-    ):
-        service.study()
-        see(RED, datetime.now(UTC))
-        began = time.monotonic()
-        deliver()
-        assert time.monotonic() - began < 5
-    assert outcomes(fresh_database) == [(outcome, reason)]
-
-
-def test_one_message_in_two_hands_is_sent_by_one(told: Service, receiver: Hook) -> None:
+def test_one_message_in_two_hands_is_sent_by_one(hooked: Study, receiver: Hook) -> None:
     see(RED, datetime.now(UTC))
     (waiting,) = transact(lambda session: notifications.due(session, datetime.now(UTC), 10))
     for _ in range(3):
@@ -289,7 +179,7 @@ def test_one_message_in_two_hands_is_sent_by_one(told: Service, receiver: Hook) 
     assert len(receiver.got) == 1
 
 
-def test_a_claim_of_a_dead_worker_is_put_back(told: Service, receiver: Hook, fresh_database: str) -> None:
+def test_a_claim_of_a_dead_worker_is_put_back(hooked: Study, receiver: Hook, fresh_database: str) -> None:
     now = datetime.now(UTC)
     see(RED, now)
     dead = transact(lambda session: notifications.claim(session, 1, now))
@@ -306,121 +196,13 @@ def test_a_claim_of_a_dead_worker_is_put_back(told: Service, receiver: Hook, fre
 
 def test_without_a_channel_there_is_nothing_to_send(start: Start, fresh_database: str) -> None:
     with start() as service:
-        service.study()
+        begin(service)
         see(RED, datetime.now(UTC))
     assert states(fresh_database) == []
 
 
-def mail_settings(port: int, **more: str) -> dict[str, str]:
-    told = {
-        "KAIROS_SMTP_HOST": "127.0.0.1",
-        "KAIROS_SMTP_PORT": str(port),
-        "KAIROS_SMTP_FROM": "kairos@example.org",
-        "KAIROS_SMTP_TO": "ops@example.org, pi@example.org",
-    }
-    return {**told, **more}
-
-
-def test_mail_over_starttls_with_a_login(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_database: str
-) -> None:
-    with mailbox(tmp_path, tls=True) as box:
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-        login = {"KAIROS_SMTP_USER": USER.decode(), "KAIROS_SMTP_PASSWORD": PASSWORD.decode()}
-        with start(**mail_settings(box.port, **login)) as service:
-            service.study()
-            see(RED, datetime.now(UTC))
-            deliver(times=2)
-        (mail,) = box.mails
-        assert (box.over_tls, box.logins) == ([True], 1)
-    assert mail["Subject"] == "[Kairos] red: queue old, study 1 (opened)"
-    assert mail["To"] == "ops@example.org, pi@example.org"
-    assert mail["Message-ID"] == "<kairos-1@example.org>"
-    assert 'detail: {"jobs": 3}' in str(mail.get_payload())
-    assert states(fresh_database) == [("email", "sent", 1)]
-
-
-def test_no_mail_goes_to_a_server_that_cannot_prove_itself(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_database: str
-) -> None:
-    another = tmp_path / "another"
-    another.mkdir()
-    with mailbox(tmp_path, tls=True) as box:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate(another)))
-        with start(**mail_settings(box.port)) as service:
-            service.study()
-            see(RED, datetime.now(UTC))
-            deliver()
-        assert box.mails == []
-    assert states(fresh_database) == [("email", "queued", 1)]
-
-
-def test_a_password_that_cannot_be_sent_ends_after_so_many_tries_and_stops_nobody(
-    start: Start,
-    receiver: Hook,
-    tmp_path: Path,
-    fresh_database: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=3))
-    monkeypatch.setattr(notify, "channels", lambda: ["email", "webhook"])  # the one that fails goes first
-    login = {"KAIROS_SMTP_USER": USER.decode(), "KAIROS_SMTP_PASSWORD": "f\u00fcr die Post"}
-    hooked = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}
-    with mailbox(tmp_path, tls=True) as box:
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-        with start(**mail_settings(box.port, **login), **hooked) as service:
-            service.study()
-            see(RED, datetime.now(UTC))
-            deliver()
-            assert states(fresh_database) == [("email", "queued", 1), ("webhook", "sent", 1)]
-            deliver(times=4)
-    assert states(fresh_database)[0] == ("email", "failed", 3)
-    assert outcomes(fresh_database)[0] == ("failed", "not delivered: UnicodeEncodeError")
-
-
-@pytest.mark.parametrize("encryption", ["none", "tls", "starttls"])
-def test_a_mail_server_that_drips_holds_nobody(
-    start: Start, tmp_path: Path, fresh_database: str, monkeypatch: pytest.MonkeyPatch, encryption: str
-) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate(tmp_path), tmp_path / "key.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 1.0)
-    answer = drip_greeting if encryption != "starttls" else partial(drip_after_starttls, context=context)
-    with listening(answer, context if encryption == "tls" else None, greets=True) as url:
-        port = urlsplit(url).port or 0
-        with start(**mail_settings(port, KAIROS_SMTP_TLS=encryption), KAIROS_RETRY_SECONDS="60") as service:
-            service.study()
-            see(RED, datetime.now(UTC))
-            began = time.monotonic()
-            deliver()
-            assert time.monotonic() - began < 10
-    assert outcomes(fresh_database) == [("queued", "not delivered: TimeoutError")]
-
-
-def test_both_channels_fail_and_succeed_on_their_own(
-    start: Start, receiver: Hook, tmp_path: Path, fresh_database: str
-) -> None:
-    hooked = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}
-    with mailbox(tmp_path, tls=False) as box:
-        box.refuses = True
-        with start(**mail_settings(box.port, KAIROS_SMTP_TLS="none"), **hooked) as service:
-            service.study()
-            see(RED, datetime.now(UTC))
-            deliver(times=2)
-            assert sorted(states(fresh_database))[1] == ("webhook", "sent", 1)
-            box.refuses = False
-            deliver()
-        assert len(box.mails) == 1
-    assert {(channel, state) for channel, state, _ in states(fresh_database)} == {
-        ("webhook", "sent"),
-        ("email", "sent"),
-    }
-    assert any(tries > 1 for _, _, tries in states(fresh_database))
-
-
-def test_a_message_has_ids_and_numbers_only(told: Service, receiver: Hook) -> None:
-    told.enrol("ann-whose-name-is-private")
+def test_a_message_has_ids_and_numbers_only(hooked: Study, receiver: Hook) -> None:
+    hooked.enrol("ann-whose-name-is-private")
     watchdog.run(datetime.now(UTC) + 25 * HOUR)
     deliver()
     message: dict[str, Any] = json.loads(receiver.got[0][1])

@@ -8,8 +8,7 @@ from models.core import studies
 from models.core.session import transact
 from replay.findings import Report
 from settings import settings
-from tests.support.service import Service
-from tests.support.study import cursor
+from tests.support.study import Study, cursor
 from tests.workers.trial.test_refit import play
 from tests.workers.trial.test_refit import run as fit
 from workers.oversight import replay_sample
@@ -26,10 +25,10 @@ def tamper(statement: str) -> None:
         assert found.rowcount == 1
 
 
-def test_an_honest_day_holds(service: Service) -> None:
-    play(service, people=3, points=3)
-    fit(service)
-    service.decide("p0", decision_index=4)
+def test_an_honest_day_holds(only_study: Study) -> None:
+    play(only_study, people=3, points=3)
+    fit(only_study)
+    only_study.decide("p0", decision_index=4)
     report = replayed()
     assert report.first == {}
     assert (report.held["action"], report.held["seed"], report.held["learning row"]) == (10, 10, 12)
@@ -53,16 +52,18 @@ def test_an_honest_day_holds(service: Service) -> None:
         ('UPDATE protocols SET document = document || \'{"algorithm": "pooled"}\'', "protocol"),
     ],
 )
-def test_a_row_changed_behind_the_services_back_diverges(service: Service, statement: str, kind: str) -> None:
-    play(service, people=2, points=3)
-    fit(service)
+def test_a_row_changed_behind_the_services_back_diverges(
+    only_study: Study, statement: str, kind: str
+) -> None:
+    play(only_study, people=2, points=3)
+    fit(only_study)
     tamper(statement)
     assert kind in replayed().first
 
 
-def test_no_sample_where_none_is_wanted(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_sample_where_none_is_wanted(only_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAIROS_REPLAY_SAMPLE", "0")
     settings.cache_clear()
-    play(service, people=1, points=1)
+    play(only_study, people=1, points=1)
     report = replayed()
     assert (report.held["action"], report.first) == (0, {})

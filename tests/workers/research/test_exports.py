@@ -21,7 +21,7 @@ from replay.checks import replay
 from replay.format import writing
 from replay.format.long_table import Raw
 from settings import settings
-from tests.support.service import Service
+from tests.support.study import Study
 from tests.workers.trial.test_refit import play
 from tests.workers.trial.test_refit import run as fit
 from workers.core import sweep
@@ -29,7 +29,7 @@ from workers.research import exports as export
 
 
 @pytest.fixture
-def folder(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(only_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the store that exports go into."""
     monkeypatch.setenv("KAIROS_STORE", (tmp_path / "objects").as_uri())
     settings.cache_clear()
@@ -42,17 +42,17 @@ def the_file(folder: Path) -> Path:
     return file
 
 
-def exported(service: Service) -> dict[str, Any]:
+def exported(study: Study) -> dict[str, Any]:
     """Ask for an export, write it here, and return how it fared."""
-    job_id = service.call("POST", "/exports", caller="researcher").get_json()["job_id"]
+    job_id = study.call("POST", "/exports", role="researcher").get_json()["job_id"]
     export.run(job_id)
-    return dict(service.call("GET", f"/exports/{job_id}", caller="researcher").get_json()["export"])
+    return dict(study.call("GET", f"/exports/{job_id}", role="researcher").get_json()["export"])
 
 
-def test_an_export_is_a_zip_that_replays(service: Service, folder: Path) -> None:
-    play(service, people=3, points=5)
-    fit(service)
-    found = exported(service)
+def test_an_export_is_a_zip_that_replays(only_study: Study, folder: Path) -> None:
+    play(only_study, people=3, points=5)
+    fit(only_study)
+    found = exported(only_study)
     # all of the 60 points of each were due, since the trial began in 2020
     assert (found["state"], found["rows"]["decisions"], found["rows"]["trial"]) == ("done", 15, 180)
     file = the_file(folder)
@@ -62,9 +62,9 @@ def test_an_export_is_a_zip_that_replays(service: Service, folder: Path) -> None
     assert not report.first, "\n".join(report.lines())
 
 
-def test_every_due_point_has_a_row_that_says_why_it_has_no_outcome(service: Service, folder: Path) -> None:
-    play(service, people=1, points=2)
-    exported(service)
+def test_every_due_point_has_a_row_that_says_why_it_has_no_outcome(only_study: Study, folder: Path) -> None:
+    play(only_study, people=1, points=2)
+    exported(only_study)
     file = the_file(folder)
     with zipfile.ZipFile(file) as archive, archive.open("trial.csv") as raw:
         rows = list(csv.DictReader(line.decode() for line in raw))
@@ -80,9 +80,9 @@ def test_every_due_point_has_a_row_that_says_why_it_has_no_outcome(service: Serv
 
 
 def test_the_long_table_is_written_some_rows_at_a_time(
-    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play(service, people=3, points=1)
+    play(only_study, people=3, points=1)
     monkeypatch.setattr(writing, "ROWS", 7)
     written: list[int] = []
     write = writing.TableWriter.write
@@ -93,14 +93,14 @@ def test_the_long_table_is_written_some_rows_at_a_time(
         write(table, chunk)
 
     monkeypatch.setattr(writing.TableWriter, "write", noted)
-    assert exported(service)["rows"]["trial"] == 180
+    assert exported(only_study)["rows"]["trial"] == 180
     assert (max(written), sum(written)) == (7, 180)
 
 
-def test_no_name_and_no_secret_leaves_with_an_export(service: Service, folder: Path) -> None:
-    service.enrol("zoe-whose-name-is-private")
-    service.decide("zoe-whose-name-is-private")
-    exported(service)
+def test_no_name_and_no_secret_leaves_with_an_export(only_study: Study, folder: Path) -> None:
+    only_study.enrol("zoe-whose-name-is-private")
+    only_study.decide("zoe-whose-name-is-private")
+    exported(only_study)
     file = the_file(folder)
     with zipfile.ZipFile(file) as archive:
         texts = [archive.read(name) for name in archive.namelist()]
@@ -128,14 +128,14 @@ def test_the_long_table_is_made_from_the_tables_that_say_so() -> None:
 
 
 def test_the_size_of_the_chunks_changes_nothing(
-    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play(service, people=3, points=4)
+    play(only_study, people=3, points=4)
     written = []
     for chunk, people in ((2000, 100), (2, 1)):
         monkeypatch.setattr(exports, "CHUNK", chunk)
         monkeypatch.setattr(exports, "PEOPLE", people)
-        exported(service)
+        exported(only_study)
         file = the_file(folder)
         with zipfile.ZipFile(file) as archive:
             written.append([archive.read(f"{name}.csv") for name in ("trial", "decisions", "learning_rows")])
@@ -144,12 +144,12 @@ def test_the_size_of_the_chunks_changes_nothing(
 
 
 @pytest.mark.usefixtures("folder")
-def test_progress_keeps_the_claim_and_a_lost_claim_ends_the_work(service: Service) -> None:
-    job_id = service.call("POST", "/exports", caller="admin").get_json()["job_id"]
+def test_progress_keeps_the_claim_and_a_lost_claim_ends_the_work(only_study: Study) -> None:
+    job_id = only_study.call("POST", "/exports", role="admin").get_json()["job_id"]
     job = transact(lambda session: jobs.claim(session, job_id, exports.now(session)))
     assert job is not None
     export._progress(job, 12)("decisions", 500)
-    shown = service.call("GET", f"/exports/{job_id}", caller="admin").get_json()["export"]
+    shown = only_study.call("GET", f"/exports/{job_id}", role="admin").get_json()["export"]
     assert (shown["state"], shown["table"], shown["rows_written"], shown["tables"]) == (
         *("running", "decisions", 500, 12),
     )
@@ -158,15 +158,15 @@ def test_progress_keeps_the_claim_and_a_lost_claim_ends_the_work(service: Servic
         export._progress(job, 12)("decisions", 500)
 
 
-def test_an_export_that_cannot_be_written_fails_and_says_of_what(service: Service, folder: Path) -> None:
+def test_an_export_that_cannot_be_written_fails_and_says_of_what(only_study: Study, folder: Path) -> None:
     folder.write_text("a file where the folder should be")
-    found = exported(service)
+    found = exported(only_study)
     assert (found["state"], found["reason"]) == ("failed", "the service failed: FileExistsError")
 
 
 @pytest.mark.parametrize("place", ["folder", "s3"])
 def test_old_exports_and_orphans_go_and_the_others_stay(
-    service: Service,
+    only_study: Study,
     folder: Path,
     place: str,
     request: pytest.FixtureRequest,
@@ -176,7 +176,7 @@ def test_old_exports_and_orphans_go_and_the_others_stay(
         for name, value in request.getfixturevalue("swift").settings().items():
             monkeypatch.setenv(name, value)
         settings.cache_clear()
-    old, new = exported(service), exported(service)
+    old, new = exported(only_study), exported(only_study)
     store = objects.store()
     orphan = objects.new_key(exports.AREA, 1)
     store.put(orphan, [b"written by a worker that died before it wrote the row"])
@@ -190,25 +190,25 @@ def test_old_exports_and_orphans_go_and_the_others_stay(
     monkeypatch.setattr(objects, "ORPHAN_AGE", timedelta(seconds=-60))  # as if a day had passed
     export.expire()
     assert [each.key for each in store.listed(exports.AREA)] == [keys[new["job_id"]]]
-    gone = service.call("GET", f"/exports/{old['job_id']}/file", caller="researcher")
+    gone = only_study.call("GET", f"/exports/{old['job_id']}/file", role="researcher")
     assert (gone.status_code, gone.get_json()["error_code"]) == (410, 915)
 
 
-def test_an_export_waits_for_a_store_that_is_away(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_waits_for_a_store_that_is_away(only_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     away = {"KAIROS_STORE": "s3://bucket", "KAIROS_STORE_ENDPOINT": "http://127.0.0.1:9"}
     for name, value in (away | {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}).items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
-    found = exported(service)
+    found = exported(only_study)
     assert (found["state"], found["reason"]) == ("queued", "the service failed: StoreAway")
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_lost_message_is_sent_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_message_is_sent_again(only_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[str, int]] = []
     monkeypatch.setattr(sweep, "send", lambda kind, job_id: sent.append((kind, job_id)))
     monkeypatch.setattr(sweep, "waiting", lambda kind: False)
-    job_id = service.call("POST", "/exports", caller="admin").get_json()["job_id"]
+    job_id = only_study.call("POST", "/exports", role="admin").get_json()["job_id"]
     monkeypatch.setenv("KAIROS_SWEEP_SECONDS", "0.000001")
     settings.cache_clear()
     sweep.sweep()

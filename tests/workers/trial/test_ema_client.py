@@ -9,40 +9,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
-from algorithm.core.backoff import LADDERS, backoff
 from local.ports import free_port
 from models.core.session import transact
-from models.trial import circuits, windows
-from models.trial.circuits import CLOSED, HALF_OPEN, OPEN, Circuit
 from settings import settings
 from tests.support.backend import BackEnd
 from tests.support.receivers import HEAD, drip_head, endless, listening
-from tests.support.service import Service
-from tests.workers.trial.test_ingest import decide_and_end, item, outcome
+from tests.support.study import Study
+from tests.workers.trial.test_ingest import decide_and_end, outcome
 from workers.core import outgoing
 from workers.trial import ema_client, ingest
 from workers.trial.ema_client import BackEndFailed, Query
 
-PACKED = gzip.compress(b" " * 20_000_000)  # a small answer that is a large one
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-MOST_FAILURES = LADDERS["circuit"].tries
-
-
-def fail(session: Session, study_id: int, now: datetime, seconds: float) -> None:
-    """Note a failure as an ingest does whose first pause is so long."""
-    beyond = circuits.count_failure(session, study_id) - MOST_FAILURES + 1
-    if beyond > 0:
-        circuits.open_until(session, study_id, now, now + timedelta(seconds=backoff(beyond, seconds)))
+PACKED = gzip.compress(b" " * 20_000_000)  # a small answer that is a large one
 
 
 def failure(url: str) -> BackEndFailed:
@@ -90,7 +75,7 @@ def nothing(connection: socket.socket) -> None:
     """Close without a word."""
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 @pytest.mark.parametrize(
     ("answer", "soon", "reason"),
     [
@@ -115,20 +100,20 @@ def test_whatever_comes_ends_in_bounded_time_and_size(
     assert reason in failed.reason
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_nobody_listens() -> None:
     failed = failure(f"http://127.0.0.1:{free_port()}/ema")
     assert (failed.code, failed.soon, failed.reason) == (320, True, "no answer: ConnectionError")
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_a_server_that_does_not_speak_tls() -> None:
     with listening(nothing) as url:
         failed = failure(url.replace("http", "https"))
     assert (failed.code, failed.soon) == (320, True)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     made = trustme.CA().issue_cert("127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -145,7 +130,7 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     assert (failed.code, failed.soon, failed.reason) == (320, True, "no answer: SSLError")
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 def test_a_head_that_drips_over_tls_is_cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
@@ -160,14 +145,14 @@ def test_a_head_that_drips_over_tls_is_cut_off(monkeypatch: pytest.MonkeyPatch, 
     assert time.monotonic() - began < 5
 
 
-def test_a_redirect_is_not_followed_and_the_token_stays_here(studied: Service, back_end: BackEnd) -> None:
+def test_a_redirect_is_not_followed_and_the_token_stays_here(ema_study: Study, back_end: BackEnd) -> None:
     seen: list[bytes] = []
     with listening(lambda connection: seen.append(connection.recv(65536))) as elsewhere:
         back_end.status, back_end.headers = 307, {"Location": elsewhere}
-        studied.enrol("ann")
-        _, job_id = decide_and_end(studied)
+        ema_study.enrol("ann")
+        _, job_id = decide_and_end(ema_study)
         ingest.run(job_id)
-    assert outcome(studied, job_id) == ("failed", 320, "failed")
+    assert outcome(ema_study, job_id) == ("failed", 320, "failed")
     assert seen == []
 
 
@@ -183,13 +168,13 @@ def test_a_redirect_is_not_followed_and_the_token_stays_here(studied: Service, b
     ids=["seconds", "too many seconds", "date", "word", "negative"],
 )
 def test_who_asks_to_be_left_in_peace_is(
-    studied: Service, back_end: BackEnd, given: str, least: float, most: float
+    ema_study: Study, back_end: BackEnd, given: str, least: float, most: float
 ) -> None:
     if given == "in five minutes":
         given = format_datetime(datetime.now(UTC) + timedelta(minutes=5), usegmt=True)
     back_end.status, back_end.headers = 429, {"Retry-After": given}
-    studied.enrol("ann")
-    _, job_id = decide_and_end(studied)
+    ema_study.enrol("ann")
+    _, job_id = decide_and_end(ema_study)
     ingest.run(job_id)
     waits = transact(
         lambda session: session.execute(
@@ -199,7 +184,7 @@ def test_who_asks_to_be_left_in_peace_is(
     assert least - 2 <= float(waits or 0) <= most
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("only_study")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.1.2.3", "169.254.169.254", "[::1]"])
 def test_private_addresses_are_not_asked_unless_the_operator_says_so(
     monkeypatch: pytest.MonkeyPatch, host: str
@@ -209,121 +194,3 @@ def test_private_addresses_are_not_asked_unless_the_operator_says_so(
     settings.cache_clear()
     failed = failure(f"http://{host}:9/ema")
     assert (failed.soon, failed.reason) == (False, "the host has a private address")
-
-
-def circuit() -> Circuit:
-    found = transact(lambda session: circuits.of_study(session, 1))
-    assert found is not None
-    return found
-
-
-def later(seconds: float) -> None:
-    """Let time pass for all that waits."""
-    for table, column in (("jobs", "run_after"), ("circuits", "retry_at")):
-        moved = text(f"UPDATE {table} SET {column} = {column} - interval '{seconds} seconds'")
-        transact(partial(Session.execute, statement=moved))
-
-
-def test_a_dead_back_end_is_left_in_peace_and_asked_by_one_job_when_it_may_be_back(
-    studied: Service, back_end: BackEnd
-) -> None:
-    people = [f"p{number}" for number in range(MOST_FAILURES + 3)]
-    asked: list[tuple[dict[str, Any], int]] = []
-    for name in people:
-        studied.enrol(name)
-        asked.append(decide_and_end(studied, name))
-    back_end.status = 500
-    for _, job_id in asked:
-        ingest.run(job_id)
-    assert len(back_end.asked) == MOST_FAILURES  # and then nobody was sent
-    assert circuit().state == OPEN
-    spared = asked[-1][1]
-    job = studied.call("GET", f"/jobs/{spared}").get_json()["job"]
-    assert (job["state"], job["code"], job["reason"]) == ("queued", 320, "the circuit is open")
-
-    later(3600)
-    for _, job_id in asked[:2]:  # the first one finds out; it fails again
-        ingest.run(job_id)
-    assert len(back_end.asked) == MOST_FAILURES + 1
-    assert circuit().state == OPEN
-
-    later(3600)
-    (decided, job_id), name = asked[-1], people[-1]
-    back_end.has({**item(decided), "user_id": name})
-    ingest.run(job_id)
-    assert outcome(studied, job_id)[0] == "done"
-    assert (circuit().state, circuit().failures) == (CLOSED, 0)
-    for (decided, job_id), name in zip(asked[:-1], people[:-1], strict=True):
-        later(3600)
-        back_end.has({**item(decided), "user_id": name})
-        ingest.run(job_id)
-        assert outcome(studied, job_id)[0] == "done"
-
-
-def test_a_back_end_that_asks_for_peace_gets_it_from_all_who_wait(
-    studied: Service, back_end: BackEnd
-) -> None:
-    asked = []
-    for number in range(MOST_FAILURES + 2):
-        studied.enrol(f"p{number}")
-        asked.append(decide_and_end(studied, f"p{number}")[1])
-    back_end.status, back_end.headers = 429, {"Retry-After": "3000"}
-    for job_id in asked:
-        ingest.run(job_id)
-    assert len(back_end.asked) == MOST_FAILURES
-    now = datetime.now(UTC)
-    transact(fail, 1, now, 10)  # was sent before
-    until = circuit().retry_at
-    assert until is not None
-    assert timedelta(seconds=2900) < until - now <= timedelta(seconds=3000)
-    put_off = "SELECT count(*) FROM jobs WHERE reason = 'the circuit is open' AND run_after >= :until"
-    waiting = transact(lambda session: session.execute(text(put_off), {"until": until}).scalar())
-    assert waiting == 2
-
-
-def test_who_was_put_off_while_one_asked_goes_on_as_soon_as_that_one_has_an_answer(
-    studied: Service, back_end: BackEnd
-) -> None:
-    asked = []
-    for name in ("p1", "p2"):
-        studied.enrol(name)
-        asked.append(decide_and_end(studied, name))
-    for _ in range(MOST_FAILURES):
-        transact(fail, 1, NOW, 10)
-    (first, probing), (second, waiting) = asked
-    claimed = transact(lambda session: windows.claim(session, probing, datetime.now(UTC)))
-    assert claimed is not None
-    probe = transact(ingest.admit, ingest.Claimed(*claimed), datetime.now(UTC))
-    assert probe is not None
-    ingest.run(waiting)
-    assert outcome(studied, waiting)[0] == "queued"
-    back_end.has({**item(first), "user_id": "p1"})
-    ingest.fetch(probe)
-    back_end.has({**item(second), "user_id": "p2"})
-    ingest.run(waiting)
-    assert outcome(studied, waiting)[0] == "done"
-
-
-@pytest.mark.usefixtures("studied")
-def test_while_one_finds_out_the_others_wait_but_not_for_ever() -> None:
-    def asks(now: datetime) -> datetime | None:
-        return transact(lambda session: circuits.wait_until(session, circuits.of_study(session, 1), now))
-
-    for _ in range(MOST_FAILURES):
-        transact(fail, 1, NOW, 10)
-    assert asks(NOW) == NOW + timedelta(seconds=10)
-    tries = NOW + timedelta(seconds=11)
-    assert asks(tries) is None
-    assert circuit().state == HALF_OPEN
-    assert asks(tries) == tries + circuits.LOOK_AGAIN
-    assert asks(tries + circuits.PROBE) is None  # it never came back
-
-
-def test_saying_fail_is_an_answer(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    _, job_id = decide_and_end(studied)
-    for _ in range(MOST_FAILURES - 1):
-        transact(fail, 1, NOW, 10)
-    back_end.body = {"status": "fail"}
-    ingest.run(job_id)
-    assert (circuit().state, circuit().failures) == (CLOSED, 0)

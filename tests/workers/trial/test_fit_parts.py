@@ -2,20 +2,15 @@
 
 import os
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from algorithm.core.backoff import LADDERS
 from algorithm.trial import learner, protocol
 from algorithm.trial.hyperparameters import hyperparameters_of
 from algorithm.trial.learner import Fit
@@ -23,48 +18,32 @@ from benchmarks.crowd import settle
 from local.stack import python
 from local.state import CLONE
 from models.core import pg_arrays
-from models.core.jobs import Job
 from models.core.session import transact
 from models.trial import policies, sufficient_statistics
 from models.trial.policies import Policy
 from services.trial import protocols
 from settings import settings
-from tests.local.families import eventually
 from tests.support.service import Service
-from workers.core import sweep
-from workers.core.celery_app import app, send, waiting
+from tests.support.study import Study, begin
+from workers.core.celery_app import app, send
 from workers.trial import fit_parts, refit
 from workers.trial.sufficient_statistics import source
-from workers.trial.tasks import fit_part
 
 STUDY = 1
 PEOPLE = 600
 EACH = 3  # parts in a pass
 WORKER = ("celery", "--app", "workers.app", "worker", "--queues", "fit", "--pool", "solo")
-DEADLY = (
-    *("celery", "--app", "workers.app", "worker", "--queues", "refit,fit", "--concurrency", "2"),
-    *("--include", "tests.support.poisoned"),
-)
 QUIET = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
-OPEN = "SELECT id FROM fit_parts WHERE result IS NULL ORDER BY id"
-HELD = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1536 AND objid = :id)"
-STUCK = """
-import time
-from workers.core import kinds
-from workers.trial import fit_parts, refit
-fit_parts.take = lambda part_id: print(part_id, flush=True) or time.sleep(60)
-kinds.alone({}, refit.run)
-"""
 
 
 @pytest.fixture
-def crowded(bare_service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+def crowded(service: Service, monkeypatch: pytest.MonkeyPatch) -> Study:
     """A study of more people than a part of a fit holds."""
     monkeypatch.setenv("KAIROS_FIT_PART", "256")
     settings.cache_clear()
-    bare_service.study("trial", "refit.min_interval_minutes=0", "hyperparameters.subsample=100")
+    study = begin(service, "refit.min_interval_minutes=0", "hyperparameters.subsample=100", name="trial")
     transact(lambda session: settle(session.connection(), "trial", PEOPLE, 4))
-    return bare_service
+    return study
 
 
 @contextmanager
@@ -79,14 +58,14 @@ def helper(*command: str, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
             process.kill()
 
 
-def asked(service: Service, path: str = "/update_parameters", caller: str = "client") -> int:
+def asked(study: Study, path: str = "/update_parameters", role: str = "client") -> int:
     """A refit that is asked for, by its job."""
-    return int(service.call("POST", path, caller=caller).get_json()["job_id"])
+    return int(study.call("POST", path, role=role).get_json()["job_id"])
 
 
-def fitted(service: Service, job_id: int) -> Policy:
+def fitted(study: Study, job_id: int) -> Policy:
     """The policy that the job ended with; nothing else is left of it."""
-    job = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
+    job = study.job(job_id)
     assert job["state"] == "done", job
     policy = transact(lambda session: policies.numbered(session, STUDY, job["policy_id"]))
     assert policy is not None
@@ -121,7 +100,7 @@ def assert_same(policy: Policy, expected: Fit) -> None:
     assert np.array_equal(pg_arrays.pack(covariances), pg_arrays.pack(expected.V))
 
 
-def test_one_worker_does_all_parts_and_hyperparameters_too(crowded: Service) -> None:
+def test_one_worker_does_all_parts_and_hyperparameters_too(crowded: Study) -> None:
     job_id = asked(crowded, "/update_hyperparameters")
     refit.run(job_id)
     policy, expected = fitted(crowded, job_id), of_one_process(hyperparameters=True)
@@ -135,7 +114,7 @@ def test_one_worker_does_all_parts_and_hyperparameters_too(crowded: Service) -> 
     assert policy.report["largest_change"] == pytest.approx(change, rel=1e-12)
 
 
-def test_a_study_of_one_part_pays_nothing(crowded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_of_one_part_pays_nothing(crowded: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAIROS_FIT_PART", "768")
     settings.cache_clear()
     monkeypatch.setattr(fit_parts, "fit", lambda *_: pytest.fail("in parts"))
@@ -147,7 +126,7 @@ def test_a_study_of_one_part_pays_nothing(crowded: Service, monkeypatch: pytest.
 
 
 def test_without_a_broker_it_is_tried_once_in_each_pass_and_the_fit_is_the_same(
-    crowded: Service, monkeypatch: pytest.MonkeyPatch
+    crowded: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = list[bool]()
 
@@ -163,7 +142,7 @@ def test_without_a_broker_it_is_tried_once_in_each_pass_and_the_fit_is_the_same(
     assert_same(fitted(crowded, job_id), of_one_process())
 
 
-def test_several_processes_do_the_parts(crowded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_do_the_parts(crowded: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_parts, "PATIENCE", 20.0)
     take = fit_parts.take  # the last part of each step is left to the others
     monkeypatch.setattr(fit_parts, "take", lambda part_id: part_id % EACH != 0 and take(part_id))
@@ -176,41 +155,8 @@ def test_several_processes_do_the_parts(crowded: Service, monkeypatch: pytest.Mo
     assert_same(policy, of_one_process())
 
 
-def test_the_part_of_a_killed_worker_is_taken_again(
-    crowded: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id, chosen = asked(crowded), list[int]()
-    database = create_engine(os.environ["DATABASE_URL"])
-    with helper() as doomed, database.connect() as holding, ThreadPoolExecutor(1) as beside:
-
-        def send_one(kind: str, part_id: int) -> None:
-            """One part is for the worker, who cannot write what it gives."""
-            if not chosen:
-                chosen.append(part_id)
-                holding.execute(text("SELECT FROM fit_parts WHERE id = :id FOR UPDATE"), {"id": part_id})
-                send(kind, part_id)
-                assert eventually(lambda: _is_held(part_id))
-
-        def kill() -> None:
-            try:
-                assert eventually(lambda: len(chosen) == 1 and _open() == chosen)
-                assert _is_held(chosen[0])
-            finally:
-                doomed.kill()
-                doomed.wait()
-                holding.rollback()
-
-        monkeypatch.setattr(fit_parts, "send", send_one)
-        killed = beside.submit(kill)
-        refit.run(job_id)
-        killed.result()
-    policy = fitted(crowded, job_id)
-    assert policy.report["parts"] == {"count": 2 * EACH, "processes": 1}
-    assert_same(policy, of_one_process())
-
-
 def test_a_part_whose_holder_hangs_is_done_without_it(
-    crowded: Service, monkeypatch: pytest.MonkeyPatch
+    crowded: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit_parts, "PATIENCE", 0.1)
     monkeypatch.setattr(fit_parts, "take", lambda part_id: False)
@@ -219,102 +165,5 @@ def test_a_part_whose_holder_hangs_is_done_without_it(
     assert_same(fitted(crowded, job_id), of_one_process())
 
 
-def test_what_a_killed_fit_leaves_is_swept_away_and_the_fit_done_again(crowded: Service) -> None:
-    job_id = asked(crowded)
-    code = (sys.executable, "-c", STUCK.format(job_id))
-    with subprocess.Popen(code, cwd=CLONE, stdout=subprocess.PIPE) as worker:
-        assert worker.stdout is not None
-        worker.stdout.readline()
-        assert len(_open()) == EACH
-        sweep.sweep()
-        assert len(_open()) == EACH
-        worker.kill()
-    assert eventually(lambda: _swept() == 0)
-    refit.run(job_id)
-    assert_same(fitted(crowded, job_id), of_one_process())
-
-
-def test_a_part_that_kills_every_worker_ends_its_fit_as_failed_and_other_studies_are_fitted(
-    crowded: Service, tmp_path: Path
-) -> None:
-    crowded.study("other", "refit.min_interval_minutes=0")
-    transact(lambda session: settle(session.connection(), "other", PEOPLE, 4))
-    poisoned, job_id = asked(crowded), 0
-    file = tmp_path / "deaths"
-    with helper(*DEADLY, DEATHS=str(file)):
-        assert eventually(lambda: _seen(crowded, poisoned)["attempts"] > 1, 60)
-        job_id = asked(crowded, caller="client@other")
-        assert eventually(lambda: _seen(crowded, poisoned)["state"] == "failed", 90)
-        assert eventually(lambda: _seen(crowded, job_id, "client@other")["state"] == "done", 60)
-        assert eventually(lambda: not (_swept() or waiting("fit_part") or waiting("refit")))
-        deaths = file.stat().st_size
-    told = _seen(crowded, poisoned)
-    assert (told["attempts"], told["reason"]) == (LADDERS["job"].tries, sweep.DIED)
-    assert LADDERS["job"].tries <= deaths <= LADDERS["job"].tries * (2 + (fit_part.max_retries or 0))
-    assert file.stat().st_size == deaths
-    assert crowded.call("GET", "/policies", caller="researcher").get_json()["policies"][-1]["policy_id"] == 0
-    policy = transact(lambda session: policies.numbered(session, 2, 1))
-    assert policy is not None
-    assert policy.report["parts"]["count"] == 2 * EACH
-
-
-def test_a_fit_whose_parts_are_gone_has_lost_its_claim(
-    crowded: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def put_back(part_id: int) -> bool:
-        transact(lambda session: session.execute(text("UPDATE jobs SET state = 'queued'")))
-        sweep.sweep()
-        return False
-
-    job_id = asked(crowded)
-    with monkeypatch.context() as patch:
-        patch.setattr(fit_parts, "take", put_back)
-        refit.run(job_id)
-    assert crowded.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
-    refit.run(job_id)
-    assert_same(fitted(crowded, job_id), of_one_process())
-
-
-def test_statistics_that_vanish_during_a_fit_are_made_again(
-    crowded: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    up_to_date = refit.up_to_date
-
-    def forgotten(job: Job, snapshot: refit.Snapshot) -> sufficient_statistics.Members:
-        found = up_to_date(job, snapshot)
-        transact(lambda session: sufficient_statistics.forget(session, STUDY))
-        return found
-
-    job_id = asked(crowded)
-    with monkeypatch.context() as patch:
-        patch.setattr(refit, "up_to_date", forgotten)
-        refit.run(job_id)
-    assert crowded.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "queued"
-    sweep.sweep()
-    assert _open() == []
-    refit.run(job_id)
-    assert_same(fitted(crowded, job_id), of_one_process())
-
-
 def _away(*_: Any, **__: Any) -> NoReturn:
     raise ConnectionRefusedError
-
-
-def _is_held(part_id: int) -> bool:
-    return bool(transact(lambda session: session.scalar(text(HELD), {"id": part_id})))
-
-
-def _seen(service: Service, job_id: int, caller: str = "client") -> dict[str, Any]:
-    """The job, after a sweep now and then."""
-    time.sleep(0.1)
-    sweep.sweep()
-    return dict(service.call("GET", f"/jobs/{job_id}", caller=caller).get_json()["job"])
-
-
-def _open() -> list[int]:
-    return transact(lambda session: list(session.scalars(text(OPEN))))
-
-
-def _swept() -> int:
-    sweep.sweep()
-    return len(_open())

@@ -13,6 +13,7 @@ from models.core.jobs import OWN_FAULT, Job
 from models.core.session import transact
 from tests.support.backend import BackEnd
 from tests.support.service import Service
+from tests.support.study import Study, begin
 from workers.trial import ema_client, ingest, refit
 
 FINISHED = {
@@ -23,10 +24,10 @@ FINISHED = {
 }
 
 
-def decide_and_end(service: Service, user_id: str = "ann") -> tuple[dict[str, Any], int]:
+def decide_and_end(study: Study, user_id: str = "ann") -> tuple[dict[str, Any], int]:
     """The decision of a participant's next point, and the ingest job of its ended window."""
-    decided = service.decide(user_id).get_json()
-    return decided, int(service.end(user_id).get_json()["job_id"])
+    decided = study.decide(user_id)
+    return decided, int(study.end(user_id)["job_id"])
 
 
 def item(decided: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -43,63 +44,63 @@ def item(decided: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**honest, **issued, **changes}
 
 
-def outcome(service: Service, job_id: int) -> tuple[str, int | None, str]:
+def outcome(study: Study, job_id: int) -> tuple[str, int | None, str]:
     """State and code of the job, and the state of the newest window."""
-    job = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
-    window = service.call("GET", "/windows", caller="researcher").get_json()["windows"][-1]
+    job = study.job(job_id)
+    window = study.call("GET", "/windows", role="researcher").get_json()["windows"][-1]
     return job["state"], job["code"], window["state"]
 
 
-def discrepancies(service: Service) -> int:
-    return int(service.call("GET", "/study", caller="researcher").get_json()["discrepancies"])
+def discrepancies(study: Study) -> int:
+    return int(study.call("GET", "/study", role="researcher").get_json()["discrepancies"])
 
 
-def test_an_honest_item_is_stored_and_learnt_from(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
+def test_an_honest_item_is_stored_and_learnt_from(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
     for _ in range(2):
-        decided, job_id = decide_and_end(studied)
+        decided, job_id = decide_and_end(ema_study)
         back_end.has(item(decided))
         ingest.run(job_id)
-        assert outcome(studied, job_id) == ("done", None, "ingested")
-    assert discrepancies(studied) == 0
-    job_id = studied.call("POST", "/update_parameters").get_json()["job_id"]
+        assert outcome(ema_study, job_id) == ("done", None, "ingested")
+    assert discrepancies(ema_study) == 0
+    job_id = ema_study.call("POST", "/update_parameters").get_json()["job_id"]
     refit.run(job_id)
-    state = studied.call("GET", "/study", caller="researcher").get_json()
+    state = ema_study.call("GET", "/study", role="researcher").get_json()
     assert (state["policy_id"], state["policy_rows"], state["rows"]) == (1, 1, 1)
 
 
-def refits_after_an_ingest(service: Service, back_end: BackEnd) -> list[Job]:
+def refits_after_an_ingest(study: Study, back_end: BackEnd) -> list[Job]:
     """The fits of a study, after one window of ann's was ingested."""
-    service.enrol("ann")
-    decided, job_id = decide_and_end(service)
+    study.enrol("ann")
+    decided, job_id = decide_and_end(study)
     back_end.has(item(decided))
     ingest.run(job_id)
-    assert outcome(service, job_id) == ("done", None, "ingested")
+    assert outcome(study, job_id) == ("done", None, "ingested")
     query = select(Job).where(Job.kind == jobs.REFIT).order_by(Job.id)
     return transact(lambda session: list(session.scalars(query)))
 
 
-def test_a_study_that_learns_by_night_alone_asks_for_no_fit(bare_service: Service, back_end: BackEnd) -> None:
-    bare_service.study("trial", "refit.nightly_only=true", ema_url=back_end.url)
-    assert refits_after_an_ingest(bare_service, back_end) == []
+def test_a_study_that_learns_by_night_alone_asks_for_no_fit(service: Service, back_end: BackEnd) -> None:
+    study = begin(service, "refit.nightly_only=true", ema_url=back_end.url)
+    assert refits_after_an_ingest(study, back_end) == []
 
 
 def test_a_fit_comes_no_sooner_after_the_last_one_than_the_protocol_says(
-    bare_service: Service, back_end: BackEnd
+    service: Service, back_end: BackEnd
 ) -> None:
-    bare_service.study("trial", "refit.min_interval_minutes=7", ema_url=back_end.url)
-    bare_service.enrol("ann")
-    first = bare_service.call("POST", "/update_parameters").get_json()["job_id"]
+    study = begin(service, "refit.min_interval_minutes=7", ema_url=back_end.url)
+    study.enrol("ann")
+    first = study.call("POST", "/update_parameters").get_json()["job_id"]
     refit.run(first)
-    done, waiting = refits_after_an_ingest(bare_service, back_end)
+    done, waiting = refits_after_an_ingest(study, back_end)
     assert done.finished_at is not None
     assert waiting.run_after == done.finished_at + timedelta(minutes=7)
     assert transact(partial(jobs.claim, job_id=waiting.id, now=datetime.now(UTC))) is None
 
 
-def test_the_back_end_is_asked_for_one_participant_in_one_span(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+def test_the_back_end_is_asked_for_one_participant_in_one_span(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(item(decided))
     ingest.run(job_id)
     (asked,) = back_end.asked
@@ -112,9 +113,9 @@ def test_the_back_end_is_asked_for_one_participant_in_one_span(studied: Service,
     assert end > decided_at
 
 
-def test_a_job_is_done_once_however_often_its_message_comes(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+def test_a_job_is_done_once_however_often_its_message_comes(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(item(decided))
     for _ in range(3):
         ingest.run(job_id)
@@ -134,13 +135,13 @@ def test_a_job_is_done_once_however_often_its_message_comes(studied: Service, ba
     ],
 )
 def test_what_differs_from_what_was_issued_is_a_discrepancy(
-    studied: Service, back_end: BackEnd, field: str, reported: Callable[[dict[str, Any]], Any], code: int
+    ema_study: Study, back_end: BackEnd, field: str, reported: Callable[[dict[str, Any]], Any], code: int
 ) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(item(decided, **{field: reported(decided)}))
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("done", None, "ingested")
+    assert outcome(ema_study, job_id) == ("done", None, "ingested")
     found = transact(lambda session: session.execute(text("SELECT field, code FROM discrepancies")).all())
     assert [tuple(row) for row in found] == [(field, code)]
 
@@ -164,32 +165,32 @@ def test_what_differs_from_what_was_issued_is_a_discrepancy(
     ],
 )
 def test_a_wrong_field_fails_the_window_with_its_code(
-    studied: Service, back_end: BackEnd, change: dict[str, Any], code: int
+    ema_study: Study, back_end: BackEnd, change: dict[str, Any], code: int
 ) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(item(decided, **change))
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("failed", code, "failed")
+    assert outcome(ema_study, job_id) == ("failed", code, "failed")
 
 
-def test_rids_of_others_and_of_nobody_are_discrepancies(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    studied.enrol("bob")
-    others = studied.decide("bob").get_json()
-    decided, job_id = decide_and_end(studied)
+def test_rids_of_others_and_of_nobody_are_discrepancies(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
+    ema_study.enrol("bob")
+    others = ema_study.decide("bob")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(item(decided), item(decided, rid=others["rid"]), item(decided, rid=10**6))
     ingest.run(job_id)
-    assert outcome(studied, job_id)[0] == "done"
-    assert discrepancies(studied) == 2
+    assert outcome(ema_study, job_id)[0] == "done"
+    assert discrepancies(ema_study) == 2
 
 
-def test_two_items_for_one_decision_fail_the_window(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+def test_two_items_for_one_decision_fail_the_window(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(item(decided), item(decided, app_use_flag=True))
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("failed", 318, "failed")
+    assert outcome(ema_study, job_id) == ("failed", 318, "failed")
 
 
 @pytest.mark.parametrize(
@@ -218,65 +219,65 @@ def test_two_items_for_one_decision_fail_the_window(studied: Service, back_end: 
     ],
 )
 def test_every_other_answer_is_retried_or_fails_with_its_code(
-    studied: Service, back_end: BackEnd, status: int, body: Any, state: str, code: int
+    ema_study: Study, back_end: BackEnd, status: int, body: Any, state: str, code: int
 ) -> None:
-    studied.enrol("ann")
-    _, job_id = decide_and_end(studied)
+    ema_study.enrol("ann")
+    _, job_id = decide_and_end(ema_study)
     back_end.status, back_end.body, back_end.headers = status, body, {"Location": "http://127.0.0.1:1/"}
     ingest.run(job_id)
-    assert outcome(studied, job_id)[:2] == (state, code)
+    assert outcome(ema_study, job_id)[:2] == (state, code)
     assert len(back_end.asked) == 1
 
 
-def test_a_failed_window_can_be_retried_by_hand(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+def test_a_failed_window_can_be_retried_by_hand(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     ingest.run(job_id)
-    assert outcome(studied, job_id)[0] == "failed"
-    window = studied.call("GET", "/windows?state=failed", caller="researcher").get_json()["windows"][0][
+    assert outcome(ema_study, job_id)[0] == "failed"
+    window = ema_study.call("GET", "/windows?state=failed", role="researcher").get_json()["windows"][0][
         "window_id"
     ]
-    assert studied.call("POST", f"/windows/{window}/retry", caller="admin").status_code == 202
+    assert ema_study.call("POST", f"/windows/{window}/retry", role="admin").status_code == 202
     back_end.has(item(decided))
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("done", None, "ingested")
+    assert outcome(ema_study, job_id) == ("done", None, "ingested")
 
 
 def write(statement: str, **values: Any) -> None:
     transact(lambda session: session.execute(text(statement), values))
 
 
-def test_a_token_under_no_known_key_fails_no_window(studied: Service, back_end: BackEnd) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+def test_a_token_under_no_known_key_fails_no_window(ema_study: Study, back_end: BackEnd) -> None:
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(item(decided))
     keep = "UPDATE studies SET ema_token = CAST(:token AS bytea)"
     write(keep, token=b"under a key that is gone")
     for _ in range(8):
         ingest.run(job_id)
         write("UPDATE jobs SET run_after = now()")
-    assert outcome(studied, job_id) == ("queued", OWN_FAULT, "ended")
+    assert outcome(ema_study, job_id) == ("queued", OWN_FAULT, "ended")
     assert back_end.asked == []
     write(keep, token=None)
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("done", None, "ingested")
+    assert outcome(ema_study, job_id) == ("done", None, "ingested")
 
 
 def test_answers_that_come_between_the_claim_and_the_store_are_kept_too(
-    studied: Service, back_end: BackEnd, monkeypatch: pytest.MonkeyPatch
+    ema_study: Study, back_end: BackEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    studied.enrol("ann")
-    decided, job_id = decide_and_end(studied)
+    ema_study.enrol("ann")
+    decided, job_id = decide_and_end(ema_study)
     back_end.has(item(decided))
     really = ema_client.survey_data
 
     def meanwhile(query: ema_client.Query) -> list[dict[str, Any]]:
-        assert studied.decide("ann", decision_index=1, app_use_flag=True).get_json()["correction_stored"]
+        assert ema_study.decide("ann", decision_index=1, app_use_flag=True)["correction_stored"]
         return really(query)
 
     monkeypatch.setattr(ema_client, "survey_data", meanwhile)
     ingest.run(job_id)
-    assert outcome(studied, job_id) == ("done", None, "ingested")
+    assert outcome(ema_study, job_id) == ("done", None, "ingested")
     stored = "SELECT version, source FROM answers ORDER BY version"
     found = transact(lambda session: session.execute(text(stored)).all())
     assert [tuple(row) for row in found] == [(1, "actions"), (2, "ema")]

@@ -14,27 +14,27 @@ from models.core import jobs, studies
 from models.core.session import transact
 from models.trial import learning_rows, policies, protocols, sufficient_statistics
 from models.trial.policies import Policy
-from tests.support.service import Service
+from tests.support.study import Study
 from workers.oversight import statistics_check
 from workers.trial import refit
 
 STUDY = 1
 
 
-def play(service: Service, people: int, points: int) -> None:
+def play(study: Study, people: int, points: int) -> None:
     """Everybody goes on for some decision points."""
     for person in range(people):
-        service.enrol(f"p{person}")
+        study.enrol(f"p{person}")
         for _ in range(points):
-            service.decide(f"p{person}", {"finished_ema": False, "app_use_flag": person % 2 == 0})
-            service.end(f"p{person}")
+            study.decide(f"p{person}", app_use_flag=person % 2 == 0)
+            study.end(f"p{person}")
 
 
-def fit(service: Service) -> Policy:
+def fit(study: Study) -> Policy:
     """Ask for a fit and run it; the policy."""
-    job_id = service.call("POST", "/update_parameters", caller="admin").get_json()["job_id"]
+    job_id = study.call("POST", "/update_parameters", role="admin").get_json()["job_id"]
     refit.run(job_id)
-    job = service.call("GET", f"/jobs/{job_id}").get_json()["job"]
+    job = study.job(job_id)
     assert job["state"] == "done", job
     policy = transact(lambda session: policies.numbered(session, STUDY, job["policy_id"]))
     assert policy is not None
@@ -56,10 +56,10 @@ def from_all_rows() -> learner.Fit:
     return learner.fit(made, learning, len(found.participants))
 
 
-def test_policies_made_step_by_step_equal_one_made_of_all_rows(service: Service) -> None:
+def test_policies_made_step_by_step_equal_one_made_of_all_rows(only_study: Study) -> None:
     for people, points in ((2, 3), (4, 1), (3, 2)):
-        play(service, people, points)
-        policy = fit(service)
+        play(only_study, people, points)
+        policy = fit(only_study)
         expected = from_all_rows()
         assert policy.row_count == expected.rows
         assert policy.statistics_hash == expected.statistics_hash
@@ -79,10 +79,10 @@ def kept() -> sufficient_statistics.Kept:
     return transact(lambda session: sufficient_statistics.kept(session, STUDY, "miwaves-1", 2**62))
 
 
-def test_a_second_fit_reads_the_rows_of_nobody_who_has_no_new_ones(service: Service) -> None:
-    play(service, people=3, points=3)
-    fit(service)
-    play(service, people=1, points=1)
+def test_a_second_fit_reads_the_rows_of_nobody_who_has_no_new_ones(only_study: Study) -> None:
+    play(only_study, people=3, points=3)
+    fit(only_study)
+    play(only_study, people=1, points=1)
 
     def changed(session: Session) -> list[int]:
         study = studies.locked(session, STUDY)
@@ -92,40 +92,40 @@ def test_a_second_fit_reads_the_rows_of_nobody_who_has_no_new_ones(service: Serv
     assert transact(changed) == [1]
 
 
-def test_a_rebuild_gives_the_same_to_the_last_bit(service: Service) -> None:
-    play(service, people=3, points=4)
-    before = fit(service)
+def test_a_rebuild_gives_the_same_to_the_last_bit(only_study: Study) -> None:
+    play(only_study, people=3, points=4)
+    before = fit(only_study)
     stored = kept()
     assert transact(lambda session: sufficient_statistics.forget(session, STUDY)) == 3
-    play(service, people=1, points=1)
-    fit(service)
+    play(only_study, people=1, points=1)
+    fit(only_study)
     again = kept()
     for mine, yours in zip(stored.take(slice(1, None)), again.take(slice(1, None)), strict=True):
         assert np.array_equal(mine, yours)
     assert before.row_count == 9
 
 
-def test_whoever_has_rows_and_no_statistics_is_looked_at_again(service: Service) -> None:
-    play(service, people=3, points=4)
-    fit(service)
+def test_whoever_has_rows_and_no_statistics_is_looked_at_again(only_study: Study) -> None:
+    play(only_study, people=3, points=4)
+    fit(only_study)
     transact(lambda session: session.execute(text("DELETE FROM statistics WHERE participant_id = 2")))
-    play(service, people=1, points=1)
-    assert fit(service).statistics_hash == from_all_rows().statistics_hash
+    play(only_study, people=1, points=1)
+    assert fit(only_study).statistics_hash == from_all_rows().statistics_hash
 
 
 DAMAGES = ["c = c + 1e-12", *(f"{one} = {one} + 1" for one in ("row_count", "row_index", "row_seq"))]
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "row_seq = row_seq - 1"])
-def test_the_nightly_comparison_finds_one_wrong_number(service: Service, damage: str) -> None:
-    play(service, people=3, points=4)
-    fit(service)
+def test_the_nightly_comparison_finds_one_wrong_number(only_study: Study, damage: str) -> None:
+    play(only_study, people=3, points=4)
+    fit(only_study)
     statistics_check.compare(transact(studies.by_id, STUDY), datetime.now(UTC))
     assert len(kept().participants) == 3
     spoil(damage)
     statistics_check.compare(transact(studies.by_id, STUDY), datetime.now(UTC))
     assert len(kept().participants) == 0
-    assert fit(service).statistics_hash == from_all_rows().statistics_hash
+    assert fit(only_study).statistics_hash == from_all_rows().statistics_hash
 
 
 def spoil(damage: str) -> None:
@@ -133,39 +133,39 @@ def spoil(damage: str) -> None:
     transact(lambda session: session.execute(statement))
 
 
-def learnt_wrongly(service: Service) -> Policy:
+def learnt_wrongly(study: Study) -> Policy:
     """A policy of statistics that somebody altered, which the comparison has found since."""
-    play(service, people=3, points=4)
-    fit(service)
+    play(study, people=3, points=4)
+    fit(study)
     spoil("row_count = row_count + 7")
-    play(service, people=1, points=1)
-    wrong = fit(service)
+    play(study, people=1, points=1)
+    wrong = fit(study)
     assert wrong.statistics_hash != from_all_rows().statistics_hash
     statistics_check.compare(transact(studies.by_id, STUDY), datetime.now(UTC))
     return wrong
 
 
-def test_a_policy_of_wrong_statistics_is_replaced_once_without_a_new_row(service: Service) -> None:
-    wrong = learnt_wrongly(service)
+def test_a_policy_of_wrong_statistics_is_replaced_once_without_a_new_row(only_study: Study) -> None:
+    wrong = learnt_wrongly(only_study)
     asked = transact(lambda session: jobs.queued_refit(session, STUDY))
     assert asked is not None
     refit.run(asked.id)
-    policy = fit(service)
+    policy = fit(only_study)
     assert policy.policy_id == wrong.policy_id + 1
     assert policy.statistics_hash == from_all_rows().statistics_hash
 
 
 def test_a_policy_of_wrong_statistics_is_replaced_though_the_first_fit_comes_to_nothing(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    only_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = learnt_wrongly(service)
-    job_id = service.call("POST", "/update_parameters").get_json()["job_id"]
+    wrong = learnt_wrongly(only_study)
+    job_id = only_study.call("POST", "/update_parameters").get_json()["job_id"]
     with monkeypatch.context() as patch:
         patch.setattr(learner, "gate", refused)
         refit.run(job_id)
-    assert service.call("GET", f"/jobs/{job_id}").get_json()["job"]["state"] == "failed"
+    assert only_study.job(job_id)["state"] == "failed"
     assert len(kept().participants) == 3
-    policy = fit(service)
+    policy = fit(only_study)
     assert policy.policy_id == wrong.policy_id + 1
     assert policy.statistics_hash == from_all_rows().statistics_hash
 
@@ -174,14 +174,14 @@ def refused(*_: Any) -> NoReturn:
     raise learner.Refused("a test")
 
 
-def test_blocks_of_policies_that_never_served_are_pruned(service: Service) -> None:
-    play(service, people=2, points=2)
+def test_blocks_of_policies_that_never_served_are_pruned(only_study: Study) -> None:
+    play(only_study, people=2, points=2)
     for _ in range(4):
-        fit(service)
-        play(service, people=1, points=1)  # a decision under each of them
+        fit(only_study)
+        play(only_study, people=1, points=1)  # a decision under each of them
     for _ in range(3):
-        play(service, people=2, points=1)
-        fit(service)
+        play(only_study, people=2, points=1)
+        fit(only_study)
     left = transact(lambda session: policies.prune(session, STUDY))
     numbers = transact(
         lambda session: list(session.scalars(text("SELECT DISTINCT policy_id FROM policy_blocks ORDER BY 1")))
