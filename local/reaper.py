@@ -57,6 +57,7 @@ def end(groups: dict[int, int]) -> None:
 
 
 def main() -> None:
+    """Wait until the supervisor is gone, then end what it left."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     groups = read_groups()

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, and how they are told of the database."""
+"""PostgreSQL's own programs, and how they learn where the database is."""
 
 import importlib.util
 import os
@@ -50,10 +50,10 @@ def _candidates(name: str) -> Iterator[Path]:
 
 def _major(path: Path) -> int | None:
     try:
-        told = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+        version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    found = re.search(r"\) (\d+)", told)
+    found = re.search(r"\) (\d+)", version)
     return int(found[1]) if found else None
 
 
@@ -66,8 +66,8 @@ def database() -> str:
 def environment() -> dict[str, str]:
     """The password goes by the environment: the command line of a process is for everybody to read."""
     password = make_url(settings().database_url).password
-    told = {**os.environ, "LC_ALL": "C"}
-    return told if password is None else told | {"PGPASSWORD": str(password)}
+    variables = {**os.environ, "LC_ALL": "C"}
+    return variables if password is None else variables | {"PGPASSWORD": str(password)}
 
 
 @contextmanager
