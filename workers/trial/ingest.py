@@ -1,6 +1,7 @@
 """Ingest: the survey data of one window is fetched from the study's back end and stored."""
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -35,12 +36,29 @@ class Claimed(NamedTuple):
     probes: bool = False
 
 
+def ask_back_end(source: Source) -> list[dict[str, Any]] | None:
+    """Ask the study's back end for the survey data of a window. Raises BackEndFailed, Unreadable."""
+    if source.query_start is None or source.query_end is None:
+        raise AssertionError("a window with an ingest job has a query")
+    token = None if source.token is None else decrypt(bytes(source.token)).decode()
+    query = Query(source.url, token, source.user_id, source.query_start, source.query_end)
+    return ema_client.survey_data(query)
+
+
+SOURCES: list[Callable[[Source], list[dict[str, Any]] | None]] = [ask_back_end]
+"""The places that survey data come from, asked in this order until one does not answer None.
+
+An area that holds survey data itself puts its own place before the back end, in workers/app.py: a lower area
+does not ask a higher one.
+"""
+
+
 def run(job_id: int) -> None:
     """Fetch and store the survey data of one window.
 
     1. Claim the job; the same statement reads the source and the target.
     2. If the back end failed lately, ask the study's circuit; while it is open, the job is given back.
-    3. Ask the back end, with no transaction open.
+    3. Ask the first of SOURCES that has the study's data, with no transaction open.
     4. Store the reply, settle the window and request a refit, in one transaction. Where no reply came, note
        that for the circuit and try again later, until the window counts as failed.
     5. Send the id of the requested refit.
@@ -73,13 +91,9 @@ def admit(session: Session, claimed: Claimed, now: datetime) -> Claimed | None:
 
 def fetch(claimed: Claimed) -> None:
     """Ask the back end, store the reply and send the refit: steps 3 to 5 of `run`."""
-    source = claimed.source
-    if source.query_start is None or source.query_end is None:
-        raise AssertionError("a window with an ingest job has a query")
     try:
-        token = None if source.token is None else decrypt(bytes(source.token)).decode()
-        query = Query(source.url, token, source.user_id, source.query_start, source.query_end)
-        reply = ema_client.survey_data(query)
+        replies = (ask(claimed.source) for ask in SOURCES)
+        reply = next(reply for reply in replies if reply is not None)
     except BackEndFailed as failure:
         transact(_try_later, claimed, failure, datetime.now(UTC))
         return
