@@ -88,7 +88,7 @@ def test_a_password_that_cannot_be_sent_ends_after_so_many_tries_and_stops_nobod
     fresh_database: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(notify, "TRIES", 3)
+    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=3))
     monkeypatch.setattr(notify, "channels", lambda: ["email", "webhook"])  # the one that fails goes first
     login = {"KAIROS_SMTP_USER": USER.decode(), "KAIROS_SMTP_PASSWORD": "f\u00fcr die Post"}
     hooked = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}

@@ -44,7 +44,7 @@ def test_a_task_that_takes_too_long_has_tried(
         os.kill(os.getpid(), signal.SIGUSR1)  # as Celery tells a task
         connection.recv(1)
 
-    monkeypatch.setattr(notify, "TRIES", 1)
+    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=1))
     before = signal.signal(signal.SIGUSR1, limit)
     try:
         with listening(hang) as url, start(KAIROS_WEBHOOK_URL=url, KAIROS_WEBHOOK_SECRET=SECRET) as service:

@@ -148,7 +148,7 @@ def test_what_is_not_taken_is_sent_again(
 def test_nobody_tries_for_ever(
     hooked: Study, receiver: Hook, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "TRIES", 3)
+    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=3))
     receiver.statuses = [500]
     see(RED, datetime.now(UTC))
     deliver(times=6)
@@ -159,7 +159,7 @@ def test_nobody_tries_for_ever(
 def test_a_try_that_its_sender_did_not_survive_was_one(
     hooked: Study, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "TRIES", 2)
+    monkeypatch.setattr(notify, "LADDER", notify.LADDER._replace(tries=2))
     see(RED, datetime.now(UTC))
     long_ago = text("UPDATE notifications SET claimed_at = claimed_at - interval '16 minutes'")
     for _ in range(2):
