@@ -75,6 +75,9 @@ def watched(embedded: Embedded, database_url: str) -> Iterator[Place]:
         settings = {"KAIROS_WEBHOOK_URL": receiver.url, "KAIROS_WEBHOOK_SECRET": SECRET}
         with configured(embedded, database_url, **settings) as service:
             study = begin(service)
+            # a second act of the audit, for tests that alter one
+            account = ("client", "create", f"second@{study.name}", "--study", study.name, "--role", "client")
+            service.command(*account)
             study.enrol("ann")
             place = Place(study, receiver)
             yield place

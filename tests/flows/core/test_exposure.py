@@ -18,10 +18,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from api.core import errors, health
-from api.trial import participants
 from local.embedded import Embedded
 from local.stack import Stack
 from models.core.session import transact
+from services.trial import enrolment
 from tests.local.families import eventually
 from tests.support import remote
 from tests.support.backend import BackEnd, serving
@@ -176,7 +176,7 @@ def test_an_unforeseen_failure_is_told_by_its_place_alone(
         written.append(f"{event} {more}")
 
     monkeypatch.setattr(errors, "log", SimpleNamespace(error=error))
-    monkeypatch.setattr(participants, "_enrol", failure)
+    monkeypatch.setattr(enrolment, "enrol", failure)
     answer = study.call("POST", "/register", {"user_id": NAME, **REGISTRATION})
     assert (answer.status_code, answer.get_json()["error_code"]) == (500, 909)
     assert set(answer.get_json()) == {"status", "message", "error_code"}
@@ -196,9 +196,9 @@ def test_the_parts_that_are_silent_are_told_to_who_may_know(
         token = service.login("eve", made["password"])
         silent = [{"field": part, "message": "does not answer"} for part in ("worker", "beat")]
         assert "errors" not in health_of(service.call("GET", "/healthcheck"))
-        assert health_of(service.call("GET", "/healthcheck", token))["errors"] == silent
+        assert health_of(service.call("GET", "/healthcheck", token=token))["errors"] == silent
         service.command("client", "disable", "eve")
-        assert "errors" not in health_of(service.call("GET", "/healthcheck", token))
+        assert "errors" not in health_of(service.call("GET", "/healthcheck", token=token))
     with configured(embedded, fresh_database) as service:
         assert health_of(service.call("GET", "/healthcheck"))["errors"] == silent
 

@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from algorithm.core.checks import ProtocolError
 from models.core import jobs, studies
 from models.core.jobs import Job, QueuedJob
 from models.core.session import transact
 from models.oversight.incidents import Kind
+from services.trial import protocols
 from settings import settings
 from tests.support.service import Service
 from tests.support.study import begin, tamper
@@ -167,7 +169,8 @@ def test_the_task_sees_to_every_study() -> None:
 @pytest.mark.usefixtures("two_studies")
 def test_a_study_in_which_the_night_cannot_begin_keeps_no_other_from_it() -> None:
     tamper(settings().database_url, "UPDATE protocols SET document = '{}' WHERE study_id = 1")
-    with pytest.raises(KeyError):
+    protocols._loaded.clear()  # as in a process that has not read them yet
+    with pytest.raises(ProtocolError, match="protocol: None is unknown"):
         night.begin()
     assert (queued(1), queued(2)) == ([], [jobs.NIGHT, jobs.REFIT])
 
