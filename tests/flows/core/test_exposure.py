@@ -18,10 +18,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from api.core import errors, health
-from api.trial import participants
 from local.embedded import Embedded
 from local.stack import Stack
 from models.core.session import transact
+from services.trial import enrolment
 from tests.local.families import eventually
 from tests.support import remote
 from tests.support.backend import BackEnd, serving
@@ -177,7 +177,7 @@ def test_an_unforeseen_failure_is_told_by_its_place_alone(
         written.append(f"{event} {more}")
 
     monkeypatch.setattr(errors, "log", SimpleNamespace(error=error))
-    monkeypatch.setattr(participants, "_enrol", failure)
+    monkeypatch.setattr(enrolment, "enrol", failure)
     answer = trial.call("POST", "/register", {"user_id": NAME, **REGISTRATION})
     assert (answer.status_code, answer.get_json()["error_code"]) == (500, 909)
     assert set(answer.get_json()) == {"status", "message", "error_code"}
