@@ -16,6 +16,7 @@ from benchmarks.crowd import settle
 from local.state import CLONE
 from models.core.jobs import Job
 from models.core.session import transact
+from models.trial import fit_parts as part_rows
 from models.trial import policies, sufficient_statistics
 from tests.local.families import eventually
 from tests.support.study import Study, begin
@@ -33,7 +34,7 @@ from tests.workers.trial.test_fit_parts import (
 from workers.core import sweep
 from workers.core.celery_app import send, waiting
 from workers.trial import fit_parts, refit
-from workers.trial.tasks import clear_fit_parts, fit_part
+from workers.trial.tasks import fit_part
 
 __all__ = ["crowded"]  # fixtures
 DEADLY = (
@@ -125,7 +126,7 @@ def test_a_fit_whose_parts_are_gone_has_lost_its_claim(
 ) -> None:
     def put_back(part_id: int) -> bool:
         transact(lambda session: session.execute(text("UPDATE jobs SET state = 'queued'")))
-        sweep.sweep()
+        _swept()
         return False
 
     job_id = asked(crowded)
@@ -176,5 +177,5 @@ def _open() -> list[int]:
 def _swept() -> int:
     """Do what the beat sends every half minute; return how many parts are open then."""
     sweep.sweep()
-    clear_fit_parts()
+    transact(part_rows.clear_abandoned)
     return len(_open())
