@@ -136,3 +136,22 @@ def test_the_work_for_a_reply_grows_as_its_items_do(ema_study: Study, back_end: 
     nothing, few, many = calls(0), calls(200), calls(800)
     assert many - nothing < 6 * (few - nothing)
     assert many - nothing < 800 * 100
+
+
+def test_a_place_before_the_back_end_answers_for_its_own_windows_alone(
+    ema_study: Study, back_end: BackEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies: dict[str, list[dict[str, Any]]] = {}
+    monkeypatch.setattr(ingest, "SOURCES", [lambda source: replies.get(source.user_id), *ingest.SOURCES])
+    for name in ("ann", "bob"):
+        ema_study.enrol(name)
+    decided, inside = decide_and_end(ema_study, "ann")
+    replies["ann"] = [item(decided)]
+    ingest.run(inside)
+    assert outcome(ema_study, inside) == ("done", None, "ingested")
+    assert back_end.asked == []
+    decided, outside = decide_and_end(ema_study, "bob")
+    back_end.has({**item(decided), "user_id": "bob"})
+    ingest.run(outside)
+    assert outcome(ema_study, outside) == ("done", None, "ingested")
+    assert len(back_end.asked) == 1

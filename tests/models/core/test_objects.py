@@ -265,3 +265,14 @@ def test_orphans_and_left_parts_go_after_a_day(
     assert [each.key for each in store.listed("exports")] == [keys[1]]
     assert [each.key for each in store.listed("files")] == [other]
     assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "seconds", "length"),
+    [("GET", 0, None), ("GET", 604_801, None), ("GET", 60, 1), ("PUT", 60, None), ("PUT", 60, -1)],
+)
+def test_links_that_cannot_be_made(
+    store: Store, method: objects.Method, seconds: int, length: int | None
+) -> None:
+    with pytest.raises(ValueError, match="link"):
+        store.link(method, new_key("exports", 7), NOW, seconds, length)

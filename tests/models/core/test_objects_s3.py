@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from models.core import objects, objects_s3
+from models.core import objects_s3
 from models.core.objects import Store, StoreAway, new_key
 from models.core.objects_folder import PART, Folder
 from models.core.objects_s3 import S3, Account, presigned
@@ -72,17 +72,6 @@ def test_a_signed_link_to_put_takes_so_many_bytes_and_no_more(swift: Swift) -> N
     assert requests.get(link, timeout=10).status_code == 403
     assert requests.put(link, data=b"abcdef", timeout=10).status_code == 200
     assert content(store, key) == b"abcdef"
-
-
-@pytest.mark.parametrize(
-    ("method", "seconds", "length"),
-    [("GET", 0, None), ("GET", 604_801, None), ("GET", 60, 1), ("PUT", 60, None), ("PUT", 60, -1)],
-)
-def test_links_that_cannot_be_made(
-    store: Store, method: objects.Method, seconds: int, length: int | None
-) -> None:
-    with pytest.raises(ValueError, match="link"):
-        store.link(method, new_key("exports", 7), NOW, seconds, length)
 
 
 def everything_of(store: Store) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from models.core.session import Prepared, transact
 
-pytestmark = pytest.mark.usefixtures("deployment")
+pytestmark = pytest.mark.usefixtures("shared_service")
 
 # what PLAIN writes by itself and what the driver quotes take turns, so that a mix-up of their order shows
 TYPES = ("bigint", "text", "float8", "bytea", "boolean", "text", "timestamptz", "text")

@@ -281,22 +281,3 @@ def test_answers_that_come_between_the_claim_and_the_store_are_kept_too(
     stored = "SELECT version, source FROM answers ORDER BY version"
     found = transact(lambda session: session.execute(text(stored)).all())
     assert [tuple(row) for row in found] == [(1, "actions"), (2, "ema")]
-
-
-def test_a_place_before_the_back_end_answers_for_its_own_windows_alone(
-    ema_study: Study, back_end: BackEnd, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replies: dict[str, list[dict[str, Any]]] = {}
-    monkeypatch.setattr(ingest, "SOURCES", [lambda source: replies.get(source.user_id), *ingest.SOURCES])
-    for name in ("ann", "bob"):
-        ema_study.enrol(name)
-    decided, inside = decide_and_end(ema_study, "ann")
-    replies["ann"] = [item(decided)]
-    ingest.run(inside)
-    assert outcome(ema_study, inside) == ("done", None, "ingested")
-    assert back_end.asked == []
-    decided, outside = decide_and_end(ema_study, "bob")
-    back_end.has({**item(decided), "user_id": "bob"})
-    ingest.run(outside)
-    assert outcome(ema_study, outside) == ("done", None, "ingested")
-    assert len(back_end.asked) == 1
