@@ -24,7 +24,7 @@ from models.trial.decisions import Decision, DecisionRecord
 from models.trial.idempotency import ACTIONS, keep
 from models.trial.participants import COMPLETED_AWAITING_REVIEW, REGISTERED, STARTED
 from models.trial.points import Point
-from services.core import callers
+from services.core import caches, callers
 from services.core.callers import Caller
 from services.core.refusals import Refusal
 from services.trial import idempotency, protocols, rungs, studies, windows
@@ -90,7 +90,7 @@ def _read(session: Session, caller: Caller, user_id: str, decision_index: int | 
     callers.admit(caller, point.role, point.disabled, point.revoked)
     looks_back = point.looks_back_days > 0
     if _looks_back.get(study_id) is not looks_back:
-        rungs.make_room(_looks_back)
+        caches.make_room(_looks_back)
         _looks_back[study_id] = looks_back
     if looks_back and not with_sent:
         return points.read(session, *place, True) or point

@@ -14,9 +14,9 @@ from models.core.studies import Study
 from models.trial import policies, protocols, refits
 from models.trial.policies import Policy, Stamp
 from models.trial.protocols import ProtocolVersion, Written
+from services.core import caches
 from version import code_version
 
-KEPT = 256
 _loaded: dict[int, Protocol] = {}
 
 
@@ -33,8 +33,7 @@ def loaded(session: Session, protocol_id: int) -> Protocol:
     version = _loaded.get(protocol_id)
     if version is None:
         version = ready(protocols.by_id(session, protocol_id))
-        if len(_loaded) >= KEPT:  # other threads may do this at any moment: nobody counts on what was put in
-            _loaded.clear()
+        caches.make_room(_loaded)
         _loaded[protocol_id] = version
     return version
 

@@ -4,7 +4,7 @@ Policies never change, so each process keeps the population parts that it has re
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from models.core import pg_arrays
 from models.trial import policies
 from models.trial.points import Point
 from models.trial.policies import Population
+from services.core import caches
 
-KEPT = 256
 DAMAGE = (StateUnavailable, LookupError, TypeError, ValueError, ArithmeticError)
 """The errors in the computation of a state that come of stored points which are not as they were written."""
 log = get_logger()
@@ -79,15 +79,9 @@ def population(session: Session, study_id: int, policy_id: int) -> Population | 
     if part is None:
         part = policies.population(session, study_id, policy_id)
         if part is not None:
-            make_room(_populations)
+            caches.make_room(_populations)
             _populations[study_id, policy_id] = part
     return part
-
-
-def make_room(cache: dict[Any, Any]) -> None:
-    """Empty a full cache. Other threads may do so at any moment: nobody counts on what was just put in."""
-    if len(cache) >= KEPT:
-        cache.clear()
 
 
 def _features_of(protocol_id: int, design: Design, state: tuple[float, ...]) -> NDArray[np.float64]:
@@ -100,7 +94,7 @@ def _features_of(protocol_id: int, design: Design, state: tuple[float, ...]) -> 
         features = design.features(state)
         if not np.isfinite(features).all():
             raise StateUnavailable("the features are not finite")
-        make_room(_features)
+        caches.make_room(_features)
         _features[protocol_id, state] = features
     return features
 

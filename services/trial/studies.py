@@ -10,7 +10,8 @@ from models.core import audit, studies
 from models.core.audit import OPERATOR, Actor
 from models.core.studies import Study
 from models.trial.acts import TrialAct
-from services.trial import protocols, rungs
+from services.core import caches
+from services.trial import protocols
 
 REASON = "the study begins"
 _keys: dict[int, bytes] = {}
@@ -41,6 +42,6 @@ def key(session: Session, study_id: int) -> bytes:
     study_key = _keys.get(study_id)
     if study_key is None:
         study_key = bytes(studies.by_id(session, study_id).study_key)
-        rungs.make_room(_keys)
+        caches.make_room(_keys)
         _keys[study_id] = study_key
     return study_key

@@ -12,28 +12,12 @@ import requests
 
 from models.core import objects_s3
 from models.core.objects import Store, StoreAway, new_key
-from models.core.objects_folder import PART, Folder
+from models.core.objects_folder import Folder
 from models.core.objects_s3 import S3, Account, presigned
+from tests.models.core.test_objects import content
 from tests.support.s3 import Swift
 
-ROOT = Path(__file__).parents[3]
 NOW = datetime.now(UTC)
-NO_KEYS = {
-    "parent": "exports/1/../../../etc/passwd",
-    "parent alone": "..",
-    "absolute": "/etc/passwd",
-    "NUL": f"exports/1/{'0' * 31}\0",
-    "backslash": "exports\\1\\" + "0" * 32,
-    "part": f"exports/1/{PART}{'0' * 26}",
-    "short": "exports/1/abc",
-    "four steps": f"exports/1/2/{'0' * 32}",
-    "a line after it": f"exports/1/{'0' * 32}\n",
-    "nothing": "",
-}
-
-
-def content(store: Store, key: str, start: int = 0, end: int | None = None) -> bytes:
-    return b"".join(store.read(key, start, end))
 
 
 def test_a_signature_is_the_published_one() -> None:
